@@ -1,0 +1,46 @@
+"""Every error a user can cause or mend, as one family.
+
+    GrandRoundsError            what went wrong, where, and how to mend it
+    ├── RecipeError             a recipe key is unknown, of the wrong type, or contradicts another
+    ├── CaseError               a case or its file cannot be read or makes no sense
+    ├── PolicyError             the model, its tokenizer or its checkpoint cannot be used
+    ├── RewardError             a reward raised, hung or returned something that is no reward
+    └── RunError                the run cannot start, go on or be saved
+
+The command line prints the three parts; the Python API raises them.
+"""
+
+from __future__ import annotations
+
+
+class GrandRoundsError(Exception):
+    """A mistake that its reader can mend.
+
+    what: one sentence that says what is wrong.
+    where: file and line, case id, or recipe key; empty where there is no place to point at.
+    mend: one sentence that says what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(" ".join(part for part in (f"{where}: {what}" if where else what, mend) if part))
+
+
+class RecipeError(GrandRoundsError):
+    """A recipe key is unknown, of the wrong type, or contradicts another."""
+
+
+class CaseError(GrandRoundsError):
+    """A case or its file cannot be read or makes no sense."""
+
+
+class PolicyError(GrandRoundsError):
+    """The model, its tokenizer or its checkpoint cannot be used."""
+
+
+class RewardError(GrandRoundsError):
+    """A reward raised, hung or returned something that is no reward."""
+
+
+class RunError(GrandRoundsError):
+    """The run cannot start, go on or be saved."""
