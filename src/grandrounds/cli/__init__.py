@@ -1,0 +1,18 @@
+"""The command line: thin, calls the Python API, prints errors as what, where and how to mend."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the `grandrounds` command."""
+    from grandrounds.cli.app import app
+    from grandrounds.cli.errors import errors_shown
+
+    with errors_shown():
+        app(prog_name="grandrounds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

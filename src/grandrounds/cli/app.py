@@ -1,0 +1,164 @@
+"""Every command, its arguments and its help; the work is done elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="grandrounds",
+    help="Fine-tune open-weight language models with GRPO so that they show their reasoning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `grandrounds recipe`) or a YAML file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Change a recipe key: --set grpo.group_size=16. Repeatable.")
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
+Source = Annotated[
+    str, typer.Option("--cases", help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many cases.")]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Completions per case; 1 decodes greedily.")
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split", help="auto (held-out cases of the run's own source, else all), test, train or all."
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from grandrounds import __version__
+
+        typer.echo(f"grandrounds {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Fine-tune open-weight language models with GRPO so that they show their reasoning."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the runs and the page.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """Train a regular and a reasoning model on the embedded clinic and compare them: offline, minutes, CPU."""
+    from grandrounds.cli.demo import run_demo
+
+    run_demo(out, seed)
+
+
+@app.command()
+def cases(
+    source: Annotated[str, typer.Argument(help="A file, a Hub dataset, or `clinic`.")],
+    format: Annotated[str, typer.Option("--format", help="The source's format.")] = "auto",
+    overrides: Overrides = [],  # noqa: B006 - typer reads the default, nobody mutates it
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Model folder or name whose tokens lengths are counted in.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what a source of cases holds: counts, lengths, duplicates, leakage, shortcuts, identifiers."""
+    from grandrounds.cli.cases import show_cases
+
+    show_cases(source, format, overrides, tokenizer, as_json)
+
+
+@app.command()
+def sft(
+    recipe: RecipeName,
+    overrides: Overrides = [],  # noqa: B006
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning/--no-reasoning", help="Learn to reason, or the answer alone.")
+    ] = True,
+    out: OutFolder = None,
+) -> None:
+    """Supervised fine-tuning by itself: the "regular" model."""
+    from grandrounds.cli.train import start_training
+
+    start_training(recipe, [*overrides, "rounds=0", f"sft.reasoning={str(reasoning).lower()}"], out)
+
+
+@app.command()
+def train(recipe: RecipeName, overrides: Overrides = [], out: OutFolder = None) -> None:  # noqa: B006
+    """SFT warm-up, then rounds of GRPO, as the recipe says."""
+    from grandrounds.cli.train import start_training
+
+    start_training(recipe, overrides, out)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")]) -> None:
+    """Go on with an interrupted run from its newest checkpoint; the result is that of an uninterrupted one."""
+    from grandrounds.cli.train import resume_training
+
+    resume_training(run)
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="A run, a checkpoint, a model folder or a Hub name.")],
+    cases: Source,
+    samples: Samples = None,
+    split: Split = "auto",
+    limit: Limit = None,
+    overrides: Overrides = [],  # noqa: B006
+    json_file: JsonFile = None,
+) -> None:
+    """Examine one policy: accuracy with its interval, form, consistency, evidence, validity, subgroups."""
+    from grandrounds.cli.evaluate import show_evaluation
+
+    show_evaluation(policy, cases, samples, split, limit, overrides, json_file)
+
+
+@app.command()
+def compare(
+    policies: Annotated[list[str], typer.Argument(help="Two or more policies; NAME=POLICY gives one a name.")],
+    cases: Source,
+    samples: Samples = None,
+    split: Split = "auto",
+    limit: Limit = None,
+    overrides: Overrides = [],  # noqa: B006
+    json_file: JsonFile = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the comparison.")] = None,
+) -> None:
+    """Examine several policies on the same cases, with paired tests and responses side by side."""
+    from grandrounds.cli.evaluate import show_comparison
+
+    show_comparison(policies, cases, samples, split, limit, overrides, json_file, html)
+
+
+@app.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+    explain: Annotated[bool, typer.Option("--explain", help="Every key with its default and meaning.")] = False,
+) -> None:
+    """List the shipped recipes, print one, or explain every key."""
+    from grandrounds.cli.recipe import show_recipe
+
+    show_recipe(name, overrides, explain)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, device, precision, memory, speed."""
+    from grandrounds.cli.doctor import show_doctor
+
+    show_doctor()

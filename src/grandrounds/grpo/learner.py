@@ -1,0 +1,169 @@
+"""The learner: packs in, one optimizer step out.
+
+It knows tokens, behaviour log-probs, advantages and weights, and no algorithm's name: GRPO's variants and supervised
+fine-tuning differ only in the packs they make.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from grandrounds.errors import RunError
+from grandrounds.grpo.loss import likelihood_loss, policy_loss
+from grandrounds.grpo.packing import Pack
+from grandrounds.policy.logprobs import tree_logprobs
+
+if TYPE_CHECKING:
+    from grandrounds.policy.model import Policy
+
+# beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of them.
+BETAS = (0.9, 0.95)
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """How the policy is moved. Weight decay acts on matrices only, not on biases and norms."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    beta: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+class Learner:
+    """AdamW on a policy's trainable parameters.
+
+    for pack in packs: learner.accumulate(pack)
+    metrics = learner.step(learning_rate)
+    """
+
+    def __init__(self, policy: Policy, settings: LearnerSettings) -> None:
+        self.policy, self.settings = policy, settings
+        self.parameters = {
+            name: parameter for name, parameter in policy.model.named_parameters() if parameter.requires_grad
+        }
+        matrices = [parameter for parameter in self.parameters.values() if parameter.ndim >= 2]
+        others = [parameter for parameter in self.parameters.values() if parameter.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            betas=BETAS,
+            fused=True,
+        )
+        self._tally = _Tally()
+
+    def accumulate(self, pack: Pack) -> None:
+        """Add a pack's gradient to the step's, and its statistics to the step's metrics."""
+        if self.settings.beta and pack.behaviour_logprobs is not None:
+            pack = self.with_reference(pack)
+        logprobs, entropy = tree_logprobs(
+            self.policy, pack.tree, pack.targets, temperature=pack.temperature
+        )
+        if pack.behaviour_logprobs is None:
+            loss, statistics = likelihood_loss(logprobs, pack.weights), {}
+        else:
+            loss, statistics = policy_loss(
+                logprobs,
+                pack.behaviour_logprobs,
+                pack.advantages,
+                pack.weights,
+                clip_low=self.settings.clip_low,
+                clip_high=self.settings.clip_high,
+                beta=self.settings.beta,
+                reference=pack.reference_logprobs,
+            )
+        loss.backward()
+        self._tally.add(loss.detach(), {**statistics, "entropy": entropy}, pack.tree.size)
+
+    @torch.no_grad()
+    def with_reference(self, pack: Pack) -> Pack:
+        """The pack with the reference policy's log-probs, computed once; for several passes over the same packs."""
+        if pack.reference_logprobs is not None:
+            return pack
+        with self.policy.reference():
+            logprobs, _ = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
+        return replace(pack, reference_logprobs=logprobs)
+
+    def step(self, learning_rate: float) -> dict[str, float]:
+        """Clip the gradient, move the policy, and return the step's metrics (token means over its packs).
+
+        A gradient that is not finite moves nothing and shows in `grad_norm`. Neither does a step without packs.
+        `sampling/ratio_error` is max |ratio - 1|: at the first step of a round it measures how far sampler and
+        learner disagree about the same weights.
+        """
+        metrics = self._tally.metrics()
+        self._tally = _Tally()
+        parameters = list(self.parameters.values())
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        if torch.isfinite(torch.tensor(norm)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**metrics, "grad_norm": norm, "learning_rate": learning_rate}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The optimizer's state by parameter name, `NAME.exp_avg` and so on; for safetensors."""
+        return {
+            f"{name}.{moment}": state[moment]
+            for name, parameter in self.parameters.items()
+            if (state := self.optimizer.state.get(parameter))
+            for moment in MOMENTS
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` gave. Parameters that were never stepped have no entry."""
+        unknown = {key.rpartition(".")[0] for key in tensors} - self.parameters.keys()
+        if unknown:
+            raise RunError(
+                f"the optimizer's state is of another model: it has `{min(unknown)}`",
+                mend="Resume with the recipe and checkpoint that belong together.",
+            )
+        self.optimizer.state.clear()
+        for name, parameter in self.parameters.items():
+            if f"{name}.step" in tensors:
+                self.optimizer.state[parameter] = {
+                    moment: tensors[f"{name}.{moment}"].to(parameter.device, copy=True) for moment in MOMENTS
+                }
+
+
+class _Tally:
+    """Statistics of the packs of one step; tensors until the end, so that a GPU is not waited for."""
+
+    def __init__(self) -> None:
+        self.tokens = 0  # forwarded, prompts counted once
+        self.targets = 0  # completion tokens forwarded
+        self.sums: dict[str, Tensor | float] = defaultdict(float)
+        self.ratio_errors: list[Tensor] = []
+
+    def add(self, loss: Tensor, statistics: Mapping[str, Tensor], tokens: int) -> None:
+        self.tokens += tokens
+        self.targets += len(statistics["entropy"])
+        self.sums["loss"] += loss
+        for name, values in statistics.items():
+            self.sums[name] += values.sum()
+        if "ratio" in statistics:
+            self.ratio_errors.append((statistics["ratio"] - 1).abs().max())
+
+    def metrics(self) -> dict[str, float]:
+        sums = {name: float(value) for name, value in self.sums.items()}
+        metrics = {"loss": sums.pop("loss", 0.0), "num_forward_tokens": float(self.tokens)}
+        means = {name: value / self.targets for name, value in sums.items()}
+        metrics |= {_NAMES.get(name, name): value for name, value in means.items()}
+        if self.ratio_errors:
+            metrics["clip_ratio/region_mean"] = means["clip_low"] + means["clip_high"]
+            metrics["sampling/ratio_error"] = float(torch.stack(self.ratio_errors).max())
+        return metrics
+
+
+_NAMES = {"clip_low": "clip_ratio/low_mean", "clip_high": "clip_ratio/high_mean", "ratio": "ratio_mean"}

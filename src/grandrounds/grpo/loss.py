@@ -1,0 +1,128 @@
+"""The clipped objective, and what each token counts in it.
+
+For completion i (of all groups), token t, with ratio ρ = π(token) / π_behaviour(token):
+
+    token loss   ℓ_it = -min(ρ A_i, clip(ρ, 1 - clip_low, 1 + clip_high) A_i) + β k3
+    k3           π_ref/π - log(π_ref/π) - 1 ≥ 0, an unbiased estimate of KL(π || π_ref)
+    loss         Σ_it w_i ℓ_it
+
+Sources: arXiv:2402.03300 eq. 3 and 4 (GRPO, k3); arXiv:2503.14476 (separate clips). Because every weight w_i comes
+from totals counted over the whole optimizer step or round, the sum may be cut into any parts: nothing is averaged
+here. `LOSS_FORMS` says what w_i is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What weights are normalised by, counted outside of any pack.
+
+    A completion is active unless it was cut off and truncated ones are masked. Groups without signal are active:
+    they are not forwarded, but they count, so leaving them out changes speed and not the objective.
+    """
+
+    completions: int  # all completions of this optimizer step, masked ones included
+    active_tokens: int  # tokens of the active completions of this optimizer step
+    round_active_tokens: int  # tokens of the active completions of the whole round
+    steps_per_pass: int  # optimizer steps in which one pass over the round is made
+    max_new_tokens: int  # the longest completion allowed
+
+
+def _grpo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
+    """Mean over completions of each one's mean over its tokens: 1 / (N |o_i|). arXiv:2402.03300 eq. 3."""
+    return 1.0 / (totals.completions * lengths)
+
+
+def _bnpo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
+    """Mean over the step's active tokens: 1 / Σ|o|. TRL's `bnpo` with the batch being the optimizer step."""
+    return np.full(len(lengths), 1.0 / max(1, totals.active_tokens))
+
+
+def _dapo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
+    """Every active token of the round counts the same, whichever step it falls into. arXiv:2503.14476 eq. 8.
+
+    steps_per_pass / (active tokens of the round): with one step per pass it is `bnpo`; with several, steps that
+    hold more tokens move the policy more, and the mean over the steps of a pass is the round's token mean.
+    """
+    return np.full(len(lengths), totals.steps_per_pass / max(1, totals.round_active_tokens))
+
+
+def _dr_grpo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
+    """A constant that knows no length: 1 / (N · max_new_tokens). arXiv:2503.20783, section 3.2."""
+    return np.full(len(lengths), 1.0 / (totals.completions * totals.max_new_tokens))
+
+
+LOSS_FORMS: dict[str, Callable[[np.ndarray, Totals], np.ndarray]] = {
+    "grpo": _grpo,
+    "bnpo": _bnpo,
+    "dapo": _dapo,
+    "dr_grpo": _dr_grpo,
+}
+
+
+def token_weights(
+    form: str,
+    lengths: np.ndarray,  # [M] > 0
+    active: np.ndarray,  # [M] bool
+    totals: Totals,
+) -> np.ndarray:
+    """What each token of each completion counts, float64 [M]; 0 for completions that are not active."""
+    return np.where(active, LOSS_FORMS[form](lengths, totals), 0.0)
+
+
+def policy_loss(
+    logprobs: Tensor,  # [C], with gradient
+    behaviour: Tensor,  # [C], of the policy that sampled
+    advantages: Tensor,  # [C]
+    weights: Tensor,  # [C]
+    *,
+    clip_low: float,
+    clip_high: float,
+    beta: float = 0.0,
+    reference: Tensor | None = None,  # [C]; needed where beta > 0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of token losses, and per-token statistics [C] without gradient.
+
+    Statistics: `ratio`; `clip_low` and `clip_high`, 1 where the clip cut the gradient off; `policy_kl`, k3 to the
+    behaviour policy; `kl`, k3 to the reference where one is given.
+    """
+    difference = logprobs - behaviour
+    ratio = difference.exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    token_loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    with torch.no_grad():
+        statistics = {
+            "ratio": ratio.detach(),
+            "clip_low": ((ratio < 1 - clip_low) & (advantages < 0)).to(ratio.dtype),
+            "clip_high": ((ratio > 1 + clip_high) & (advantages > 0)).to(ratio.dtype),
+            "policy_kl": k3(-difference),
+        }
+    if reference is not None:
+        kl = k3(reference - logprobs)
+        token_loss = token_loss + beta * kl
+        statistics["kl"] = kl.detach()
+    return (weights * token_loss).sum(), statistics
+
+
+def k3(difference: Tensor) -> Tensor:
+    """exp(x) - x - 1 for x = log q - log p of a token drawn from p: never negative, expectation KL(p || q).
+
+    expm1 keeps the digits that exp(x) - 1 would cancel near 0.
+    """
+    return torch.expm1(difference) - difference
+
+
+def likelihood_loss(
+    logprobs: Tensor,  # [C]
+    weights: Tensor,  # [C]
+) -> Tensor:
+    """Negative log-likelihood, for supervised fine-tuning."""
+    return -(weights * logprobs).sum()

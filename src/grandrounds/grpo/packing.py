@@ -1,0 +1,151 @@
+"""From groups to packs: what the learner forwards at once.
+
+Packing is a matter of memory and speed only. The weights carry the whole objective, so any cut gives the same loss
+and gradient up to floating-point noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grandrounds.policy.tree import TokenTree, token_tree
+from grandrounds.sampling.rollout import Completion, Group
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Everything the learner sees: tokens, how they branch, and what each completion token counts. C tokens."""
+
+    tree: TokenTree
+    targets: Tensor  # [C] int64, the completion tokens
+    behaviour_logprobs: Tensor | None  # [C] float32; None: maximum likelihood instead of the clipped objective
+    advantages: Tensor  # [C] float32
+    weights: Tensor  # [C] float32
+    reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
+    temperature: float = 1.0  # that the completions were sampled at
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One completion behind its prompt. `group` tells prompts apart: by identity, never by their tokens."""
+
+    group: int
+    prompt: np.ndarray
+    tokens: np.ndarray
+    logprobs: np.ndarray | None
+    advantage: float
+    weights: np.ndarray  # [T]
+
+
+def packs(
+    groups: Sequence[Group],
+    advantages: np.ndarray,  # [N, G]
+    weights: np.ndarray,  # [N, G], of each completion's tokens
+    *,
+    tokens_per_pack: int,
+    temperature: float = 1.0,
+    skip_zero_advantage: bool = True,
+    device: torch.device | str = "cpu",
+) -> list[Pack]:
+    """Packs of at most `tokens_per_pack` tokens, prompts counted; a single longer branch gets a pack of its own.
+
+    Completions of weight 0 are left out, and with `skip_zero_advantage` (right where beta is 0) those of advantage
+    0 too: neither has a gradient. The result depends on the arguments alone, and may be empty.
+    """
+    branches: list[list[_Branch]] = []
+    for index, group in enumerate(groups):
+        kept = [
+            _branch(index, group, completion, float(advantage), float(weight))
+            for completion, advantage, weight in zip(
+                group.completions, advantages[index], weights[index], strict=True
+            )
+            if weight != 0 and len(completion.tokens) and not (skip_zero_advantage and advantage == 0)
+        ]
+        if kept:
+            branches.append(kept)
+    return [_pack(part, temperature, device) for part in _cut(branches, tokens_per_pack)]
+
+
+def _branch(index: int, group: Group, completion: Completion, advantage: float, weight: float) -> _Branch:
+    return _Branch(
+        index,
+        group.prompt.tokens,
+        completion.tokens,
+        completion.logprobs,
+        advantage,
+        np.full(len(completion.tokens), weight),
+    )
+
+
+def likelihood_packs(
+    examples: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    tokens_per_pack: int,
+    device: torch.device | str = "cpu",
+) -> list[Pack]:
+    """Packs for supervised fine-tuning from (prompt tokens [P], completion tokens [T], weight of each [T])."""
+    branches = [
+        [_Branch(index, prompt, tokens, None, 1.0, np.asarray(weights, np.float64))]
+        for index, (prompt, tokens, weights) in enumerate(examples)
+    ]
+    return [_pack(part, 1.0, device) for part in _cut(branches, tokens_per_pack)]
+
+
+def _cut(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
+    """Groups of similar length beside one another, so that attention pads little; then as many as fit.
+
+    A group that does not fit into one pack is spread over several, its prompt repeated in each.
+    """
+    ordered = sorted(groups, key=lambda group: (_longest(group), len(group[0].prompt), group[0].group))
+    parts: list[list[_Branch]] = []
+    room = 0
+    for group in ordered:
+        size = len(group[0].prompt) + sum(len(branch.tokens) for branch in group)
+        if size <= budget:
+            if size > room:
+                parts.append([])
+                room = budget
+            parts[-1].extend(group)
+            room -= size
+            continue
+        room = 0
+        for branch in sorted(group, key=lambda branch: len(branch.tokens)):
+            if len(branch.tokens) > room:
+                parts.append([])
+                room = budget - len(branch.prompt)
+            parts[-1].append(branch)
+            room -= len(branch.tokens)
+        room = 0
+    return parts
+
+
+def _longest(group: list[_Branch]) -> int:
+    return max(len(branch.tokens) for branch in group)
+
+
+def _pack(branches: list[_Branch], temperature: float, device: torch.device | str) -> Pack:
+    """Branches of one group lie together already; they share its prompt."""
+    groups: dict[int, list[_Branch]] = {}
+    for branch in branches:
+        groups.setdefault(branch.group, []).append(branch)
+    tree = token_tree(
+        [(group[0].prompt, [branch.tokens for branch in group]) for group in groups.values()], device
+    )
+
+    def joined(parts: Iterable[np.ndarray], dtype: type) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.asarray(part, dtype) for part in parts])).to(device)
+
+    logprobs = [branch.logprobs for branch in branches if branch.logprobs is not None]
+    return Pack(
+        tree=tree,
+        targets=joined((branch.tokens for branch in branches), np.int64),
+        behaviour_logprobs=joined(logprobs, np.float32) if logprobs else None,
+        advantages=joined((np.full(len(b.tokens), b.advantage) for b in branches), np.float32),
+        weights=joined((branch.weights for branch in branches), np.float32),
+        temperature=temperature,
+    )

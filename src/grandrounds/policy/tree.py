@@ -1,0 +1,256 @@
+"""Training attention: each prompt is computed once and shared by its completions.
+
+One flat row holds N prompts, each followed by its completions:
+
+    row        p p p a a a a b b  q q c c c d
+    position   0 1 2 3 4 5 6 3 4  0 1 2 3 4 2
+
+A prompt token sees its prompt up to itself. A completion token sees its whole prompt and its own completion up to
+itself, never a sibling. So every token's state, and every gradient, is what it would be if each completion stood
+alone behind its own copy of the prompt; only the copies are not computed. Everything but attention works on the
+flat row and wastes nothing on padding.
+
+Shapes: S tokens in the row, N prompts of at most P tokens, M completions of at most T tokens, C completion tokens in
+all; H query heads, K key-value heads, D numbers per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTree:
+    """Prompts and their completions in one flat row, with the index tensors that lay them out in blocks.
+
+    The blocks are the prompts [N, P] and then the completions [M, T], right padded; places 0 … N·P + M·T - 1.
+    """
+
+    tokens: Tensor  # [1, S]
+    positions: Tensor  # [1, S], restarting after the prompt
+    prompts: int  # N
+    longest_prompt: int  # P
+    completions: int  # M
+    longest_completion: int  # T
+    prompt_lengths: Tensor  # [N]
+    parent: Tensor  # [M], the prompt of each completion
+    row_of_place: Tensor  # [N·P + M·T], row of each place; 0 at padding
+    place_of_row: Tensor  # [S], the inverse
+    padding: Tensor  # [·], the places that hold no token
+    source: Tensor  # [C], the row whose state predicts each completion token
+
+    @property
+    def size(self) -> int:
+        """Tokens in the row (S)."""
+        return self.tokens.shape[1]
+
+
+def token_tree(
+    branches: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], device: torch.device | str = "cpu"
+) -> TokenTree:
+    """Lay prompts (int [P] > 0 tokens) and their completions (int [T] > 0 tokens) out in one row, in this order."""
+    prompts = [np.asarray(prompt) for prompt, _ in branches]
+    completions = [np.asarray(completion) for _, group in branches for completion in group]
+    parent = np.repeat(np.arange(len(branches)), [len(group) for _, group in branches])
+    prompt_lengths = np.array([len(prompt) for prompt in prompts])
+    lengths = np.array([len(completion) for completion in completions])
+    prompt_starts, starts = _starts(prompt_lengths, lengths, parent)
+
+    size = int(prompt_lengths.sum() + lengths.sum())
+    tokens = np.empty(size, np.int64)
+    positions = np.empty(size, np.int64)
+    for start, sequence in zip((*prompt_starts, *starts), (*prompts, *completions), strict=True):
+        tokens[start : start + len(sequence)] = sequence
+    offsets = np.concatenate([np.zeros(len(prompts), np.int64), prompt_lengths[parent]])
+    for start, length, offset in zip(
+        (*prompt_starts, *starts), (*prompt_lengths, *lengths), offsets, strict=True
+    ):
+        positions[start : start + length] = np.arange(offset, offset + length)
+
+    longest_prompt, longest = int(prompt_lengths.max()), int(lengths.max())
+    prompt_rows, prompt_real = _block(prompt_starts, prompt_lengths, longest_prompt)
+    rows, real = _block(starts, lengths, longest)
+    row_of_place = np.concatenate([prompt_rows.ravel(), rows.ravel()])
+    is_real = np.concatenate([prompt_real.ravel(), real.ravel()])
+    place_of_row = np.empty(size, np.int64)
+    place_of_row[row_of_place[is_real]] = np.flatnonzero(is_real)
+    before = rows - 1
+    before[:, 0] = (prompt_starts + prompt_lengths - 1)[parent]  # the prompt's last token predicts the first
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    return TokenTree(
+        tokens=tensor(tokens)[None],
+        positions=tensor(positions)[None],
+        prompts=len(prompts),
+        longest_prompt=longest_prompt,
+        completions=len(completions),
+        longest_completion=longest,
+        prompt_lengths=tensor(prompt_lengths),
+        parent=tensor(parent),
+        row_of_place=tensor(row_of_place),
+        place_of_row=tensor(place_of_row),
+        padding=tensor(np.flatnonzero(~is_real)),
+        source=tensor(before[real]),
+    )
+
+
+def _starts(
+    prompt_lengths: np.ndarray, lengths: np.ndarray, parent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each prompt [N] and of each completion [M]."""
+    group_sizes = prompt_lengths + np.bincount(parent, weights=lengths, minlength=len(prompt_lengths)).astype(
+        np.int64
+    )
+    prompt_starts = np.cumsum(group_sizes) - group_sizes
+    before = np.cumsum(lengths) - lengths  # completion tokens in front of each completion
+    return prompt_starts, before + np.cumsum(prompt_lengths)[parent]
+
+
+def _block(starts: np.ndarray, lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [·, longest] of right-padded sequences, and which of them are real."""
+    steps = np.arange(longest)[None]
+    real = steps < lengths[:, None]
+    return np.where(real, starts[:, None] + steps, 0), real
+
+
+class _Rearrange(torch.autograd.Function):
+    """Rows by index, where `inverse` undoes `index` but for padding.
+
+    Both directions are gathers: index_select's own backward is an index_add, several times slower on a CPU.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,  # [A, ...]
+        index: Tensor,  # [B]
+        inverse: Tensor,  # [A]
+        padding: Tensor | None,  # rows of the input that nothing reads: their gradient is zero
+    ) -> Tensor:  # [B, ...]
+        ctx.inverse, ctx.padding = inverse, padding
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0].index_select(0, ctx.inverse)
+        if ctx.padding is not None:
+            gradient.index_fill_(0, ctx.padding, 0)
+        return gradient, None, None, None
+
+
+class TreeLayout:
+    """Attention over a `TokenTree`: prompts as one causal batch, completions as one batch of (prompt, own) keys."""
+
+    def __init__(self, tree: TokenTree) -> None:
+        self.tree = tree
+        self._masks: dict[tuple[int | None, bool], Tensor] = {}
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,  # [1, H, S, D]
+        key: Tensor,  # [1, K, S, D]
+        value: Tensor,  # [1, K, S, D]
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:  # [1, S, H, D]
+        """See `policy.attention.Layout`."""
+        tree = self.tree
+        query_p, query_c = self._blocks(query)
+        key_p, key_c = self._blocks(key)
+        value_p, value_c = self._blocks(value)
+        if window is None and softcap is None:
+            out_p = _heads_last(_sdpa(query_p, key_p, value_p, None, scale))
+        else:
+            out_p = _attend(query_p, key_p, value_p, self._prompt_mask(window), scale, softcap)
+        keys = torch.cat([key_p.index_select(0, tree.parent), key_c], 1)
+        values = torch.cat([value_p.index_select(0, tree.parent), value_c], 1)
+        out_c = _attend(query_c, keys, values, self._completion_mask(window), scale, softcap)
+        out = torch.cat([out_p.flatten(0, 1), out_c.flatten(0, 1)])
+        return _Rearrange.apply(out, tree.place_of_row, tree.row_of_place, tree.padding)[None]
+
+    def _blocks(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat states [1, ·, S, D] as prompts [N, P, ·, D] and completions [M, T, ·, D]."""
+        tree = self.tree
+        rows = states[0].transpose(0, 1)
+        places = _Rearrange.apply(rows, tree.row_of_place, tree.place_of_row, None)
+        cut = tree.prompts * tree.longest_prompt
+        shape = places.shape[1:]
+        return (
+            places[:cut].view(tree.prompts, tree.longest_prompt, *shape),
+            places[cut:].view(tree.completions, tree.longest_completion, *shape),
+        )
+
+    def _prompt_mask(self, window: int | None) -> Tensor:  # [1, P, P] bool
+        if (window, True) not in self._masks:
+            positions = torch.arange(self.tree.longest_prompt, device=self.tree.tokens.device)
+            self._masks[window, True] = _visible(positions[:, None], positions[None], window)[None]
+        return self._masks[window, True]
+
+    def _completion_mask(self, window: int | None) -> Tensor:  # [M, T, P + T] bool
+        if (window, False) not in self._masks:
+            tree = self.tree
+            device = tree.tokens.device
+            lengths = tree.prompt_lengths[tree.parent][:, None]  # [M, 1]
+            in_prompt = torch.arange(tree.longest_prompt, device=device)[None]  # [1, P]
+            own = lengths + torch.arange(tree.longest_completion, device=device)[None]  # [M, T]
+            # A padded prompt place gets a position after every query's, so that no query sees it.
+            after = tree.longest_prompt + tree.longest_completion
+            in_prompt = torch.where(in_prompt < lengths, in_prompt, after)  # [M, P]
+            keys = torch.cat([in_prompt, own], 1)  # [M, P + T]
+            self._masks[window, False] = _visible(own[:, :, None], keys[:, None], window)
+        return self._masks[window, False]
+
+
+def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
+    """Which positions see which: not the future, and not `window` or more back."""
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)
+
+
+def _attend(
+    query: Tensor,  # [B, Q, H, D]
+    key: Tensor,  # [B, L, K, D]
+    value: Tensor,  # [B, L, K, D]
+    mask: Tensor,  # [B or 1, Q, L] bool; no row is all False
+    scale: float,
+    softcap: float | None,
+) -> Tensor:  # [B, Q, H, D]
+    if softcap is None:
+        return _heads_last(_sdpa(query, key, value, mask[:, None], scale))
+    groups = query.shape[2] // key.shape[2]
+    key, value = key.repeat_interleave(groups, 2), value.repeat_interleave(groups, 2)
+    scores = torch.einsum("bqhd,blhd->bhql", query, key) * scale
+    scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~mask[:, None], float("-inf"))
+    upcast = torch.promote_types(scores.dtype, torch.float32)
+    probabilities = torch.softmax(scores, -1, dtype=upcast).to(query.dtype)
+    return torch.einsum("bhql,blhd->bqhd", probabilities, value)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """torch's fused attention; heads in third place [B, ·, ·, D], result [B, H, Q, D]; no mask means causal."""
+    return F.scaled_dot_product_attention(
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scale,
+        enable_gqa=query.shape[2] != key.shape[2],
+    )
+
+
+def _heads_last(states: Tensor) -> Tensor:
+    return states.transpose(1, 2)

@@ -1,0 +1,33 @@
+"""From cases to prompts: ask, render through the chat template, and check that the answer still fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from grandrounds.cases.case import Case
+from grandrounds.errors import PolicyError
+from grandrounds.policy.chat import encode_prompt
+from grandrounds.policy.model import Policy
+from grandrounds.recipe import PromptRecipe
+from grandrounds.response.ask import ask
+from grandrounds.sampling.rollout import Prompt
+
+
+def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
+    """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
+    tokens, text, prefilled = encode_prompt(policy, ask(case, recipe))
+    if len(tokens) + max_new_tokens > policy.max_positions:
+        raise PolicyError(
+            f"the prompt has {len(tokens)} tokens; with max_new_tokens = {max_new_tokens} "
+            f"that is more than the model's context of {policy.max_positions}",
+            where=f"case {case.id}",
+            mend="Lower max_new_tokens, shorten the case, or choose a model with a longer context.",
+        )
+    return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled)
+
+
+def make_prompts(
+    policy: Policy, cases: Iterable[Case], recipe: PromptRecipe, max_new_tokens: int
+) -> list[Prompt]:
+    """`make_prompt` for each case, in order."""
+    return [make_prompt(policy, case, recipe, max_new_tokens) for case in cases]

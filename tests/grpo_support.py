@@ -1,0 +1,143 @@
+"""Tiny random models and the plain computation the packed one must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from grandrounds.cases.case import Answer, Case
+from grandrounds.policy.attention import ATTENTION, Layout, register, seen_through
+from grandrounds.sampling.rollout import Completion, Group, Prompt
+
+VOCABULARY = 61
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SHAPE),
+    "llama": LlamaConfig(**SHAPE),
+    "gemma2": Gemma2Config(
+        **SHAPE,
+        sliding_window=5,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+        query_pre_attn_scalar=8,
+    ),
+    "mistral": MistralConfig(**SHAPE, sliding_window=4),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None
+
+
+class TinyPolicy:
+    """As much of `policy.model.Policy` as the learner uses, around a model that is already in memory."""
+
+    def __init__(self, model: torch.nn.Module, reference: TinyPolicy | None = None) -> None:
+        self.model = model
+        self._reference = reference
+
+    def hidden(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        model = self._active()
+        decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
+        with seen_through(layout):
+            return decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state[0]
+
+    def head(self) -> Head:
+        model = self._active()
+        output = model.get_output_embeddings()
+        return Head(output.weight, output.bias, getattr(model.config, "final_logit_softcapping", None))
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        assert self._reference is not None
+        policy, self.model = self.model, self._reference.model
+        yield
+        self.model = policy
+
+    def _active(self) -> torch.nn.Module:
+        return self.model
+
+
+def tiny_model(architecture: str, *, attention: str = ATTENTION, dtype: torch.dtype = torch.float64, seed: int = 0):
+    """The same random weights whatever the attention."""
+    register()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(CONFIGS[architecture], attn_implementation=attention)
+    return model.to(dtype).eval()
+
+
+def ragged_groups(seed: int, *, groups: int = 3, size: int = 3, longest: int = 9) -> list[Group]:
+    """Groups of unlike prompt and completion lengths; behaviour log-probs near uniform."""
+    noise = np.random.default_rng(seed)
+
+    def tokens(low: int) -> np.ndarray:
+        return noise.integers(1, VOCABULARY, noise.integers(low, longest + 1))
+
+    made = []
+    for index in range(groups):
+        case = Case(id=str(index), question="?", answer=Answer(kind="text", text="!"))
+        completions = []
+        for _ in range(size):
+            sampled = tokens(1)
+            logprobs = noise.normal(-4, 1, len(sampled)).astype(np.float32)
+            completions.append(Completion(sampled, logprobs, "", "stop"))
+        made.append(Group(Prompt(case, tokens(2), ""), tuple(completions)))
+    return made
+
+
+def plain_logprobs(
+    model: torch.nn.Module, prompt: np.ndarray, completion: np.ndarray, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probs [T] and entropies [T] by running the whole sequence alone through transformers' own forward."""
+    sequence = torch.from_numpy(np.concatenate([prompt, completion]))[None]
+    logits = model(input_ids=sequence, use_cache=False).logits[0, len(prompt) - 1 : -1] / temperature
+    logs = torch.log_softmax(logits, -1)
+    chosen = logs[torch.arange(len(completion)), torch.from_numpy(completion)]
+    return chosen, -(logs.exp() * logs).sum(-1)
+
+
+def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    """And clear them."""
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def worst_relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """The largest |a - b| / max |b| over parameters."""
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[n] - theirs[n]).abs().max() / theirs[n].abs().max()) for n in ours)
+
+
+def flat_tokens(groups: Sequence[Group]) -> int:
+    return sum(len(c.tokens) for group in groups for c in group.completions)
