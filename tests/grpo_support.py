@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from transformers import (
@@ -87,13 +88,24 @@ class TinyPolicy:
         return self.model
 
 
-def tiny_model(architecture: str, *, attention: str = ATTENTION, dtype: torch.dtype = torch.float64, seed: int = 0):
+def tiny_model(
+    architecture: str, *, attention: str = ATTENTION, dtype: torch.dtype = torch.float64, seed: int = 0
+):
     """The same random weights whatever the attention."""
     register()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(CONFIGS[architecture], attn_implementation=attention)
     return model.to(dtype).eval()
+
+
+@contextmanager
+def everything_in_double() -> Iterator[None]:
+    """transformers takes norms and softmaxes in float32 even in a float64 model: here they are float64 too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "float32", torch.float64)
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        yield
 
 
 def ragged_groups(seed: int, *, groups: int = 3, size: int = 3, longest: int = 9) -> list[Group]:
@@ -105,7 +117,7 @@ def ragged_groups(seed: int, *, groups: int = 3, size: int = 3, longest: int = 9
 
     made = []
     for index in range(groups):
-        case = Case(id=str(index), question="?", answer=Answer(kind="text", text="!"))
+        case = Case(id=str(index), question="?", gold=Answer(kind="text", text="!"))
         completions = []
         for _ in range(size):
             sampled = tokens(1)
@@ -137,7 +149,3 @@ def worst_relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]
     """The largest |a - b| / max |b| over parameters."""
     assert ours.keys() == theirs.keys()
     return max(float((ours[n] - theirs[n]).abs().max() / theirs[n].abs().max()) for n in ours)
-
-
-def flat_tokens(groups: Sequence[Group]) -> int:
-    return sum(len(c.tokens) for group in groups for c in group.completions)

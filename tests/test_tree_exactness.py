@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from grpo_support import (
     CONFIGS,
     TinyPolicy,
+    everything_in_double,
     gradients,
     plain_logprobs,
     ragged_groups,
@@ -24,10 +27,9 @@ TEMPERATURE = 0.7
 
 
 @pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers takes norms and softmaxes in float32 even in a float64 model: here they are float64 too."""
-    monkeypatch.setattr(torch, "float32", torch.float64)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+def double() -> Iterator[None]:
+    with everything_in_double():
+        yield
 
 
 def _packed(model: torch.nn.Module, groups: list[Group], loss_weights: Tensor) -> tuple[Tensor, Tensor, dict]:
@@ -39,7 +41,9 @@ def _packed(model: torch.nn.Module, groups: list[Group], loss_weights: Tensor) -
 
 
 def _plain(model: torch.nn.Module, groups: list[Group], loss_weights: Tensor) -> tuple[Tensor, Tensor, dict]:
-    each = [plain_logprobs(model, g.prompt.tokens, c.tokens, TEMPERATURE) for g in groups for c in g.completions]
+    each = [
+        plain_logprobs(model, g.prompt.tokens, c.tokens, TEMPERATURE) for g in groups for c in g.completions
+    ]
     logprobs = torch.cat([one for one, _ in each])
     (logprobs * loss_weights.to(logprobs.dtype)).sum().backward()
     return logprobs.detach(), torch.cat([one for _, one in each]).detach(), gradients(model)

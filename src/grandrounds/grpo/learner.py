@@ -66,9 +66,7 @@ class Learner:
         """Add a pack's gradient to the step's, and its statistics to the step's metrics."""
         if self.settings.beta and pack.behaviour_logprobs is not None:
             pack = self.with_reference(pack)
-        logprobs, entropy = tree_logprobs(
-            self.policy, pack.tree, pack.targets, temperature=pack.temperature
-        )
+        logprobs, entropy = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
         if pack.behaviour_logprobs is None:
             loss, statistics = likelihood_loss(logprobs, pack.weights), {}
         else:

@@ -23,7 +23,9 @@ class Pack:
 
     tree: TokenTree
     targets: Tensor  # [C] int64, the completion tokens
-    behaviour_logprobs: Tensor | None  # [C] float32; None: maximum likelihood instead of the clipped objective
+    behaviour_logprobs: (
+        Tensor | None
+    )  # [C] float32; None: maximum likelihood instead of the clipped objective
     advantages: Tensor  # [C] float32
     weights: Tensor  # [C] float32
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 16 << 20  # one chunk of float32 logits; measured: larger leaves the cache, smaller wastes launches
+CHUNK_BYTES = (
+    16 << 20
+)  # one chunk of float32 logits; measured: larger leaves the cache, smaller wastes launches
 
 
 def token_logprobs(

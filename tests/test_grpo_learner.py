@@ -1,0 +1,212 @@
+"""What the learner promises: cuts change nothing, skipping changes nothing, ratios begin at 1."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from grpo_support import (
+    TinyPolicy,
+    everything_in_double,
+    gradients,
+    plain_logprobs,
+    ragged_groups,
+    tiny_model,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grandrounds.errors import RunError
+from grandrounds.grpo.learner import Learner, LearnerSettings
+from grandrounds.grpo.loss import Totals, token_weights
+from grandrounds.grpo.packing import likelihood_packs, packs
+from grandrounds.sampling.rollout import Completion, Group
+
+SETTINGS = LearnerSettings(clip_low=0.2, clip_high=0.28)
+
+
+def _advantages(groups: list[Group], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(len(groups), len(groups[0].completions)))
+
+
+def _weights(groups: list[Group]) -> np.ndarray:
+    lengths = np.array([len(c.tokens) for g in groups for c in g.completions])
+    totals = Totals(len(lengths), int(lengths.sum()), int(lengths.sum()), 1, 16)
+    return token_weights("grpo", lengths, np.ones(len(lengths), bool), totals).reshape(len(groups), -1)
+
+
+def _sampled_by(model: torch.nn.Module, groups: list[Group], temperature: float = 1.0) -> list[Group]:
+    """The groups with the model's own log-probs as behaviour."""
+    made = []
+    for group in groups:
+        completions = []
+        for one in group.completions:
+            with torch.no_grad():
+                logprobs, _ = plain_logprobs(model, group.prompt.tokens, one.tokens, temperature)
+            completions.append(Completion(one.tokens, logprobs.float().numpy(), "", one.finish))
+        made.append(Group(group.prompt, tuple(completions)))
+    return made
+
+
+def _gradient(groups: list[Group], advantages: np.ndarray, budget: int, **how: bool) -> tuple[float, dict]:
+    model = tiny_model("qwen2")
+    learner = Learner(TinyPolicy(model), SETTINGS)
+    for pack in packs(groups, advantages, _weights(groups), tokens_per_pack=budget, **how):
+        learner.accumulate(pack)
+    found = gradients(model)
+    return learner.step(0.0)["loss"], found
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 50), budget=st.integers(1, 150))
+def test_any_cut_into_packs_gives_the_same_loss_and_gradient(seed: int, budget: int) -> None:
+    groups = ragged_groups(seed, groups=4)
+    advantages = _advantages(groups, seed)
+    with everything_in_double():
+        loss, whole = _gradient(groups, advantages, 10_000)
+        cut_loss, cut = _gradient(groups, advantages, budget)
+    assert cut_loss == pytest.approx(loss, rel=1e-9)
+    for name in whole:
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-9, atol=1e-12)
+
+
+@given(seed=st.integers(0, 200), budget=st.integers(1, 80))
+def test_packs_hold_every_branch_once_and_keep_the_budget(seed: int, budget: int) -> None:
+    groups = ragged_groups(seed, groups=5, size=4)
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=budget)
+    expected = sorted(c.tokens.tolist() for g in groups for c in g.completions)
+    found = []
+    for pack in made:
+        assert pack.tree.size <= budget or pack.tree.completions == 1
+        starts = torch.cat([torch.tensor([0]), torch.cumsum(_lengths(pack), 0)]).tolist()
+        found += [pack.targets[a:b].tolist() for a, b in pairwise(starts)]
+    assert sorted(found) == expected
+
+
+def _lengths(pack) -> torch.Tensor:
+    real = torch.ones(len(pack.tree.row_of_place), dtype=torch.bool)
+    real[pack.tree.padding] = False
+    cut = pack.tree.prompts * pack.tree.longest_prompt
+    return real[cut:].view(pack.tree.completions, -1).sum(1)
+
+
+def test_a_prompt_is_forwarded_once_per_group() -> None:
+    groups = ragged_groups(4)
+    (pack,) = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
+    prompts = sum(len(group.prompt.tokens) for group in groups)
+    assert pack.tree.size == prompts + len(pack.targets)
+
+
+def test_groups_without_signal_are_not_forwarded_and_change_no_gradient() -> None:
+    groups = ragged_groups(5, groups=4)
+    advantages = _advantages(groups)
+    advantages[1] = advantages[3] = 0.0
+    with everything_in_double():
+        _, skipped = _gradient(groups, advantages, 10_000)
+        _, forwarded = _gradient(groups, advantages, 10_000, skip_zero_advantage=False)
+    for name in skipped:
+        torch.testing.assert_close(skipped[name], forwarded[name], rtol=1e-10, atol=1e-14)
+    (pack,) = packs(groups, advantages, _weights(groups), tokens_per_pack=10_000)
+    assert pack.tree.prompts == 2
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
+    plain = tiny_model("llama", attention="eager", dtype=torch.float32)
+    groups = _sampled_by(plain, ragged_groups(6), temperature)
+    learner = Learner(TinyPolicy(tiny_model("llama", dtype=torch.float32)), SETTINGS)
+    for pack in packs(
+        groups, _advantages(groups), _weights(groups), tokens_per_pack=60, temperature=temperature
+    ):
+        learner.accumulate(pack)
+    metrics = learner.step(1e-2)
+    assert metrics["sampling/ratio_error"] < 1e-4
+    assert metrics["clip_ratio/region_mean"] == 0
+
+
+def test_a_step_raises_what_had_advantage() -> None:
+    plain = tiny_model("llama", attention="eager", dtype=torch.float32)
+    groups = _sampled_by(plain, ragged_groups(7))
+    advantages = np.tile([1.0, -1.0, 0.0], (3, 1))
+    policy = TinyPolicy(tiny_model("llama", dtype=torch.float32))
+    learner = Learner(policy, SETTINGS)
+    made = packs(groups, advantages, _weights(groups), tokens_per_pack=10_000)
+    losses = []
+    for _ in range(3):
+        for pack in made:
+            learner.accumulate(pack)
+        losses.append(learner.step(1e-2)["loss"])
+    assert losses[2] < losses[1] < losses[0]
+
+
+def test_kl_to_the_reference_is_zero_where_it_is_the_policy_and_grows_with_distance() -> None:
+    model, frozen = (tiny_model("llama", dtype=torch.float32) for _ in range(2))
+    policy = TinyPolicy(model, reference=TinyPolicy(frozen))
+    learner = Learner(policy, LearnerSettings(beta=0.1))
+    groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(8))
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
+    kls = []
+    for _ in range(2):
+        for pack in made:
+            learner.accumulate(pack)
+        kls.append(learner.step(3e-2)["kl"])
+    assert kls[0] == pytest.approx(0, abs=1e-7)
+    assert kls[1] > 1e-3
+
+
+def test_likelihood_packs_give_the_weighted_negative_log_likelihood() -> None:
+    model = tiny_model("qwen3")
+    examples = [
+        (g.prompt.tokens, g.completions[0].tokens, np.full(len(g.completions[0].tokens), 0.25))
+        for g in ragged_groups(10)
+    ]
+    learner = Learner(TinyPolicy(model), SETTINGS)
+    for pack in likelihood_packs(examples, tokens_per_pack=25):
+        learner.accumulate(pack)
+    plain = tiny_model("qwen3", attention="eager")
+    with torch.no_grad():
+        expected = -sum(float(0.25 * plain_logprobs(plain, p, c)[0].sum()) for p, c, _ in examples)
+    assert learner.step(1e-3)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one() -> None:
+    groups = ragged_groups(11)
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
+
+    def steps(learner: Learner, count: int) -> None:
+        for _ in range(count):
+            for pack in made:
+                learner.accumulate(pack)
+            learner.step(1e-2)
+
+    through = tiny_model("qwen2", dtype=torch.float32)
+    learner = Learner(TinyPolicy(through), SETTINGS)
+    steps(learner, 2)
+    resumed = tiny_model("qwen2", dtype=torch.float32)
+    resumed.load_state_dict({name: tensor.clone() for name, tensor in through.state_dict().items()})
+    fresh = Learner(TinyPolicy(resumed), SETTINGS)
+    fresh.load_state_dict({name: tensor.clone() for name, tensor in learner.state_dict().items()})
+    steps(learner, 2)
+    steps(fresh, 2)
+    for ours, theirs in zip(resumed.parameters(), through.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_another_models_optimizer_state_is_refused() -> None:
+    learner = Learner(TinyPolicy(tiny_model("qwen2")), SETTINGS)
+    with pytest.raises(RunError, match="another model"):
+        learner.load_state_dict({"nobody.exp_avg": torch.zeros(1)})
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+    model = tiny_model("llama", dtype=torch.float32)
+    before = [parameter.clone() for parameter in model.parameters()]
+    learner = Learner(TinyPolicy(model), SETTINGS)
+    groups = ragged_groups(12)
+    broken = _weights(groups) * np.nan
+    for pack in packs(groups, _advantages(groups), broken, tokens_per_pack=10_000):
+        learner.accumulate(pack)
+    assert np.isnan(learner.step(1e-2)["grad_norm"])
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
