@@ -101,7 +101,7 @@ def tiny_model(
 
 @contextmanager
 def everything_in_double() -> Iterator[None]:
-    """transformers takes norms and softmaxes in float32 even in a float64 model: here they are float64 too."""
+    """transformers takes norms and softmaxes in float32 even in a float64 model: here in float64 too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "float32", torch.float64)
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -130,7 +130,7 @@ def ragged_groups(seed: int, *, groups: int = 3, size: int = 3, longest: int = 9
 def plain_logprobs(
     model: torch.nn.Module, prompt: np.ndarray, completion: np.ndarray, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs [T] and entropies [T] by running the whole sequence alone through transformers' own forward."""
+    """Log-probs [T] and entropies [T] of one whole sequence alone through transformers' own forward."""
     sequence = torch.from_numpy(np.concatenate([prompt, completion]))[None]
     logits = model(input_ids=sequence, use_cache=False).logits[0, len(prompt) - 1 : -1] / temperature
     logs = torch.log_softmax(logits, -1)

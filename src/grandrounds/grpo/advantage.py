@@ -3,14 +3,15 @@
     A_ij = (r_ij - b_ij) / s_i        case i, completion j of G
 
 baseline b:
-    mean            b_ij = mean of the group                     GRPO, arXiv:2402.03300, eq. 3 and section 4.1.2
-    leave_one_out   b_ij = mean of the other G - 1 completions   RLOO, arXiv:2402.14740, eq. 6
-                    = G / (G - 1) times the centred reward: unbiased, since r_ij does not enter its own baseline
+    mean            b_ij = mean of the group                     GRPO, arXiv:2402.03300, section 4.1.2
+    leave_one_out   b_ij = mean of the other G - 1 completions   RLOO, arXiv:2402.14740
+                    A_ij = G / (G - 1) times the centred reward; unbiased: r_ij is not in its own baseline
 scale s:
     group           standard deviation of the group + 1e-4       GRPO, arXiv:2402.03300
-    batch           standard deviation of all rewards + 1e-4     as REINFORCE++, arXiv:2501.03262, scales by the batch
-    none            1                                            Dr. GRPO, arXiv:2503.20783: scaling by the group
-                                                                 favours cases that are nearly always or never solved
+    batch           standard deviation of all rewards + 1e-4     REINFORCE++, arXiv:2501.03262
+    none            1                                            Dr. GRPO, arXiv:2503.20783
+
+Scaling by the group favours cases that are nearly always or nearly never solved; the other two do not.
 
 Standard deviations divide by G - 1 and carry 1e-4, as TRL's and verl's do.
 """
@@ -33,7 +34,7 @@ def advantages(
     scale: Scale = "group",
     baseline: Baseline = "mean",
 ) -> np.ndarray:
-    """Advantages, float64 [N, G]. A group whose rewards are all equal gets exactly 0: it carries no signal."""
+    """Advantages, float64 [N, G]. A group of equal rewards gets exactly 0: it carries no signal."""
     rewards = np.asarray(rewards, np.float64)
     size = rewards.shape[1]
     centred = rewards - rewards.mean(1, keepdims=True)

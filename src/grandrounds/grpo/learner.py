@@ -1,7 +1,7 @@
 """The learner: packs in, one optimizer step out.
 
-It knows tokens, behaviour log-probs, advantages and weights, and no algorithm's name: GRPO's variants and supervised
-fine-tuning differ only in the packs they make.
+It knows tokens, behaviour log-probs, advantages and weights, and no algorithm's name: GRPO's variants and
+supervised fine-tuning differ only in the packs they make.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from grandrounds.policy.logprobs import tree_logprobs
 if TYPE_CHECKING:
     from grandrounds.policy.model import Policy
 
-# beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of them.
+# beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
+# them.
 BETAS = (0.9, 0.95)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -85,7 +86,7 @@ class Learner:
 
     @torch.no_grad()
     def with_reference(self, pack: Pack) -> Pack:
-        """The pack with the reference policy's log-probs, computed once; for several passes over the same packs."""
+        """The pack with the reference policy's log-probs, for several passes over the same packs."""
         if pack.reference_logprobs is not None:
             return pack
         with self.policy.reference():
@@ -95,9 +96,9 @@ class Learner:
     def step(self, learning_rate: float) -> dict[str, float]:
         """Clip the gradient, move the policy, and return the step's metrics (token means over its packs).
 
-        A gradient that is not finite moves nothing and shows in `grad_norm`. Neither does a step without packs.
-        `sampling/ratio_error` is max |ratio - 1|: at the first step of a round it measures how far sampler and
-        learner disagree about the same weights.
+        A gradient that is not finite moves nothing and shows in `grad_norm`. Neither does a step without
+        packs. `sampling/ratio_error` is max |ratio - 1|: at the first step of a round it measures how far
+        sampler and learner disagree about the same weights.
         """
         metrics = self._tally.metrics()
         self._tally = _Tally()

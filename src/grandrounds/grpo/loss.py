@@ -6,9 +6,9 @@ For completion i (of all groups), token t, with ratio ρ = π(token) / π_behavi
     k3           π_ref/π - log(π_ref/π) - 1 ≥ 0, an unbiased estimate of KL(π || π_ref)
     loss         Σ_it w_i ℓ_it
 
-Sources: arXiv:2402.03300 eq. 3 and 4 (GRPO, k3); arXiv:2503.14476 (separate clips). Because every weight w_i comes
-from totals counted over the whole optimizer step or round, the sum may be cut into any parts: nothing is averaged
-here. `LOSS_FORMS` says what w_i is.
+Sources: arXiv:2402.03300 eq. 3 and 4 (GRPO, k3); arXiv:2503.14476 (separate clips). Because every weight w_i
+comes from totals counted over the whole optimizer step or round, the sum may be cut into any parts: nothing
+is averaged here. `LOSS_FORMS` says what w_i is.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 class Totals:
     """What weights are normalised by, counted outside of any pack.
 
-    A completion is active unless it was cut off and truncated ones are masked. Groups without signal are active:
-    they are not forwarded, but they count, so leaving them out changes speed and not the objective.
+    A completion is active unless it was cut off and truncated ones are masked. Groups without signal are
+    active: they are not forwarded, but they count, so leaving them out changes speed and not the objective.
     """
 
     completions: int  # all completions of this optimizer step, masked ones included
@@ -47,10 +47,11 @@ def _bnpo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
 
 
 def _dapo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
-    """Every active token of the round counts the same, whichever step it falls into. arXiv:2503.14476 eq. 8.
+    """Every active token of the round counts the same, whichever its step. arXiv:2503.14476.
 
-    steps_per_pass / (active tokens of the round): with one step per pass it is `bnpo`; with several, steps that
-    hold more tokens move the policy more, and the mean over the steps of a pass is the round's token mean.
+    steps_per_pass / (active tokens of the round): with one step per pass it is `bnpo`; with several, steps
+    that hold more tokens move the policy more, and the mean over the steps of a pass is the round's token
+    mean.
     """
     return np.full(len(lengths), totals.steps_per_pass / max(1, totals.round_active_tokens))
 
@@ -91,8 +92,8 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of token losses, and per-token statistics [C] without gradient.
 
-    Statistics: `ratio`; `clip_low` and `clip_high`, 1 where the clip cut the gradient off; `policy_kl`, k3 to the
-    behaviour policy; `kl`, k3 to the reference where one is given.
+    Statistics: `ratio`; `clip_low` and `clip_high`, 1 where the clip cut the gradient off; `policy_kl`, k3 to
+    the behaviour policy; `kl`, k3 to the reference where one is given.
     """
     difference = logprobs - behaviour
     ratio = difference.exp()

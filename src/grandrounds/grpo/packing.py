@@ -1,7 +1,7 @@
 """From groups to packs: what the learner forwards at once.
 
-Packing is a matter of memory and speed only. The weights carry the whole objective, so any cut gives the same loss
-and gradient up to floating-point noise.
+Packing is a matter of memory and speed only. The weights carry the whole objective, so any cut gives the same
+loss and gradient up to floating-point noise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from grandrounds.sampling.rollout import Completion, Group
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """Everything the learner sees: tokens, how they branch, and what each completion token counts. C tokens."""
+    """All the learner sees: tokens, how they branch, and what each completion token counts; C of these."""
 
     tree: TokenTree
     targets: Tensor  # [C] int64, the completion tokens
@@ -54,10 +54,10 @@ def packs(
     skip_zero_advantage: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
-    """Packs of at most `tokens_per_pack` tokens, prompts counted; a single longer branch gets a pack of its own.
+    """Packs of at most `tokens_per_pack` tokens, prompts counted; a longer branch gets a pack of its own.
 
-    Completions of weight 0 are left out, and with `skip_zero_advantage` (right where beta is 0) those of advantage
-    0 too: neither has a gradient. The result depends on the arguments alone, and may be empty.
+    Completions of weight 0 are left out, and with `skip_zero_advantage` (right where beta is 0) those of
+    advantage 0 too: neither has a gradient. The result depends on the arguments alone, and may be empty.
     """
     branches: list[list[_Branch]] = []
     for index, group in enumerate(groups):
@@ -90,7 +90,7 @@ def likelihood_packs(
     tokens_per_pack: int,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
-    """Packs for supervised fine-tuning from (prompt tokens [P], completion tokens [T], weight of each [T])."""
+    """Packs for supervised fine-tuning from prompts [P], completions [T] and the weight of each token [T]."""
     branches = [
         [_Branch(index, prompt, tokens, None, 1.0, np.asarray(weights, np.float64))]
         for index, (prompt, tokens, weights) in enumerate(examples)

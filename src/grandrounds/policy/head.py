@@ -1,8 +1,8 @@
 """The output head on completion tokens only: log-probabilities and entropy, in chunks.
 
-The [C, V] matrix of logits (C completion tokens, V vocabulary) never exists whole, neither forward nor backward:
-the backward pass computes each chunk's logits once more. For a vocabulary of 151,936 the whole matrix would be the
-largest tensor of a training step by far.
+The [C, V] matrix of logits (C completion tokens, V vocabulary) never exists whole, neither forward nor
+backward: the backward pass computes each chunk's logits once more. For a vocabulary of 151,936 the whole
+matrix would be the largest tensor of a training step by far.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def token_logprobs(
     temperature: float = 1.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """log p(target | state) [C] and the entropy of p [C, no gradient], p = softmax(cap(W h + b) / temperature).
+    """log p(target | state) [C] and entropy of p [C, no gradient]; p = softmax(cap(W h + b) / temperature).
 
-    cap(z) = softcap · tanh(z / softcap) where the model has one. Results are float32 (float64 for float64 states);
-    the softmax is taken in that precision whatever the weights' type. `chunk`: tokens at a time.
+    cap(z) = softcap · tanh(z / softcap) where the model has one. Results are float32 (float64 for float64
+    states); the softmax is taken in that precision whatever the weights' type. `chunk`: tokens at a time.
     """
     chunk = chunk or max(1, CHUNK_BYTES // (4 * weight.shape[0]))
     logprobs, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, softcap, temperature, chunk)

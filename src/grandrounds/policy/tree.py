@@ -5,13 +5,13 @@ One flat row holds N prompts, each followed by its completions:
     row        p p p a a a a b b  q q c c c d
     position   0 1 2 3 4 5 6 3 4  0 1 2 3 4 2
 
-A prompt token sees its prompt up to itself. A completion token sees its whole prompt and its own completion up to
-itself, never a sibling. So every token's state, and every gradient, is what it would be if each completion stood
-alone behind its own copy of the prompt; only the copies are not computed. Everything but attention works on the
-flat row and wastes nothing on padding.
+A prompt token sees its prompt up to itself. A completion token sees its whole prompt and its own completion
+up to itself, never a sibling. So every token's state, and every gradient, is what it would be if each
+completion stood alone behind its own copy of the prompt; only the copies are not computed. Everything but
+attention works on the flat row and wastes nothing on padding.
 
-Shapes: S tokens in the row, N prompts of at most P tokens, M completions of at most T tokens, C completion tokens in
-all; H query heads, K key-value heads, D numbers per head.
+Shapes: S tokens in the row, N prompts of at most P tokens, M completions of at most T tokens, C completion
+tokens in all; H query heads, K key-value heads, D numbers per head.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TokenTree:
 def token_tree(
     branches: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], device: torch.device | str = "cpu"
 ) -> TokenTree:
-    """Lay prompts (int [P] > 0 tokens) and their completions (int [T] > 0 tokens) out in one row, in this order."""
+    """Lay prompts (int [P], P > 0) and their completions (int [T], T > 0) out in one row, in this order."""
     prompts = [np.asarray(prompt) for prompt, _ in branches]
     completions = [np.asarray(completion) for _, group in branches for completion in group]
     parent = np.repeat(np.arange(len(branches)), [len(group) for _, group in branches])
@@ -148,7 +148,7 @@ class _Rearrange(torch.autograd.Function):
 
 
 class TreeLayout:
-    """Attention over a `TokenTree`: prompts as one causal batch, completions as one batch of (prompt, own) keys."""
+    """Attention over a `TokenTree`: prompts as a causal batch, completions as one with (prompt, own) keys."""
 
     def __init__(self, tree: TokenTree) -> None:
         self.tree = tree
@@ -240,7 +240,7 @@ def _attend(
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """torch's fused attention; heads in third place [B, ·, ·, D], result [B, H, Q, D]; no mask means causal."""
+    """torch's fused attention; arguments [B, ·, ·, D], result [B, H, Q, D]; no mask means causal."""
     return F.scaled_dot_product_attention(
         query.transpose(1, 2),
         key.transpose(1, 2),
