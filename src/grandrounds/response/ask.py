@@ -1,0 +1,51 @@
+"""How a case is put to a policy, and what the answer to it should look like."""
+
+from __future__ import annotations
+
+from grandrounds.cases.case import Case, Message
+from grandrounds.recipe import PromptRecipe
+
+DEFAULT_SYSTEM = """\
+Think before you answer. First reason between <{reasoning}> and </{reasoning}>: state the findings, weigh each \
+candidate with what speaks for and against it, check yourself, and conclude. Then give only the final answer \
+between <{answer}> and </{answer}>.{options}"""
+
+_WITH_OPTIONS = " Answer with the letter and the text of one option."
+
+
+def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
+    """Chat messages: the system message unless the recipe's is empty, then the case.
+
+    A case that already is a conversation is passed on; its own system message stands in for the recipe's.
+    """
+    system = prompt.system
+    if system is None:
+        system = DEFAULT_SYSTEM.format(
+            reasoning=prompt.reasoning_tag,
+            answer=prompt.answer_tag,
+            options=_WITH_OPTIONS if case.options else "",
+        )
+    messages = (
+        (Message("user", _user_text(case)),) if isinstance(case.question, str) else tuple(case.question)
+    )
+    if system and messages[0].role != "system":
+        return (Message("system", system), *messages)
+    return messages
+
+
+def _user_text(case: Case) -> str:
+    assert isinstance(case.question, str)
+    parts = [*case.context, case.question]
+    if case.options:
+        parts.append("\n".join(f"{letter}. {text}" for letter, text in case.options.items()))
+    return "\n".join(part for part in parts if part)
+
+
+def gold_text(case: Case) -> str:
+    """The gold answer in the form that is asked for: "B. Pericarditis", or the text, with its unit if it has one."""
+    gold = case.gold
+    if gold.kind == "choice" and gold.letter is not None:
+        return f"{gold.letter}. {gold.text}"
+    if gold.kind == "number" and gold.unit and gold.unit not in gold.text:
+        return f"{gold.text} {gold.unit}"
+    return gold.text

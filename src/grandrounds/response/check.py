@@ -1,0 +1,47 @@
+"""What it means to check a reasoning against knowledge; who knows something implements `Knowledge`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from grandrounds.cases.case import Case
+    from grandrounds.response.outline import Outline
+
+
+@dataclass(frozen=True)
+class ReasoningCheck:
+    """The verdict on one reasoning.
+
+    claims, true_claims: statements that could be checked, and those of them that hold.
+    follows: the conclusion is the one that the reasoning's own claims support best.
+    complete: everything was weighed that decides the case.
+    false_claims: the statements that do not hold, as written, for the reader.
+    """
+
+    claims: int
+    true_claims: int
+    follows: bool
+    complete: bool
+    false_claims: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Strict: something is claimed, all of it is true, it is complete, and the conclusion follows."""
+        return self.claims > 0 and self.true_claims == self.claims and self.follows and self.complete
+
+    @property
+    def score(self) -> float:
+        """In [0, 1], 1 if and only if valid: half for true claims, a quarter each for the other two."""
+        if self.claims == 0:
+            return 0.0
+        return 0.5 * self.true_claims / self.claims + 0.25 * self.follows + 0.25 * self.complete
+
+
+class Knowledge(Protocol):
+    """Something that knows candidates and findings."""
+
+    def check(self, case: Case, outline: Outline) -> ReasoningCheck:
+        """Check a reasoning's outline for a case."""
+        ...
