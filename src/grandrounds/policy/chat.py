@@ -1,0 +1,51 @@
+"""Chat messages to prompt tokens, through the model's own template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grandrounds.cases.case import Message
+from grandrounds.errors import PolicyError
+
+# A tag that the template opened and left open: "<think>\n" at the very end of the prompt.
+_OPENED = re.compile(r"<([A-Za-z][A-Za-z0-9_-]*)>\s*$")
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> tuple[np.ndarray, str, str]:
+    """(tokens int64 [P], rendered text, what the template already opened of the response or "").
+
+    A template that refuses a system message (Gemma's) gets it in front of the first user message.
+    """
+    text = _render(tokenizer, messages)
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    opened = _OPENED.search(text)
+    return np.asarray(tokens, dtype=np.int64), text, opened[0] if opened and _is_plain(tokenizer, opened) else ""
+
+
+def _is_plain(tokenizer: Any, opened: re.Match[str]) -> bool:
+    """Whether the tag is part of the response rather than a control token such as <bos> or <assistant>."""
+    return f"<{opened[1]}>" not in tokenizer.all_special_tokens
+
+
+def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
+    from jinja2.exceptions import TemplateError
+
+    def render(chat: Sequence[Message]) -> str:
+        rows = [{"role": message.role, "content": message.content} for message in chat]
+        return tokenizer.apply_chat_template(rows, add_generation_prompt=True, tokenize=False)
+
+    try:
+        return render(messages)
+    except TemplateError as refusal:
+        if messages[0].role != "system":
+            raise PolicyError(
+                f"the model's chat template refuses the messages: {refusal}",
+                where=str(tokenizer.name_or_path),
+                mend="Check the roles and their order; most templates want user and assistant in turn.",
+            ) from refusal
+        system, first, *rest = messages
+        return render([Message(first.role, f"{system.content}\n\n{first.content}"), *rest])

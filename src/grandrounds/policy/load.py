@@ -1,0 +1,219 @@
+"""Loading a policy: from a folder, the Hub, or from scratch; with LoRA or whole; in the device's precision."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.policy import attention
+from grandrounds.policy.model import Policy
+from grandrounds.policy.verify import verify
+from grandrounds.recipe import PolicyRecipe
+
+SCRATCH = "scratch"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# Ends of turn that chat templates use while the tokenizer's eos is another token.
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
+
+
+def load_policy(
+    recipe: PolicyRecipe,
+    *,
+    seed: int,
+    corpus: Callable[[], Iterable[str]] | None = None,
+    tags: Sequence[str] = (),
+) -> Policy:
+    """The policy that a recipe names, ready to be sampled from and trained.
+
+    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens.
+    A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
+    Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly.
+    """
+    attention.register()
+    device = _device(recipe.device)
+    dtype, reason = _precision(recipe.precision, device)
+    with torch.random.fork_rng(devices=[]):  # initial weights are keyed by the seed; torch's own state is not touched
+        torch.manual_seed(seed)
+        if recipe.model == SCRATCH:
+            model, tokenizer = _scratch(recipe, corpus, tags)
+        else:
+            model, tokenizer = _pretrained(recipe, dtype)
+        model = model.to(device=device, dtype=dtype)
+        model, base = _adapted(model, recipe)
+    model.eval()
+    eos_ids, end_id = _ends(base, tokenizer)
+    policy = Policy(
+        model=model,
+        base=base,
+        tokenizer=tokenizer,
+        device=device,
+        eos_ids=eos_ids,
+        end_id=end_id,
+        max_positions=int(getattr(base.config.get_text_config(), "max_position_embeddings", 0) or 2**20),
+        adapter=model is not base,
+        description=_describe(recipe, model, device, dtype, reason),
+    )
+    verify(policy, recipe.model)
+    return policy
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"device `{name}` cannot be used here: {str(error).splitlines()[0]}",
+            where="policy.device",
+            mend="Use `auto`, or one that `grandrounds doctor` lists.",
+        ) from error
+    return device
+
+
+def _precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    if name != "auto":
+        return PRECISIONS[name], "as the recipe says"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16, "the GPU computes in it"
+    return torch.float32, "exact, and rarely slower on a CPU"
+
+
+def _scratch(
+    recipe: PolicyRecipe, corpus: Callable[[], Iterable[str]] | None, tags: Sequence[str]
+) -> tuple[Any, Any]:
+    from grandrounds.policy.scratch import build_model, build_tokenizer
+
+    if corpus is None:
+        raise PolicyError(
+            "a scratch model is built from training cases, and there are none here",
+            where="policy.model",
+            mend="Train it first; then name the run's folder.",
+        )
+    if recipe.scratch.hidden % (2 * recipe.scratch.heads):
+        raise RecipeError(
+            f"{recipe.scratch.hidden} does not divide into {recipe.scratch.heads} heads of even width",
+            where="policy.scratch.hidden",
+            mend="Choose a multiple of twice the number of heads.",
+        )
+    tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
+    model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+    model.set_attn_implementation(attention.ATTENTION)
+    return model, tokenizer
+
+
+def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(recipe.model)
+    if _looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
+        raise PolicyError(
+            "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",
+            where=recipe.model,
+            mend="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
+        )
+    source = _base_of(folder) if _is_adapter(folder) else recipe.model
+    options = {"trust_remote_code": recipe.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(recipe.model, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention.ATTENTION, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise PolicyError(
+            f"the model cannot be loaded: {_first_line(error)}",
+            where=str(source),
+            mend="Check the name and files; a Hub name needs network or a local cache.",
+        ) from error
+    if not tokenizer.chat_template:
+        raise PolicyError(
+            "the tokenizer has no chat template",
+            where=recipe.model,
+            mend="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
+        )
+    return model, tokenizer
+
+
+def _looks_like_path(name: str) -> bool:
+    return Path(name).exists() or name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").exists()
+
+
+def _base_of(folder: Path) -> str:
+    return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+
+
+def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
+    """(model, the causal LM in it): a new LoRA adapter, a saved one, or all weights."""
+    if recipe.model != SCRATCH and _is_adapter(Path(recipe.model)):
+        from peft import PeftModel
+
+        adapted = PeftModel.from_pretrained(model, recipe.model, is_trainable=True)
+        return adapted, adapted.get_base_model()
+    if recipe.model == SCRATCH or recipe.adapter == "full":
+        return model.requires_grad_(True), model
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        target_modules=recipe.lora_targets,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise RecipeError(
+            _first_line(error), where="policy.lora_targets", mend="Name modules of this model, or `all-linear`."
+        ) from error
+    return adapted, adapted.get_base_model()
+
+
+def _ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
+    """Every token that ends a response, and the one that ends the template's own assistant turn."""
+    configured = getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
+    ids = set(configured if isinstance(configured, list) else [configured])
+    ids.add(tokenizer.eos_token_id)
+    template = tokenizer.chat_template
+    template = template if isinstance(template, str) else str(template)
+    named = [token for token in TURN_ENDS if token in template]
+    turn_ends = [tokenizer.convert_tokens_to_ids(token) for token in named]
+    turn_ends = [token for token in turn_ends if token is not None and token != tokenizer.unk_token_id]
+    ids.update(turn_ends)
+    ids.discard(None)
+    if not ids:
+        raise PolicyError(
+            "the model names no end token",
+            where=str(tokenizer.name_or_path),
+            mend="Set `eos_token_id` in its generation_config.json.",
+        )
+    end = turn_ends[0] if turn_ends else tokenizer.eos_token_id
+    return frozenset(ids), int(end if end is not None else min(ids))
+
+
+def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: torch.dtype, reason: str) -> str:
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    what = "all weights" if trained == total else f"LoRA, {trained / 1e6:.2f}M weights"
+    precision = str(dtype).removeprefix("torch.")
+    return (
+        f"Policy {recipe.model}: {total / 1e6:.2f}M parameters, training {what}, "
+        f"{precision} on {device.type} ({reason})."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

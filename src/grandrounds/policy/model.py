@@ -1,0 +1,91 @@
+"""The policy: a causal language model of transformers, its tokenizer, and how both are reached into."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grandrounds.policy.attention import Layout, seen_through
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns a hidden state into logits: softcap · tanh((W h + b) / softcap), or plain W h + b."""
+
+    weight: Tensor  # [V, d]
+    bias: Tensor | None  # [V]
+    softcap: float | None
+
+
+@dataclass
+class Policy:
+    """A language model that is sampled from and trained with one set of weights.
+
+    Always in evaluation mode: with dropout on, sampler and learner would disagree about the same tokens.
+
+    model: a causal LM, or a PEFT model around one. base: the causal LM itself, adapter layers inside.
+    eos_ids: every token that ends a response. end_id: the one a demonstration is ended with.
+    max_positions: the model's context, in tokens.
+    adapter: whether LoRA is trained rather than all weights. description: one line for the user.
+    """
+
+    model: Any
+    base: Any
+    tokenizer: Any
+    device: torch.device
+    eos_ids: frozenset[int]
+    end_id: int
+    max_positions: int
+    adapter: bool
+    description: str
+    _frozen: nn.Module | None = field(default=None, repr=False)
+    _reference_in_force: bool = field(default=False, repr=False)
+
+    @property
+    def _causal_lm(self) -> Any:
+        return self._frozen if self._reference_in_force and self._frozen is not None else self.base
+
+    def hidden(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """States after the final norm, [S, d], of one flat row of tokens [1, S] at positions [1, S]."""
+        decoder = self._causal_lm.get_decoder()
+        with seen_through(layout):
+            output = decoder(input_ids=tokens, position_ids=positions, use_cache=False)
+        return output.last_hidden_state[0]
+
+    def head(self) -> Head:
+        """The output embedding; tied or not."""
+        model = self._causal_lm
+        layer = model.get_output_embeddings()
+        softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        return Head(layer.weight, getattr(layer, "bias", None), softcap)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within the block the reference policy answers: adapter switched off, or the frozen copy."""
+        self._reference_in_force = True
+        try:
+            if self.adapter:
+                with self.model.disable_adapter():
+                    yield
+            else:
+                self.freeze_reference()
+                yield
+        finally:
+            self._reference_in_force = False
+
+    def freeze_reference(self) -> None:
+        """Take the policy as it is now for the reference, unless one was taken before. Needless with an adapter."""
+        if self._frozen is None and not self.adapter:
+            self._frozen = copy.deepcopy(self.base).requires_grad_(False)
+
+    def encode_response(self, text: str) -> np.ndarray:
+        """Tokens of a demonstrated response, ended, int64 [T]."""
+        tokens = self.tokenizer.encode(text, add_special_tokens=False)
+        return np.asarray([*tokens, self.end_id], dtype=np.int64)
