@@ -1,0 +1,1 @@
+"""From prompts to groups of completions, with the log-probs of the distribution they were sampled from."""

@@ -1,0 +1,53 @@
+"""Choosing the next token: filters, the distribution they leave, and one draw from it. All in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from grandrounds.sampling.rollout import SamplingSettings
+
+
+def choose(
+    logits: Tensor,  # [B, V]
+    noise: Tensor,  # [B] in [0, 1)
+    settings: SamplingSettings,
+) -> tuple[Tensor, Tensor]:  # tokens [B], log-probs [B] float32
+    """One token per row and its log-prob under the distribution it was drawn from.
+
+    Greedy (temperature 0) takes the likeliest token; its log-prob is that of the unfiltered model at temperature 1.
+    """
+    logits = logits.float()
+    if settings.temperature == 0:
+        tokens = logits.argmax(-1)
+    else:
+        logits = filtered(logits / settings.temperature, settings)
+        tokens = _inverse_cdf(torch.softmax(logits, -1), noise)
+    logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    return tokens, logprobs
+
+
+def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:
+    """Logits with -inf where top-k, then top-p, then min-p exclude a token. The likeliest one always stays."""
+    if 0 < settings.top_k < logits.shape[-1]:
+        least = logits.topk(settings.top_k, -1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if settings.top_p < 1:
+        ordered, order = logits.sort(-1, descending=True)
+        probabilities = torch.softmax(ordered, -1)
+        # A token stays while the mass in front of it is below top_p (arXiv:1904.09751, section 3.1).
+        excluded = probabilities.cumsum(-1) - probabilities >= settings.top_p
+        logits = logits.masked_fill(torch.zeros_like(excluded).scatter_(-1, order, excluded), -torch.inf)
+    if settings.min_p > 0:
+        probabilities = torch.softmax(logits, -1)
+        least = settings.min_p * probabilities.amax(-1, keepdim=True)  # arXiv:2407.01082
+        logits = logits.masked_fill(probabilities < least, -torch.inf)
+    return logits
+
+
+def _inverse_cdf(probabilities: Tensor, noise: Tensor) -> Tensor:
+    """The first token whose cumulative probability exceeds the noise; never one of probability zero."""
+    cumulative = probabilities.cumsum(-1)
+    total = cumulative[:, -1]
+    target = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]

@@ -1,0 +1,17 @@
+"""Keyed randomness: a completion's noise depends on its key alone, not on what else is sampled or in which order."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+Key = tuple[int | str, ...]
+
+
+def uniforms(key: Key, case_id: str, attempt: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1), float32, one for each position of one completion."""
+    text = "\x1f".join(str(part) for part in (*key, case_id, attempt))
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return generator.random(count, dtype=np.float32)
