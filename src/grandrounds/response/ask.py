@@ -6,9 +6,9 @@ from grandrounds.cases.case import Case, Message
 from grandrounds.recipe import PromptRecipe
 
 DEFAULT_SYSTEM = """\
-Think before you answer. First reason between <{reasoning}> and </{reasoning}>: state the findings, weigh each \
-candidate with what speaks for and against it, check yourself, and conclude. Then give only the final answer \
-between <{answer}> and </{answer}>.{options}"""
+Think before you answer. First reason between <{reasoning}> and </{reasoning}>: state the findings, weigh \
+each candidate with what speaks for and against it, check yourself, and conclude. Then give only the final \
+answer between <{answer}> and </{answer}>.{options}"""
 
 _WITH_OPTIONS = " Answer with the letter and the text of one option."
 
@@ -16,7 +16,8 @@ _WITH_OPTIONS = " Answer with the letter and the text of one option."
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
     """Chat messages: the system message unless the recipe's is empty, then the case.
 
-    A case that already is a conversation is passed on; its own system message stands in for the recipe's.
+    A case that already is a conversation is passed on as it is (its author has put context and options into it);
+    its own system message stands in for the recipe's.
     """
     system = prompt.system
     if system is None:
@@ -42,7 +43,7 @@ def _user_text(case: Case) -> str:
 
 
 def gold_text(case: Case) -> str:
-    """The gold answer in the form that is asked for: "B. Pericarditis", or the text, with its unit if it has one."""
+    """The gold answer in the form that is asked for: "B. Pericarditis", or the text with its unit, if any."""
     gold = case.gold
     if gold.kind == "choice" and gold.letter is not None:
         return f"{gold.letter}. {gold.text}"

@@ -1,8 +1,12 @@
 """Rendering and parsing of `<reasoning>…</reasoning><answer>…</answer>`.
 
-What is tolerated: white space inside and around tags, and tags in any case. What is not is named as a defect. An
-answer is only what stands inside answer tags; it is never guessed from other text. Where several answers are
-given, the last one counts, and the repetition is a defect.
+What is tolerated: white space inside and around tags, and tags in any case. A tag with attributes is no tag
+but text. Everything else that departs from "one reasoning, then one answer, and nothing else" is named as a
+defect.
+
+An answer is only what stands inside a pair of answer tags; it is never guessed from other text. Where several
+answers are given, the last one counts, and the repetition is a defect. Answer tags inside a closed reasoning
+are a rehearsal, not the answer.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ class Defect(StrEnum):
     answer_empty = "answer_empty"
     answer_repeated = "answer_repeated"
     wrong_order = "wrong_order"
-    tag_unbalanced = "tag_unbalanced"
+    tag_nested = "tag_nested"
+    tag_unclosed = "tag_unclosed"
+    tag_unopened = "tag_unopened"
     cut_off = "cut_off"
 
 
@@ -34,9 +40,9 @@ class Defect(StrEnum):
 class Response:
     """A parsed completion.
 
-    reasoning, answer: their text without surrounding white space; None where there is none (an empty one is "").
+    reasoning, answer: their text without surrounding white space; None where there is none; an empty one is "".
     defects: every defect of form, each once, in the order of `Defect`.
-    text: the whole response, with what the chat template had prefilled.
+    text: the whole response, with the tag that the chat template had opened.
     """
 
     reasoning: str | None
@@ -52,7 +58,7 @@ class Response:
 
 @dataclass(frozen=True)
 class _Block:
-    """One pair of tags and what is between them; offsets of the whole in the text."""
+    """One pair of tags and what is between them; offsets in the text, tags included."""
 
     name: str
     content: str
@@ -80,10 +86,12 @@ class Grammar:
         prefilled: what the chat template had already opened of the response ("<think>\\n").
         finished: False for a completion that was cut off by its length.
         """
-        whole = prefilled + text
-        blocks, stray = self._blocks(whole)
+        whole = self._opened(prefilled) + text
+        blocks, unclosed, unopened = self._blocks(whole)
         reasonings = [block for block in blocks if block.name == self.reasoning_tag.lower()]
         answers = [block for block in blocks if block.name == self.answer_tag.lower()]
+        rehearsed = _inside(answers, reasonings)
+        answers = [block for block in answers if block.start not in rehearsed]
         defects = {
             Defect.text_outside_tags: _outside(whole, blocks),
             Defect.reasoning_missing: not reasonings,
@@ -92,8 +100,10 @@ class Grammar:
             Defect.answer_missing: not answers,
             Defect.answer_empty: any(not block.content for block in answers),
             Defect.answer_repeated: len(answers) > 1,
-            Defect.wrong_order: bool(reasonings and answers) and answers[0].start < reasonings[-1].start,
-            Defect.tag_unbalanced: stray,
+            Defect.wrong_order: bool(reasonings and answers) and answers[0].start < reasonings[-1].end,
+            Defect.tag_nested: bool(rehearsed or _inside(reasonings, answers)),
+            Defect.tag_unclosed: unclosed,
+            Defect.tag_unopened: unopened,
             Defect.cut_off: not finished,
         }
         return Response(
@@ -105,34 +115,60 @@ class Grammar:
 
     @cached_property
     def _tag(self) -> re.Pattern[str]:
+        # Possessive, so that a "<" before many spaces costs linear time.
         names = f"{re.escape(self.reasoning_tag)}|{re.escape(self.answer_tag)}"
-        return re.compile(rf"<\s*(/?)\s*({names})\s*>", re.IGNORECASE)
+        return re.compile(rf"<\s*+(?:(/)\s*+)?({names})\s*+>", re.IGNORECASE)
 
-    def _blocks(self, text: str) -> tuple[list[_Block], bool]:
-        """Innermost pairs of tags in order, and whether any tag has no partner.
+    def _opened(self, prefilled: str) -> str:
+        """The part of a template's prefill that the completion continues: from an unclosed tag of ours on.
 
-        A closing tag pairs with the nearest opening tag of its name that no other tag separates it from.
+        The rest is the template's, not the policy's: an empty "<think></think>", or tags of another name.
+        """
+        tags = list(self._tag.finditer(prefilled))
+        return prefilled[tags[-1].start() :] if tags and not tags[-1][1] else ""
+
+    def _blocks(self, text: str) -> tuple[list[_Block], bool, bool]:
+        """Pairs of tags in the order of their closing; whether a tag was left unclosed; or closed unopened.
+
+        A closing tag pairs with the nearest opening tag of its name. At most one tag of each name is open at
+        a time, so blocks nest at most once.
         """
         blocks: list[_Block] = []
-        opened: re.Match[str] | None = None
-        stray = False
+        opened: dict[str, re.Match[str]] = {}
+        unclosed = unopened = False
         for tag in self._tag.finditer(text):
-            closes, name = bool(tag[1]), tag[2].lower()
-            if not closes:
-                stray |= opened is not None
-                opened = tag
-            elif opened is not None and opened[2].lower() == name:
-                blocks.append(
-                    _Block(name, text[opened.end() : tag.start()].strip(), opened.start(), tag.end())
-                )
-                opened = None
+            name = tag[2].lower()
+            if not tag[1]:
+                unclosed |= opened.pop(name, None) is not None
+                opened[name] = tag
+            elif name in opened:
+                start = opened.pop(name)
+                blocks.append(_Block(name, text[start.end() : tag.start()].strip(), start.start(), tag.end()))
+                for other in [other for other, begun in opened.items() if begun.start() > start.start()]:
+                    unclosed |= opened.pop(other) is not None
             else:
-                stray = True
-        return blocks, stray or opened is not None
+                unopened = True
+        return blocks, unclosed or bool(opened), unopened
+
+
+def _inside(inner: list[_Block], outer: list[_Block]) -> set[int]:
+    """Where those inner blocks begin that lie within an outer one. Both lists are in order and disjoint."""
+    found: set[int] = set()
+    waiting = iter(outer)
+    around = next(waiting, None)
+    for block in inner:
+        while around is not None and around.end <= block.start:
+            around = next(waiting, None)
+        if around is not None and around.start < block.start:
+            found.add(block.start)
+    return found
 
 
 def _outside(text: str, blocks: list[_Block]) -> bool:
     """Whether anything but white space stands outside of the blocks."""
-    ends = [0, *(block.end for block in blocks)]
-    starts = [*(block.start for block in blocks), len(text)]
-    return any(text[end:start].strip() for end, start in zip(ends, starts, strict=True))
+    reached = 0
+    for block in sorted(blocks, key=lambda block: block.start):
+        if text[reached : block.start].strip():
+            return True
+        reached = max(reached, block.end)
+    return bool(text[reached:].strip())

@@ -6,12 +6,15 @@
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
 
-Points and totals are optional. Prose has no findings and no differential, but its conclusion is looked for.
+Points and totals are optional; where a list of claims has points, a claim ends at its points, so that findings
+may contain commas ("Intellectual disability, severe +2"). Prose has no findings and no differential, but its
+conclusion is looked for.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -44,41 +47,61 @@ class Outline:
 
 
 NONE = "none"
+_LABELS = ("findings", "check", "conclusion")
+_SPACES = re.compile(r"[^\S\n]+")
 _DECORATION = re.compile(r"\*\*|__|`")
-_BULLET = re.compile(r"^(?:[-*•]\s+|\(?\d{1,2}[.)]\s+)")
+_BULLET = re.compile(r"^(?:[-*•]\s+|#{1,6}\s+|\(?\d{1,2}[.)]\s+)")
 _CANDIDATE = re.compile(r"^(?P<name>[^:;]{1,200}):\s*(?P<claims>(?:for|against)\b.*)$", re.IGNORECASE)
-_CLAIM = re.compile(r"^(?P<finding>.*?)\s*(?P<points>[+\-−]\s?\d{1,3})?$")
+_POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3})\)?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
 _CONCLUDING = re.compile(
-    r"\b(?:(?:the\s+)?(?:final\s+|correct\s+|best\s+)?(?:answer|conclusion|diagnosis)\s+(?:is|would be|:)"
-    r"|(?:most likely|likeliest)(?:\s+(?:diagnosis|answer|option))?(?:\s+is)?"
-    r"|therefore|thus|hence|in conclusion)[,:]?\s+(?P<what>[^\n]{1,300})",
+    r"\b(?:(?:answer|conclusion|diagnosis)\s?(?:is|would be|must be|:)"
+    r"|(?:most likely|likeliest)(?: diagnosis| answer| option)?(?: is)?"
+    r"|therefore|thus|hence|in conclusion)[,:]?\s(?P<what>[^\n]+)",
     re.IGNORECASE,
 )
+# A sentence ends at a stop after a word, not after an option's letter ("B. Pericarditis") or inside a number.
+_SENTENCE_END = re.compile(r"(?<=[a-z0-9)\]][a-z0-9)\]])[.!?](?:\s|$)")
 
 
 def parse_outline(reasoning: str) -> Outline:
-    """Read what there is; tolerant of case, bullets, bold, spacing and a missing final period."""
-    findings: tuple[str, ...] = ()
+    """Read what there is; tolerant of case, bullets, bold, spacing and a missing final period. Never raises.
+
+    The last conclusion counts; "Conclusion:" alone on its line takes the next line.
+    """
+    text = _SPACES.sub(" ", reasoning)
+    parts: dict[str, list[str]] = {label: [] for label in _LABELS}
     differential: list[Candidate] = []
-    check = conclusion = None
-    for line in reasoning.splitlines():
-        line = _BULLET.sub("", _DECORATION.sub("", line).strip())
-        label, _, rest = line.partition(":")
-        label, rest = label.strip().lower(), _sentence(rest)
-        if label == "findings":
-            findings = tuple(_items(rest, ";"))
-        elif label == "check":
-            check = rest
-        elif label == "conclusion":
-            conclusion = rest
+    waiting = ""  # the label whose text is still to come, or whose bulleted list goes on
+    for raw in text.split("\n"):
+        plain = _DECORATION.sub("", raw).strip()
+        line = _BULLET.sub("", plain)
+        label, colon, rest = line.partition(":")
+        label = label.strip().lower()
+        if colon and label in parts:
+            waiting = "" if _sentence(rest) else label
+            parts[label].append(_sentence(rest))
         elif match := _CANDIDATE.match(line):
             differential.append(_candidate(match["name"].strip(), match["claims"]))
-    return Outline(findings, tuple(differential), check, conclusion or _concluded_in_prose(reasoning))
+            waiting = ""
+        elif waiting and line:
+            listed = waiting == "findings" and line != plain
+            if listed or not parts[waiting][-1]:
+                parts[waiting].append(_sentence(line))
+            waiting = waiting if listed else ""
+    return Outline(
+        findings=tuple(item for part in parts["findings"] for item in _items(part, ";")),
+        differential=tuple(differential),
+        check=_last(parts["check"]),
+        conclusion=_last(parts["conclusion"]) or _concluded_in_prose(text),
+    )
 
 
 def render_outline(outline: Outline) -> str:
-    """The outline as text; `parse_outline` reads it back."""
+    """The outline as text; `parse_outline` reads it back.
+
+    Names and findings must not contain line breaks, colons or semicolons; findings without points, no commas.
+    """
     lines = []
     if outline.findings:
         lines.append(f"Findings: {'; '.join(outline.findings)}.")
@@ -105,29 +128,35 @@ def _claims_text(claims: tuple[Claim, ...]) -> str:
 
 
 def _candidate(name: str, text: str) -> Candidate:
-    supports: list[Claim] = []
-    contradicts: list[Claim] = []
-    total = None
+    sides: dict[str, list[Claim]] = {"for": [], "against": []}
+    side, total = "for", None
     for part in _items(_sentence(text), ";"):
         word, _, rest = part.partition(" ")
         if match := _TOTAL.match(part):
             total = _integer(match["total"])
-        elif word.lower() == "for":
-            supports.extend(_claims(rest))
-        elif word.lower() == "against":
-            contradicts.extend(_claims(rest))
-    return Candidate(name, tuple(supports), tuple(contradicts), total)
+        elif word.lower().rstrip(":") in sides:
+            side = word.lower().rstrip(":")
+            sides[side].extend(_claims(rest))
+        else:
+            sides[side].extend(_claims(part))
+    return Candidate(name, tuple(sides["for"]), tuple(sides["against"]), total)
 
 
 def _claims(text: str) -> list[Claim]:
-    claims = []
-    for item in _items(text, ","):
-        match = _CLAIM.match(item)
-        if item.lower() == NONE or match is None or not match["finding"]:
+    claims: list[Claim] = []
+    items = _items(text, ",")
+    has_points = any(_POINTS.search(item) for item in items)
+    begun: list[str] = []
+    for item in items:
+        match = _POINTS.search(item)
+        if match is None and has_points:
+            begun.append(item)
             continue
-        points = _integer(match["points"]) if match["points"] else None
-        claims.append(Claim(match["finding"], points))
-    return claims
+        finding = ", ".join([*begun, item[: match.start()].strip() if match else item])
+        begun = []
+        if finding and finding.lower() != NONE:
+            claims.append(Claim(finding, _integer(match["points"]) if match else None))
+    return claims + [Claim(item) for item in begun if item.lower() != NONE]
 
 
 def _integer(text: str) -> int:
@@ -138,15 +167,17 @@ def _items(text: str, separator: str) -> list[str]:
     return [item.strip() for item in text.split(separator) if item.strip()]
 
 
+def _last(parts: Sequence[str]) -> str | None:
+    return next((part for part in reversed(parts) if part), None)
+
+
 def _sentence(text: str) -> str:
     return text.strip().removesuffix(".").strip()
 
 
 def _concluded_in_prose(text: str) -> str | None:
     """What the last concluding phrase says, up to the end of its sentence."""
-    last = None
-    for last in _CONCLUDING.finditer(text):
-        pass
-    if last is None:
+    phrases = [match["what"] for match in _CONCLUDING.finditer(_DECORATION.sub("", text))]
+    if not phrases:
         return None
-    return _sentence(re.split(r"(?<=[a-z\)])[.!?](?:\s|$)", last["what"], maxsplit=1)[0])
+    return _sentence(_SENTENCE_END.split(phrases[-1], maxsplit=1)[0]) or None
