@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from transformers import (
 )
 
 from grandrounds.cases.case import Answer, Case
-from grandrounds.policy.attention import ATTENTION, Layout, register, seen_through
+from grandrounds.policy.attention import ATTENTION, register
+from grandrounds.policy.model import Policy
 from grandrounds.sampling.rollout import Completion, Group, Prompt
 
 VOCABULARY = 61
@@ -52,40 +54,20 @@ CONFIGS: dict[str, PretrainedConfig] = {
 }
 
 
-@dataclass(frozen=True)
-class Head:
-    weight: Tensor
-    bias: Tensor | None
-    softcap: float | None
-
-
-class TinyPolicy:
-    """As much of `policy.model.Policy` as the learner uses, around a model that is already in memory."""
-
-    def __init__(self, model: torch.nn.Module, reference: TinyPolicy | None = None) -> None:
-        self.model = model
-        self._reference = reference
-
-    def hidden(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-        model = self._active()
-        decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
-        with seen_through(layout):
-            return decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state[0]
-
-    def head(self) -> Head:
-        model = self._active()
-        output = model.get_output_embeddings()
-        return Head(output.weight, output.bias, getattr(model.config, "final_logit_softcapping", None))
-
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        assert self._reference is not None
-        policy, self.model = self.model, self._reference.model
-        yield
-        self.model = policy
-
-    def _active(self) -> torch.nn.Module:
-        return self.model
+def tiny_policy(model: Any) -> Policy:
+    """A policy around a model that is already in memory; it has no tokenizer."""
+    adapter = hasattr(model, "get_base_model")
+    return Policy(
+        model=model,
+        base=model.get_base_model() if adapter else model,
+        tokenizer=None,
+        device=torch.device("cpu"),
+        eos_ids=frozenset({0}),
+        end_id=0,
+        max_positions=128,
+        adapter=adapter,
+        description="tiny",
+    )
 
 
 def tiny_model(
@@ -95,7 +77,9 @@ def tiny_model(
     register()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(CONFIGS[architecture], attn_implementation=attention)
+        # A copy: the model keeps the configuration and writes its kind of attention into it.
+        config = copy.deepcopy(CONFIGS[architecture])
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     return model.to(dtype).eval()
 
 

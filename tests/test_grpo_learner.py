@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from grpo_support import (
-    TinyPolicy,
     everything_in_double,
     gradients,
     plain_logprobs,
     ragged_groups,
     tiny_model,
+    tiny_policy,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from grandrounds.errors import RunError
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.grpo.loss import Totals, token_weights
-from grandrounds.grpo.packing import likelihood_packs, packs
+from grandrounds.grpo.packing import Pack, likelihood_packs, packs
 from grandrounds.sampling.rollout import Completion, Group
 
 SETTINGS = LearnerSettings(clip_low=0.2, clip_high=0.28)
@@ -52,7 +52,7 @@ def _sampled_by(model: torch.nn.Module, groups: list[Group], temperature: float 
 
 def _gradient(groups: list[Group], advantages: np.ndarray, budget: int, **how: bool) -> tuple[float, dict]:
     model = tiny_model("qwen2")
-    learner = Learner(TinyPolicy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS)
     for pack in packs(groups, advantages, _weights(groups), tokens_per_pack=budget, **how):
         learner.accumulate(pack)
     found = gradients(model)
@@ -79,17 +79,18 @@ def test_packs_hold_every_branch_once_and_keep_the_budget(seed: int, budget: int
     expected = sorted(c.tokens.tolist() for g in groups for c in g.completions)
     found = []
     for pack in made:
-        assert pack.tree.size <= budget or pack.tree.completions == 1
+        assert pack.tree.size <= budget or len(pack.tree.parent) == 1
         starts = torch.cat([torch.tensor([0]), torch.cumsum(_lengths(pack), 0)]).tolist()
         found += [pack.targets[a:b].tolist() for a, b in pairwise(starts)]
     assert sorted(found) == expected
 
 
-def _lengths(pack) -> torch.Tensor:
-    real = torch.ones(len(pack.tree.row_of_place), dtype=torch.bool)
-    real[pack.tree.padding] = False
-    cut = pack.tree.prompts * pack.tree.longest_prompt
-    return real[cut:].view(pack.tree.completions, -1).sum(1)
+def _lengths(pack: Pack) -> torch.Tensor:
+    tree = pack.tree
+    real = torch.ones(len(tree.row_of_place), dtype=torch.bool)
+    real[tree.padding] = False
+    lengths = real[tree.prompts * tree.longest_prompt :].view(-1, tree.longest_completion).sum(1)
+    return lengths[lengths > 0]
 
 
 def test_a_prompt_is_forwarded_once_per_group() -> None:
@@ -116,7 +117,7 @@ def test_groups_without_signal_are_not_forwarded_and_change_no_gradient() -> Non
 def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
     plain = tiny_model("llama", attention="eager", dtype=torch.float32)
     groups = _sampled_by(plain, ragged_groups(6), temperature)
-    learner = Learner(TinyPolicy(tiny_model("llama", dtype=torch.float32)), SETTINGS)
+    learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float32)), SETTINGS)
     for pack in packs(
         groups, _advantages(groups), _weights(groups), tokens_per_pack=60, temperature=temperature
     ):
@@ -130,7 +131,7 @@ def test_a_step_raises_what_had_advantage() -> None:
     plain = tiny_model("llama", attention="eager", dtype=torch.float32)
     groups = _sampled_by(plain, ragged_groups(7))
     advantages = np.tile([1.0, -1.0, 0.0], (3, 1))
-    policy = TinyPolicy(tiny_model("llama", dtype=torch.float32))
+    policy = tiny_policy(tiny_model("llama", dtype=torch.float32))
     learner = Learner(policy, SETTINGS)
     made = packs(groups, advantages, _weights(groups), tokens_per_pack=10_000)
     losses = []
@@ -142,9 +143,7 @@ def test_a_step_raises_what_had_advantage() -> None:
 
 
 def test_kl_to_the_reference_is_zero_where_it_is_the_policy_and_grows_with_distance() -> None:
-    model, frozen = (tiny_model("llama", dtype=torch.float32) for _ in range(2))
-    policy = TinyPolicy(model, reference=TinyPolicy(frozen))
-    learner = Learner(policy, LearnerSettings(beta=0.1))
+    learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float32)), LearnerSettings(beta=0.1))
     groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(8))
     made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
     kls = []
@@ -162,7 +161,7 @@ def test_likelihood_packs_give_the_weighted_negative_log_likelihood() -> None:
         (g.prompt.tokens, g.completions[0].tokens, np.full(len(g.completions[0].tokens), 0.25))
         for g in ragged_groups(10)
     ]
-    learner = Learner(TinyPolicy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS)
     for pack in likelihood_packs(examples, tokens_per_pack=25):
         learner.accumulate(pack)
     plain = tiny_model("qwen3", attention="eager")
@@ -182,11 +181,11 @@ def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one() -> None
             learner.step(1e-2)
 
     through = tiny_model("qwen2", dtype=torch.float32)
-    learner = Learner(TinyPolicy(through), SETTINGS)
+    learner = Learner(tiny_policy(through), SETTINGS)
     steps(learner, 2)
     resumed = tiny_model("qwen2", dtype=torch.float32)
     resumed.load_state_dict({name: tensor.clone() for name, tensor in through.state_dict().items()})
-    fresh = Learner(TinyPolicy(resumed), SETTINGS)
+    fresh = Learner(tiny_policy(resumed), SETTINGS)
     fresh.load_state_dict({name: tensor.clone() for name, tensor in learner.state_dict().items()})
     steps(learner, 2)
     steps(fresh, 2)
@@ -195,7 +194,7 @@ def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one() -> None
 
 
 def test_another_models_optimizer_state_is_refused() -> None:
-    learner = Learner(TinyPolicy(tiny_model("qwen2")), SETTINGS)
+    learner = Learner(tiny_policy(tiny_model("qwen2")), SETTINGS)
     with pytest.raises(RunError, match="another model"):
         learner.load_state_dict({"nobody.exp_avg": torch.zeros(1)})
 
@@ -203,7 +202,7 @@ def test_another_models_optimizer_state_is_refused() -> None:
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     model = tiny_model("llama", dtype=torch.float32)
     before = [parameter.clone() for parameter in model.parameters()]
-    learner = Learner(TinyPolicy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS)
     groups = ragged_groups(12)
     broken = _weights(groups) * np.nan
     for pack in packs(groups, _advantages(groups), broken, tokens_per_pack=10_000):

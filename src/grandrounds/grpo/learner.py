@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,9 +17,7 @@ from grandrounds.errors import RunError
 from grandrounds.grpo.loss import likelihood_loss, policy_loss
 from grandrounds.grpo.packing import Pack
 from grandrounds.policy.logprobs import tree_logprobs
-
-if TYPE_CHECKING:
-    from grandrounds.policy.model import Policy
+from grandrounds.policy.model import Policy
 
 # beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
 # them.
@@ -62,6 +59,8 @@ class Learner:
             fused=True,
         )
         self._tally = _Tally()
+        if settings.beta:
+            policy.freeze_reference()
 
     def accumulate(self, pack: Pack) -> None:
         """Add a pack's gradient to the step's, and its statistics to the step's metrics."""
@@ -69,7 +68,8 @@ class Learner:
             pack = self.with_reference(pack)
         logprobs, entropy = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
         if pack.behaviour_logprobs is None:
-            loss, statistics = likelihood_loss(logprobs, pack.weights), {}
+            loss = likelihood_loss(logprobs, pack.weights)
+            statistics: dict[str, Tensor] = {}
         else:
             loss, statistics = policy_loss(
                 logprobs,

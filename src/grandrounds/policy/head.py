@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = (
-    16 << 20
-)  # one chunk of float32 logits; measured: larger leaves the cache, smaller wastes launches
+CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the cache: half the time of one of 32 MB, measured
+SMALLEST_CHUNK = 256  # tokens; with fewer, reading a large vocabulary's weights would take the time
 
 
 def token_logprobs(
@@ -32,22 +31,37 @@ def token_logprobs(
     cap(z) = softcap · tanh(z / softcap) where the model has one. Results are float32 (float64 for float64
     states); the softmax is taken in that precision whatever the weights' type. `chunk`: tokens at a time.
     """
-    chunk = chunk or max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+    chunk = chunk or max(SMALLEST_CHUNK, CHUNK_BYTES // (4 * weight.shape[0]))
     logprobs, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, softcap, temperature, chunk)
     return logprobs, entropy
 
 
 def _logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None, temperature: float
-) -> Tensor:
-    """[c, V] in float32 or float64; a fresh tensor, free to be written to."""
-    logits = torch.nn.functional.linear(hidden, weight, bias)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    hidden: Tensor,  # [c, d]
+    weight: Tensor,
+    bias: Tensor | None,
+    softcap: float | None,
+    temperature: float,
+    buffer: Tensor,  # [at least c, V], float32 or float64
+) -> Tensor:  # [c, V], a part of the buffer
+    logits = buffer[: len(hidden)]
+    if logits.dtype == weight.dtype:
+        torch.mm(hidden, weight.T, out=logits)
+    else:
+        logits.copy_(hidden @ weight.T)
+    if bias is not None:
+        logits.add_(bias)
     if softcap is not None:
         logits.div_(softcap).tanh_().mul_(softcap)
     if temperature != 1.0:
         logits.div_(temperature)
     return logits
+
+
+def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
+    """Room for one chunk's logits, used again by every chunk: fresh memory costs more than arithmetic."""
+    precision = torch.promote_types(hidden.dtype, torch.float32)
+    return hidden.new_empty(min(chunk, len(hidden)), weight.shape[0], dtype=precision)
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -62,19 +76,21 @@ class _TokenLogprobs(torch.autograd.Function):
         temperature: float,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
-        precision = torch.promote_types(hidden.dtype, torch.float32)
-        logprobs = hidden.new_empty(len(hidden), dtype=precision)
+        buffer = _buffer(hidden, weight, chunk)
+        logs_buffer = torch.empty_like(buffer)
+        logprobs = buffer.new_empty(len(hidden))
         entropy = torch.empty_like(logprobs)
         normaliser = torch.empty_like(logprobs)  # log of the softmax's denominator
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            logits = _logits(hidden[part], weight, bias, softcap, temperature)
-            total = torch.logsumexp(logits, -1)
-            normaliser[part] = total
-            logprobs[part] = logits.gather(1, targets[part, None])[:, 0] - total
-            # H = -Σ p log p = log Z - Σ p z
-            probabilities = (logits - total[:, None]).exp_()
-            entropy[part] = total - torch.linalg.vecdot(probabilities, logits)
+            logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
+            target = targets[part, None]
+            chosen = logits.gather(1, target)[:, 0]
+            logs = torch.log_softmax(logits, -1, out=logs_buffer[: len(logits)])
+            logprobs[part] = logs.gather(1, target)[:, 0]
+            normaliser[part] = chosen - logprobs[part]
+            probabilities = torch.exp(logs, out=logits)
+            entropy[part] = -torch.linalg.vecdot(probabilities, logs)
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
         ctx.softcap, ctx.temperature, ctx.chunk = softcap, temperature, chunk
         ctx.mark_non_differentiable(entropy)
@@ -83,17 +99,18 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser = ctx.saved_tensors
-        gradient, softcap, temperature = gradients[0], ctx.softcap, ctx.temperature
+        softcap, temperature = ctx.softcap, ctx.temperature
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         # Summed over chunks in float32: bfloat16 sums would lose the small terms.
         grad_weight = torch.zeros_like(weight, dtype=normaliser.dtype) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=normaliser.dtype) if wants_bias else None
+        buffer = _buffer(hidden, weight, ctx.chunk)
         for start in range(0, len(hidden), ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = _logits(hidden[part], weight, bias, softcap, temperature)
+            logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
             # d log p_y / d z_v = [v = y] - p_v, through the temperature and the cap's 1 - tanh²
-            delta = gradient[part, None] / temperature
+            delta = gradients[0][part, None] / temperature
             slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square_()
             logits.sub_(normaliser[part, None]).exp_().mul_(-delta)
             logits.scatter_add_(1, targets[part, None], delta)
@@ -103,10 +120,7 @@ class _TokenLogprobs(torch.autograd.Function):
             if grad_hidden is not None:
                 torch.mm(narrow, weight, out=grad_hidden[part])
             if grad_weight is not None:
-                if narrow.dtype == grad_weight.dtype:
-                    grad_weight.addmm_(narrow.T, hidden[part])
-                else:
-                    grad_weight += narrow.T @ hidden[part]
+                _add_product(grad_weight, narrow, hidden[part])
             if grad_bias is not None:
                 grad_bias += logits.sum(0)
         if grad_weight is not None:
@@ -114,3 +128,11 @@ class _TokenLogprobs(torch.autograd.Function):
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += leftᵀ right, in total's precision."""
+    if left.dtype == total.dtype:
+        total.addmm_(left.T, right)
+    else:
+        total += left.T @ right

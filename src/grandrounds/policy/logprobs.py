@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from grandrounds.policy.head import token_logprobs
+from grandrounds.policy.model import Policy
 from grandrounds.policy.tree import TokenTree, TreeLayout
-
-if TYPE_CHECKING:
-    from grandrounds.policy.model import Policy
 
 
 def tree_logprobs(
