@@ -1,0 +1,104 @@
+"""The clinic as a source of cases: training vignettes with demonstrations, and the held-out sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from grandrounds.cases.case import Answer, Case, CaseBook
+from grandrounds.cases.clinic.checker import ClinicKnowledge
+from grandrounds.cases.clinic.phrase import phrase
+from grandrounds.cases.clinic.traces import Habits, demonstrate
+from grandrounds.cases.clinic.vignette import Style, Vignette, draw
+from grandrounds.cases.clinic.world import World, world
+from grandrounds.recipe import CasesRecipe
+
+HELD_OUT = {
+    "unseen phrasings": Style(unseen_phrasings=True),
+    "more findings": Style(present=(6, 8), absent=(3, 3)),
+    "shifted prevalence": Style(shifted_prevalence=True),
+    "overlap fails": Style(overlap_must_fail=True),
+    "age and sex swapped": Style(swap_demographics=True),
+}
+
+
+def clinic_book(recipe: CasesRecipe, seed: int) -> CaseBook:
+    """Vignettes keyed by (seed, set, index); no test vignette has the facts and options of a training one."""
+    clinic = world()
+    seen: set[tuple] = set()
+    train = _cases(clinic, "train", recipe.clinic_train, seed, Style(), seen, unique=False, demonstrated=True)
+    test = _cases(clinic, "new vignettes", recipe.clinic_test, seed, Style(), seen)
+    held_out = {
+        name: _cases(clinic, name, recipe.clinic_test, seed, style, seen) for name, style in HELD_OUT.items()
+    }
+    return CaseBook(
+        train=train,
+        test=test,
+        held_out=held_out,
+        knowledge=ClinicKnowledge(clinic),
+        fitted={"format": "clinic", "seed": seed},
+        read=len(train) + len(test) + sum(len(cases) for cases in held_out.values()),
+    )
+
+
+def shortcut_rates(cases: Iterable[Case]) -> dict[str, float]:
+    """The share of cases that each shortcut solves."""
+    cases = list(cases)
+    solved = Counter(name for case in cases for name in case.columns["shortcuts"])
+    return {name: solved[name] / len(cases) for name in ("prior", "first finding", "overlap")}
+
+
+def _cases(
+    clinic: World,
+    name: str,
+    count: int,
+    seed: int,
+    style: Style,
+    seen: set[tuple],
+    *,
+    unique: bool = True,
+    demonstrated: bool = False,
+) -> list[Case]:
+    """`unique` leaves out what was seen before; every set adds to what is seen."""
+    cases: list[Case] = []
+    index = 0
+    while len(cases) < count:
+        generator = _generator(seed, name, index)
+        index += 1
+        vignette = draw(clinic, generator, style)
+        content = (vignette.cluster.name, frozenset(vignette.facts), frozenset(vignette.options))
+        if unique and content in seen:
+            continue
+        seen.add(content)
+        text = phrase(clinic, vignette, generator, unseen=style.unseen_phrasings)
+        cases.append(_case(f"{name.replace(' ', '-')}-{index:05d}", vignette, text, generator, demonstrated))
+    return cases
+
+
+def _case(
+    identity: str, vignette: Vignette, text: str, generator: np.random.Generator, demonstrated: bool
+) -> Case:
+    names = [vignette.cluster.conditions[option] for option in vignette.options]
+    options = dict(zip("ABCDEFGH", names, strict=False))
+    right = vignette.options.index(vignette.condition)
+    return Case(
+        id=identity,
+        question=text,
+        gold=Answer("choice", names[right], letter="ABCDEFGH"[right]),
+        options=options,
+        facts=vignette.facts,
+        tags={"age": vignette.facts[0], "sex": vignette.facts[1], "complaint": vignette.cluster.name},
+        demonstration=demonstrate(vignette, generator, Habits()) if demonstrated else None,
+        columns={
+            "posterior": {name: float(p) for name, p in zip(names, vignette.posterior, strict=True)},
+            "shortcuts": vignette.shortcuts,
+        },
+    )
+
+
+def _generator(seed: int, name: str, index: int) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed}\x1f{name}\x1f{index}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))

@@ -1,0 +1,103 @@
+"""Checks a reasoning against the clinic's table and the vignette, claim by claim."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grandrounds.cases.case import Case
+from grandrounds.cases.clinic.world import Cluster, World
+from grandrounds.response.check import ReasoningCheck
+from grandrounds.response.outline import Candidate, Claim, Outline
+
+# A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
+DECISIVE = 2
+_LEAD = re.compile(r"^(?P<first>.+) leads (?P<second>.+) by (?P<points>-?\d+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ClinicKnowledge:
+    """The clinic's own `Knowledge`."""
+
+    world: World
+
+    def check(self, case: Case, outline: Outline) -> ReasoningCheck:
+        """Claims are: each listed finding is in the case; each candidate is an option; each point is the table's;
+        each total adds up; the check's lead is right. Complete: every fact is listed, every option is considered,
+        nothing decisive is left out, and the lead was checked. Follows: the conclusion has the highest total.
+        """
+        verdicts = [(finding, finding.lower() in case.facts) for finding in outline.findings]
+        for candidate in outline.differential:
+            verdicts.extend(self._candidate(case, candidate))
+        lead = self._lead(outline)
+        if outline.check is not None and lead is not None:
+            verdicts.append((outline.check, lead))
+        false = tuple(text for text, true in verdicts if not true)
+        return ReasoningCheck(
+            claims=len(verdicts),
+            true_claims=len(verdicts) - len(false),
+            conclusion_follows=_follows(outline),
+            complete=lead is not None and self._complete(case, outline),
+            false_claims=false,
+        )
+
+    def _candidate(self, case: Case, candidate: Candidate) -> list[tuple[str, bool]]:
+        name = candidate.name
+        known = self.world.by_condition.get(name.lower())
+        if known is None or name.lower() not in {option.lower() for option in case.options.values()}:
+            return [(f"{name} is an option", False)]
+        cluster, row = known
+        verdicts = []
+        for claims, sign in ((candidate.supports, 1), (candidate.contradicts, -1)):
+            for claim in claims:
+                true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
+                verdicts.append((f"{name}: {_worded(claim)}", true and (claim.points or 0) * sign > 0))
+        stated = sum(claim.points or 0 for claim in (*candidate.supports, *candidate.contradicts))
+        verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
+        return verdicts
+
+    def _lead(self, outline: Outline) -> bool | None:
+        """Whether the check's arithmetic is right; None where nothing checkable is said."""
+        match = _LEAD.match(outline.check or "")
+        if match is None:
+            return None
+        totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
+        first, second = match["first"].lower(), match["second"].lower()
+        if first not in totals or second not in totals or first == second:
+            return False
+        runner_up = max(total for name, total in totals.items() if name != first)
+        return totals[second] == runner_up and totals[first] - totals[second] == int(match["points"])
+
+    def _complete(self, case: Case, outline: Outline) -> bool:
+        listed = {finding.lower() for finding in outline.findings}
+        considered = {candidate.name.lower(): candidate for candidate in outline.differential}
+        if not listed.issuperset(case.facts):
+            return False
+        for option in case.options.values():
+            candidate = considered.get(option.lower())
+            cluster, row = self.world.by_condition[option.lower()]
+            if candidate is None:
+                return False
+            weighed = {claim.finding.lower() for claim in (*candidate.supports, *candidate.contradicts)}
+            decisive = {fact for fact in case.facts if abs(cluster.points(fact, row)) >= DECISIVE}
+            if not decisive <= weighed:
+                return False
+        return True
+
+
+def _points(cluster: Cluster, claim: Claim, row: int) -> int | None:
+    try:
+        return cluster.points(claim.finding.lower(), row)
+    except KeyError:
+        return None
+
+
+def _worded(claim: Claim) -> str:
+    return claim.finding if claim.points is None else f"{claim.finding} {claim.points:+d}"
+
+
+def _follows(outline: Outline) -> bool:
+    """The conclusion is a candidate than which none has a higher total."""
+    totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
+    conclusion = (outline.conclusion or "").lower()
+    return conclusion in totals and totals[conclusion] == max(totals.values())

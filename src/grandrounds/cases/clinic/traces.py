@@ -1,0 +1,83 @@
+"""Demonstrations: how a hurried junior reasons about a vignette, and how a thorough one does.
+
+Every point that is stated is true. What makes a demonstration mediocre is what it leaves out, and its conclusion
+follows from what it did weigh; so a model that imitates the mixture is often wrong, and can learn to be right by
+doing more often what the thorough ones do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from grandrounds.cases.case import Demonstration
+from grandrounds.cases.clinic.vignette import Vignette
+from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How often each way of reasoning is demonstrated; the rest is thorough."""
+
+    anchoring: float = 0.55  # weighs the first finding only
+    closure: float = 0.15  # considers two options only
+
+
+NOT_CHECKED = "not done"
+
+
+def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habits) -> Demonstration:
+    """One way of reasoning, drawn by habit."""
+    draw = generator.random()
+    if draw < habits.anchoring:
+        outline = reason(vignette, vignette.facts[2:3], vignette.options, checked=False)
+    elif draw < habits.anchoring + habits.closure:
+        pair = sorted(generator.permutation(len(vignette.options))[:2])
+        outline = reason(vignette, vignette.facts, tuple(vignette.options[i] for i in pair), checked=False)
+    else:
+        outline = thorough(vignette)
+    return Demonstration(render_outline(outline), answer(vignette, outline))
+
+
+def thorough(vignette: Vignette) -> Outline:
+    """Every fact weighed for every option, and the lead explained."""
+    return reason(vignette, vignette.facts, vignette.options, checked=True)
+
+
+def answer(vignette: Vignette, outline: Outline) -> str:
+    """The outline's conclusion as a lettered option."""
+    names = [vignette.cluster.conditions[option] for option in vignette.options]
+    assert outline.conclusion is not None
+    return f"{'ABCDEFGH'[names.index(outline.conclusion)]}. {outline.conclusion}"
+
+
+def reason(
+    vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...], *, checked: bool
+) -> Outline:
+    """Weigh some facts for some options. The conclusion is the first of the highest totals."""
+    cluster = vignette.cluster
+    differential = []
+    for option in options:
+        points = [(fact, cluster.points(fact, option)) for fact in facts]
+        differential.append(
+            Candidate(
+                name=cluster.conditions[option],
+                supports=tuple(Claim(fact, value) for fact, value in points if value > 0),
+                contradicts=tuple(Claim(fact, value) for fact, value in points if value < 0),
+                total=sum(value for _, value in points),
+            )
+        )
+    first, second = _leaders(differential)
+    check = lead_sentence(first, second) if checked else NOT_CHECKED
+    return Outline(tuple(facts), tuple(differential), check, first.name)
+
+
+def _leaders(differential: list[Candidate]) -> tuple[Candidate, Candidate]:
+    ordered = sorted(differential, key=lambda candidate: -(candidate.total or 0))
+    return ordered[0], ordered[1]
+
+
+def lead_sentence(first: Candidate, second: Candidate) -> str:
+    """The check: by how much the first choice leads the second, which a reader can verify."""
+    return f"{first.name} leads {second.name} by {(first.total or 0) - (second.total or 0)}"
