@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from grpo_support import (
+    CONFIGS,
     everything_in_double,
     gradients,
     plain_logprobs,
@@ -22,7 +23,8 @@ from grandrounds.errors import RunError
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.grpo.loss import Totals, token_weights
 from grandrounds.grpo.packing import Pack, likelihood_packs, packs
-from grandrounds.sampling.rollout import Completion, Group
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.rollout import Completion, Group, SamplingSettings
 
 SETTINGS = LearnerSettings(clip_low=0.2, clip_high=0.28)
 
@@ -127,6 +129,28 @@ def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
     assert metrics["clip_ratio/region_mean"] == 0
 
 
+class _Silent:
+    """A tokenizer that decodes everything to nothing."""
+
+    def batch_decode(self, rows: list[np.ndarray], **how: bool) -> list[str]:
+        return ["" for _ in rows]
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_every_ratio_is_one_where_the_native_sampler_sampled(architecture: str) -> None:
+    policy = tiny_policy(tiny_model(architecture, dtype=torch.float32))
+    policy.tokenizer = _Silent()
+    prompts = [group.prompt for group in ragged_groups(13)]
+    how = SamplingSettings(max_new_tokens=12, temperature=0.8)
+    groups = NativeSampler(policy).sample(prompts, 4, how, ("test", 0))
+    learner = Learner(policy, SETTINGS)
+    for pack in packs(
+        groups, _advantages(groups), _weights(groups), tokens_per_pack=100, temperature=how.temperature
+    ):
+        learner.accumulate(pack)
+    assert learner.step(1e-3)["sampling/ratio_error"] < 1e-4
+
+
 def test_a_step_raises_what_had_advantage() -> None:
     plain = tiny_model("llama", attention="eager", dtype=torch.float32)
     groups = _sampled_by(plain, ragged_groups(7))
@@ -153,6 +177,18 @@ def test_kl_to_the_reference_is_zero_where_it_is_the_policy_and_grows_with_dista
         kls.append(learner.step(3e-2)["kl"])
     assert kls[0] == pytest.approx(0, abs=1e-7)
     assert kls[1] > 1e-3
+
+
+def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
+    groups = ragged_groups(14)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = tiny_model("qwen2", dtype=dtype)
+        learner = Learner(tiny_policy(model), LearnerSettings(clip_low=10, clip_high=10))
+        for pack in packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60):
+            learner.accumulate(pack)
+        found.append(torch.cat([g.float().flatten() for g in gradients(model).values()]))
+    assert torch.cosine_similarity(*found, dim=0) > 0.99
 
 
 def test_likelihood_packs_give_the_weighted_negative_log_likelihood() -> None:

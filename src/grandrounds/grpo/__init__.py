@@ -1,0 +1,1 @@
+"""Group advantages, losses, packing and the learner: what GRPO computes, blind to medicine and to files."""
