@@ -6,9 +6,9 @@
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
 
-Points and totals are optional; where a list of claims has points, a claim ends at its points, so that findings
-may contain commas ("Intellectual disability, severe +2"). Prose has no findings and no differential, but its
-conclusion is looked for.
+Points and totals are optional; where a list of claims has points, a claim ends at its points, so that a
+finding may contain commas ("Intellectual disability, severe +2"). Prose has no findings and no differential,
+but its conclusion is looked for.
 """
 
 from __future__ import annotations

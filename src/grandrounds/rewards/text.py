@@ -1,0 +1,120 @@
+"""When two short texts say the same: normalisation, abbreviations, and a cautious similarity.
+
+Caution is in what similarity may forgive: one mistyped letter in a long word, word order, repeated words, and a
+missing "disease". It never forgives a negation, a number, a side, or a prefix (hypo- is not hyper-).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from rapidfuzz import fuzz
+from rapidfuzz.distance import OSA
+
+from grandrounds.rewards.abbreviations import ABBREVIATIONS
+
+# Characters that carry no meaning between words. Signs that do (%, +, <, >, /, arrows) are kept.
+_PUNCTUATION = re.compile(r"[\"'`*_(){}\[\]|~!?;:]|[.,](?!\d)|(?<!\d)[.,]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_HYPHEN = re.compile(r"(?<=\w)-(?=\w)|(?<!\S)-(?!\d)|-(?!\S)")
+_DASHES = str.maketrans({dash: "-" for dash in "‐‑‒–—―−"} | {"’": "'", "‘": "'", "“": '"', "”": '"'})
+_MARKS = re.compile("(?<=[a-z])[\u0300-\u036f]+")
+_DIGRAPHS = re.compile(r"(?<=[a-z])(?:ae|oe)|\boe(?=[a-z]{3})|\bae(?=[a-z]{3})")
+_POSSESSIVE = re.compile(r"(?<=[a-z])'s\b")
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8"}
+_NUMBERED = re.compile(r"\b(type|grade|stage|class|factor) (viii|vii|vi|iv|v|iii|ii|i)\b")
+_CAPITALS = re.compile(r"\b[A-Z][A-Z0-9]{1,6}\b")
+_ACRONYM = re.compile(r"^(?P<long>.{4,200}?) ?\((?P<short>[A-Za-z0-9-]{2,8})\)$", re.DOTALL)
+
+NEGATIONS = frozenset(
+    "no not non never without neither nor negative absent absence excluded exclude unlikely denies denied ruled".split()
+)
+_DROPPABLE = frozenset("the a an of with in to due and disease disorder syndrome".split())
+SIMILAR_ENOUGH = 90.0
+
+
+@lru_cache(maxsize=65_536)
+def normalise(text: str) -> str:
+    """Lower case, one spelling (haem- as hem-, accents off), no punctuation, single spaces."""
+    text = unicodedata.normalize("NFKC", text).translate(_DASHES).casefold()
+    text = _MARKS.sub("", unicodedata.normalize("NFKD", text))
+    text = _POSSESSIVE.sub("", text)
+    text = _PUNCTUATION.sub(" ", _THOUSANDS.sub("", text))
+    text = " ".join(_HYPHEN.sub(" ", text).split())
+    text = _NUMBERED.sub(lambda match: f"{match[1]} {_ROMAN[match[2]]}", text)
+    return _DIGRAPHS.sub("e", text)
+
+
+@lru_cache(maxsize=65_536)
+def written_out(text: str) -> str:
+    """Normalised, with abbreviations written out and "(ALS)" after the words it stands for left away."""
+    match = _ACRONYM.match(text.strip())
+    if match and _stands_for(match["short"], match["long"]):
+        text = match["long"]
+    return normalise(_CAPITALS.sub(lambda match: ABBREVIATIONS.get(match[0], match[0]), text))
+
+
+def _stands_for(short: str, long: str) -> bool:
+    if normalise(ABBREVIATIONS.get(short.upper(), "")) == normalise(long):
+        return True
+    initials = "".join(word[0] for word in normalise(long).split())
+    core = "".join(word[0] for word in normalise(long).split() if word not in _DROPPABLE)
+    return normalise(short) in {initials, core}
+
+
+def negated(text: str) -> bool:
+    """Whether a normalised text denies something."""
+    return not NEGATIONS.isdisjoint(text.split())
+
+
+def similar(one: str, other: str) -> bool:
+    """Whether two normalised texts have the same words but for slips; see the head of this file."""
+    if negated(one) != negated(other):
+        return False
+    words, others = set(one.split()), set(other.split())
+    left, right = words - others, others - words
+    for word in sorted(left):
+        slip = next((candidate for candidate in sorted(right) if _slip(word, candidate)), None)
+        if slip is not None:
+            left.discard(word)
+            right.discard(slip)
+    # A dropped "disease" is forgiven, "disease" for "syndrome" is not: Cushing's are two.
+    if (left and right) or not (left | right) <= _DROPPABLE or not (words & others or words - left):
+        return False
+    core, other_core = (" ".join(sorted(part - _DROPPABLE)) for part in (words, others))
+    return bool(core) and fuzz.ratio(core, other_core) >= SIMILAR_ENOUGH
+
+
+def _slip(word: str, other: str) -> bool:
+    """One mistyped letter, not among the first four: prefixes change the meaning, endings seldom."""
+    return (
+        min(len(word), len(other)) >= 6
+        and word[:4] == other[:4]
+        and not any(sign.isdigit() for sign in word + other)
+        and OSA.distance(word, other, score_cutoff=1) <= 1
+    )
+
+
+def contains(text: str, part: str) -> bool:
+    """Whether a normalised text has the normalised part as whole words."""
+    return bool(part) and f" {part} " in f" {text} "
+
+
+def mentioned(text: str, names: dict[str, str]) -> list[str]:
+    """Keys of those normalised names that a normalised text mentions and does not deny, the last mention last.
+
+    Longer names come first and are taken out, so "pulmonary hypertension" does not mention "hypertension".
+    """
+    padded, found = f" {text} ", {}
+    for key, name in sorted(names.items(), key=lambda item: -len(item[1])):
+        place = padded.rfind(f" {name} ") if name else -1
+        if place < 0:
+            continue
+        before = padded[:place].split()[-3:]
+        after = padded[place + len(name) + 1 :].split()[:3]
+        if NEGATIONS.isdisjoint(before) and NEGATIONS.isdisjoint(after):
+            found[key] = place
+        padded = padded.replace(f" {name} ", " " + "\0" * len(name) + " ")
+    return sorted(found, key=lambda key: found[key])
