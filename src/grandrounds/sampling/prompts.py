@@ -15,7 +15,7 @@ from grandrounds.sampling.rollout import Prompt
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
     """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
-    tokens, text, prefilled = encode_prompt(policy, ask(case, recipe))
+    tokens, text, prefilled = encode_prompt(policy.tokenizer, ask(case, recipe))
     if len(tokens) + max_new_tokens > policy.max_positions:
         raise PolicyError(
             f"the prompt has {len(tokens)} tokens; with max_new_tokens = {max_new_tokens} "

@@ -144,16 +144,16 @@ class DecodeLayout:
         query = (query[0].transpose(0, 1) * scale).reshape(rows, heads, -1, width)  # [B, H, R, D]
         repeats = query.shape[2]
 
-        on_prompt = self._to_slots(query) @ store.prefix_keys.mT  # [N, H, n R, P]
+        # The cap comes before the masks: it would make -inf finite.
+        on_prompt = _capped(self._to_slots(query) @ store.prefix_keys.mT, softcap)  # [N, H, n R, P]
         hidden = self._hidden(window)
         if hidden is not None:
             on_prompt = on_prompt.masked_fill(hidden, -torch.inf)
-        on_own = query @ store.keys[:, :, :now].mT  # [B, H, R, now]
+        on_own = _capped(query @ store.keys[:, :, :now].mT, softcap)  # [B, H, R, now]
         if window is not None and now > window:
             on_own[..., : now - window] = -torch.inf
         prompt = on_prompt.shape[-1]
-        scores = torch.cat([self._from_slots(on_prompt, repeats), on_own], -1)
-        weights = _softmax(_capped(scores, softcap))
+        weights = _softmax(torch.cat([self._from_slots(on_prompt, repeats), on_own], -1))
         out = self._from_slots(self._to_slots(weights[..., :prompt]) @ store.prefix_values, repeats)
         out = out + weights[..., prompt:] @ store.values[:, :, :now]
         return out.reshape(1, rows, -1, width)
