@@ -16,8 +16,8 @@ _WITH_OPTIONS = " Answer with the letter and the text of one option."
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
     """Chat messages: the system message unless the recipe's is empty, then the case.
 
-    A case that already is a conversation is passed on as it is: its author has put context and options into it,
-    and its own system message stands in for the recipe's.
+    A case that already is a conversation is passed on as it is: its author has put context and options into
+    it, and its own system message stands in for the recipe's.
     """
     system = prompt.system
     if system is None:

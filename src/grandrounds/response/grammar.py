@@ -40,7 +40,7 @@ class Defect(StrEnum):
 class Response:
     """A parsed completion.
 
-    reasoning, answer: their text without surrounding white space; "" where it is empty, None where there is none.
+    reasoning, answer: their text without surrounding white space; None where there is none.
     defects: every defect of form, each once, in the order of `Defect`.
     text: the whole response, with the tag that the chat template had opened.
     """

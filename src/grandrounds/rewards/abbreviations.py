@@ -1,7 +1,7 @@
 """Common clinical abbreviations, written out.
 
-Only those that mean one thing wherever a diagnosis, drug or test is asked for: no "MS" (multiple sclerosis, mitral
-stenosis), no "PE" written small. Keys are matched in capitals as written here; values are normalised text.
+Only those that nearly always mean one thing where a diagnosis, drug or test is asked for: no "MS" (multiple
+sclerosis, mitral stenosis). Keys are matched in capitals, as written here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Attempt:
     """One completion of one case, as every reward sees it.
 
     prompt: the chat messages that were asked. text: the completion as decoded.
-    length: in tokens, of at most max_new_tokens. finish: "stop", or "length" for a completion that was cut off.
+    length: in tokens, of at most max_new_tokens. finish: "stop", or "length" where it was cut off.
     tokens: the completion's token ids [length], where the caller hands them on.
     """
 
@@ -81,5 +81,3 @@ class BuiltIn:
 
     make: Callable[..., Judge]
     best: float = 1.0
-
-

@@ -1,13 +1,14 @@
 """When two short texts say the same: normalisation, abbreviations, and a cautious similarity.
 
-Caution is in what similarity may forgive: one mistyped letter in a long word, word order, repeated words, and a
-missing "disease". It never forgives a negation, a number, a side, or a prefix (hypo- is not hyper-).
+Caution is in what similarity may forgive: one mistyped letter in a long word, word order, repeated words, and
+a missing "disease". It never forgives a negation, a number, a side, or a prefix (hypo- is not hyper-).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
 
 from rapidfuzz import fuzz
@@ -29,9 +30,16 @@ _CAPITALS = re.compile(r"\b[A-Z][A-Z0-9]{1,6}\b")
 _ACRONYM = re.compile(r"^(?P<long>.{4,200}?) ?\((?P<short>[A-Za-z0-9-]{2,8})\)$", re.DOTALL)
 
 NEGATIONS = frozenset(
-    "no not non never without neither nor negative absent absence excluded exclude unlikely denies denied ruled".split()
+    {"no", "not", "non", "never", "without", "neither", "nor", "absent", "absence", "exclude"}
 )
-_DROPPABLE = frozenset("the a an of with in to due and disease disorder syndrome".split())
+NEGATIONS |= {"excluded", "excludes", "unlikely", "denies", "denied", "ruled"}
+_DENIED_AFTER = re.compile(
+    r"^(?:(?:is|was|are|has been|seems) )?(?:not\b|(?:very )?unlikely|excluded|ruled out|less)"
+)
+_SENTENCE = re.compile(r"[;:!?\n]|(?<=\w\w\w)\.(?=\s|$)")
+_DROPPABLE = frozenset(
+    ("the", "a", "an", "of", "with", "in", "to", "due", "and", "disease", "disorder", "syndrome")
+)
 SIMILAR_ENOUGH = 90.0
 
 
@@ -102,19 +110,30 @@ def contains(text: str, part: str) -> bool:
     return bool(part) and f" {part} " in f" {text} "
 
 
-def mentioned(text: str, names: dict[str, str]) -> list[str]:
-    """Keys of those normalised names that a normalised text mentions and does not deny, the last mention last.
+@lru_cache(maxsize=4096)
+def sentences(text: str) -> str:
+    """Normalised, with " | " between sentences and at both ends."""
+    return f" | {' | '.join(normalise(part) for part in _SENTENCE.split(text) if part.strip())} | "
 
-    Longer names come first and are taken out, so "pulmonary hypertension" does not mention "hypertension".
+
+def mentioned(text: str, names: Mapping[str, str]) -> list[str]:
+    """Keys of the names that a text mentions, and does not deny where it mentions them last; in that order.
+
+    Longer names come first and are taken out: "pulmonary hypertension" does not mention "hypertension".
     """
-    padded, found = f" {text} ", {}
-    for key, name in sorted(names.items(), key=lambda item: -len(item[1])):
-        place = padded.rfind(f" {name} ") if name else -1
+    left, found = sentences(text), {}
+    normalised = ((key, normalise(name)) for key, name in names.items())
+    for key, name in sorted(normalised, key=lambda item: -len(item[1])):
+        place = left.rfind(f" {name} ") if name else -1
         if place < 0:
             continue
-        before = padded[:place].split()[-3:]
-        after = padded[place + len(name) + 1 :].split()[:3]
-        if NEGATIONS.isdisjoint(before) and NEGATIONS.isdisjoint(after):
+        if not _denied(left[max(0, place - 60) : place], left[place + len(name) + 2 :][:40]):
             found[key] = place
-        padded = padded.replace(f" {name} ", " " + "\0" * len(name) + " ")
+        left = left.replace(f" {name} ", f" {chr(0) * len(name)} ")
     return sorted(found, key=lambda key: found[key])
+
+
+def _denied(before: str, after: str) -> bool:
+    """Whether one of the three words before in the same sentence denies, or what comes right after does."""
+    words = before.rpartition("|")[2].split()[-3:]
+    return not NEGATIONS.isdisjoint(words) or bool(_DENIED_AFTER.match(after))

@@ -1,0 +1,62 @@
+"""Consistency: the answer is what the reasoning concludes.
+
+A reasoning that concludes nothing scores 0, in outline and in prose alike: if it were "does not apply",
+leaving out the conclusion would be the cheapest way never to contradict it.
+"""
+
+from __future__ import annotations
+
+from grandrounds.cases.case import Case
+from grandrounds.response.grammar import Response
+from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.choice import read_choice
+from grandrounds.rewards.matching import LONGEST_ANSWER, read_label, same_text
+from grandrounds.rewards.numbers import equal_numbers, read_number
+from grandrounds.rewards.text import mentioned
+
+
+def consistency(surroundings: Surroundings) -> Judge:
+    """1 where the reasoning concludes what the answer says, else 0."""
+
+    def mark(attempt: Attempt) -> Mark:
+        agrees = consistent(attempt.response, attempt.case)
+        return Mark(float(agrees is True), "no conclusion" if agrees is None else None)
+
+    return mark
+
+
+def consistent(response: Response, case: Case) -> bool | None:
+    """Whether the answer is what the reasoning concludes; None where no conclusion can be read."""
+    conclusion, answer = response.outline.conclusion, response.answer
+    if not conclusion:
+        return None
+    conclusion = conclusion[:LONGEST_ANSWER]
+    if not answer or len(answer) > LONGEST_ANSWER:
+        return False
+    if case.gold.kind == "choice" and case.options:
+        concluded = _concluded_option(conclusion, case)
+        return None if concluded is None else concluded == read_choice(answer, case.options)[0]
+    if case.gold.kind == "number":
+        return _same_number(conclusion, answer, case)
+    if case.gold.kind == "label":
+        concluded = read_label(conclusion, case.gold.text)
+        return None if concluded is None else concluded == read_label(answer, case.gold.text)
+    return same_text(conclusion, answer) is not None or mentioned(conclusion, {"answer": answer}) != []
+
+
+def _concluded_option(conclusion: str, case: Case) -> str | None:
+    """The option that a conclusion is, or else the last one it mentions and does not deny."""
+    letter, _ = read_choice(conclusion, case.options)
+    if letter is not None:
+        return letter
+    return next(iter(reversed(mentioned(conclusion, case.options))), None)
+
+
+def _same_number(conclusion: str, answer: str, case: Case) -> bool | None:
+    concluded, given = read_number(conclusion), read_number(answer)
+    if concluded is None:
+        return None
+    if given is None:
+        return False
+    unit = given[1] or case.gold.unit
+    return equal_numbers(concluded, given[0], unit, case.gold.tolerance)[0]

@@ -1,0 +1,44 @@
+"""Differential coverage: the share of the options that the reasoning weighs."""
+
+from __future__ import annotations
+
+from grandrounds.cases.case import Case
+from grandrounds.response.grammar import Response
+from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.text import normalise, sentences, written_out
+
+
+def coverage(surroundings: Surroundings) -> Judge:
+    """Share of the options discussed in the reasoning; does not apply to questions without options."""
+
+    def mark(attempt: Attempt) -> Mark:
+        if not attempt.case.options:
+            return Mark(None)
+        discussed = discussed_options(attempt.response, attempt.case)
+        return Mark(
+            len(discussed) / len(attempt.case.options), sorted(set(attempt.case.options) - discussed) or None
+        )
+
+    return mark
+
+
+def discussed_options(response: Response, case: Case) -> set[str]:
+    """Letters of the options weighed.
+
+    In an outline: a candidate's line with at least one claim. In prose: a mention, affirmed or denied.
+    """
+    differential = response.outline.differential
+    if differential:
+        weighed = {written_out(line.name) for line in differential if line.supports or line.contradicts}
+        return {
+            letter
+            for letter, option in case.options.items()
+            if written_out(option) in weighed or normalise(f"{letter}. {option}") in weighed
+        }
+    left, found = sentences(response.reasoning or ""), set()
+    names = {letter: normalise(option) for letter, option in case.options.items()}
+    for letter, name in sorted(names.items(), key=lambda item: -len(item[1])):
+        if name and f" {name} " in left:
+            found.add(letter)
+            left = left.replace(f" {name} ", " \0 ")
+    return found

@@ -1,0 +1,31 @@
+"""Form: one reasoning, then one answer, and nothing else."""
+
+from __future__ import annotations
+
+from grandrounds.response.grammar import Defect
+from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+
+# The parts that earn a quarter each in the soft form, with the defects that lose it.
+PARTS: dict[str, frozenset[Defect]] = {
+    "reasoning": frozenset({Defect.reasoning_missing, Defect.reasoning_empty, Defect.reasoning_repeated}),
+    "answer": frozenset({Defect.answer_missing, Defect.answer_empty, Defect.answer_repeated}),
+    "order": frozenset({Defect.wrong_order, Defect.tag_nested, Defect.cut_off}),
+    "nothing else": frozenset({Defect.text_outside_tags, Defect.tag_unclosed, Defect.tag_unopened}),
+}
+
+
+def form(surroundings: Surroundings, *, soft: bool = False) -> Judge:
+    """Strict: 1 without any defect, else 0. Soft: a quarter for each of four parts. The note names the defects."""
+
+    def mark(attempt: Attempt) -> Mark:
+        defects = set(attempt.response.defects)
+        note = [str(defect) for defect in attempt.response.defects] or None
+        if not soft:
+            return Mark(float(not defects), note)
+        kept = {part for part, losing in PARTS.items() if not losing & defects}
+        if not {"reasoning", "answer"} <= kept:
+            # An empty completion has nothing in the wrong order and nothing outside of tags.
+            kept -= {"order", "nothing else"}
+        return Mark(len(kept) / len(PARTS), note)
+
+    return mark

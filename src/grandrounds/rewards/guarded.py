@@ -1,0 +1,65 @@
+"""Calling code that is not ours: with a time limit, another try, and an error that says where.
+
+A hanging Python function cannot be stopped; it can be left behind. It runs in a daemon thread, which neither
+keeps the run waiting nor the process alive. Coroutines share one event loop for the life of the run, so that
+clients opened in one call can be used in the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+
+class Timeout(Exception):
+    """A call took longer than it may."""
+
+
+def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    """Run a plain function in a daemon thread of its own."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        # sys.exit() in a user's function must reach the run as an error, not end a thread in silence.
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="reward").start()
+    return future
+
+
+class Loop:
+    """An event loop in a daemon thread, started when first needed."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Run a coroutine function in the loop."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, daemon=True, name="reward loop").start()
+        return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self._loop)
+
+    def abandon(self) -> None:
+        """Leave a loop behind that a blocking coroutine holds up; the next call gets a new one."""
+        self._loop = None
+
+
+def wait(future: Future[Any], seconds: float) -> Any:
+    """The result, or what was raised, or Timeout."""
+    try:
+        return future.result(timeout=seconds)
+    except FutureTimeoutError as error:
+        if future.done():
+            raise  # the function itself raised a TimeoutError
+        future.cancel()
+        raise Timeout(f"no result after {seconds:g} seconds") from error

@@ -1,0 +1,119 @@
+"""Numbers as people write them, with units.
+
+Read: thousands separators ("1,234.5", "12 345"), decimal commas ("0,5"; but "1,234" is a thousand and more),
+scientific notation ("1.2e-3", "1.2 × 10^-3", "10⁵"), fractions ("3/4"), percent. A text with two numbers, a
+range or "±" names no number. Where the gold answer has no unit, units are not looked at, the percent sign
+included; where it has one and the answer has none, the answer is taken to be in the gold's unit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pint import UnitRegistry
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SUPERSCRIPT_RUN = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
+_DIGITS = (
+    r"(?:\d{1,3}(?:[,\u2009\u202f' ]\d{3})+(?!\d)(?:\.\d+)?"
+    r"|\d{1,3}(?:\.\d{3})+,\d+|\d+(?:[.,]\d+)?|\.\d+)"
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?P<sign>[+\-−])?\s?[$€£]?(?:10\^\(?(?P<power>[+\-−]?\d{1,3})\)?"
+    rf"|(?P<digits>{_DIGITS})"
+    r"(?:e(?P<e>[+\-−]?\d{1,3})|\s?[x×*·]\s?10\s?\^?\s?\(?(?P<ten>[+\-−]?\d{1,3})\)?)?)"
+    r"(?P<after>(?!\d)[^\d]*)",
+    re.IGNORECASE,
+)
+_FRACTION = re.compile(r"^\s*([+\-−]?\d{1,9})\s?/\s?(\d{1,9})\s*$")
+_UNIT = re.compile(r"^\s?(?P<unit>[%‰°µμA-Za-z/][^\s,;()=]*(?:\s?(?:/|per)\s?[A-Za-z0-9µμ^²³.]+)*)")
+_NO_UNIT = frozenset({"in", "for", "because", "and", "is", "are", "at", "of", "to", "or", "with", "as", "so"})
+_SPELLED = {"%": "percent", "‰": "permille", "mcg": "microgram", "µg": "microgram", "μg": "microgram"}
+
+
+def read_number(text: str) -> tuple[float, str | None] | None:
+    """The one number in a text, and the unit written after it; None where there is none or more than one."""
+    text = _SUPERSCRIPT_RUN.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
+    if match := _FRACTION.match(text):
+        return (_integer(match[1]) / int(match[2]), None) if int(match[2]) else None
+    found = list(_NUMBER.finditer(text))
+    if len(found) != 1 or "±" in text or sum(map(str.isdigit, text)) != sum(map(str.isdigit, found[0][0])):
+        return None
+    match = found[0]
+    if match["power"]:
+        value = 10.0 ** _integer(match["power"])
+    else:
+        value = float(_plain_digits(match["digits"])) * 10.0 ** _integer(match["e"] or match["ten"] or "0")
+    if match["sign"] in ("-", "−"):
+        value = -value
+    return (value, _unit_after(text[match.start("after") :])) if math.isfinite(value) else None
+
+
+def _unit_after(text: str) -> str | None:
+    match = _UNIT.match(text)
+    if match is None or match["unit"].lower().strip(".") in _NO_UNIT:
+        return None
+    return match["unit"].rstrip(".") or None
+
+
+def _plain_digits(digits: str) -> str:
+    digits = re.sub(r"[\s\u2009\u202f']", "", digits)
+    if "," in digits and "." in digits:
+        decimal = max(digits.rfind(","), digits.rfind("."))
+        return digits[:decimal].replace(",", "").replace(".", "") + "." + digits[decimal + 1 :]
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", digits):
+        return digits.replace(",", "")
+    return digits.replace(",", ".")
+
+
+def _integer(text: str) -> int:
+    return int(text.replace("−", "-"))
+
+
+def equal_numbers(
+    given: tuple[float, str | None], value: float, unit: str | None, tolerance: float
+) -> tuple[bool, str]:
+    """Whether a number with its unit is the gold one within a relative tolerance, and what decided."""
+    number, given_unit = given
+    layer = "number"
+    if unit and given_unit and given_unit != unit:
+        converted = _convert(number, given_unit, unit)
+        if converted is None:
+            return False, "unit"
+        number, layer = converted, "number, converted"
+    scale = abs(value) if value else 1.0
+    # The last digit of a product in floating point must not decide.
+    return abs(number - value) <= tolerance * scale + 1e-12 * scale, layer
+
+
+def _convert(number: float, unit: str, target: str) -> float | None:
+    """A number in another unit; None where the one is unknown or of another dimension."""
+    source, aim = _spelled(unit), _spelled(target)
+    if source.casefold() == aim.casefold():
+        return number
+    registry = _registry()
+    try:
+        return float(registry.Quantity(number, source).to(aim).magnitude)
+    except Exception:  # pint raises tokenize, syntax, attribute and its own errors for what it cannot read
+        return None
+
+
+def _spelled(unit: str) -> str:
+    unit = unit.translate(_SUPERSCRIPTS)
+    unit = f"1{unit}" if unit.startswith("/") else unit
+    return re.sub(r"%|‰|\b(?:mcg|[µμ]g)\b", lambda match: _SPELLED[match[0]], unit)
+
+
+@lru_cache(maxsize=1)
+def _registry() -> UnitRegistry[Any]:
+    # Lazy: the registry takes a second to build, and most data sets have no unit to convert.
+    from pint import UnitRegistry
+
+    registry: UnitRegistry[Any] = UnitRegistry(autoconvert_offset_to_baseunit=True)
+    for definition in ("IU = [international_unit] = iu", "mEq = [equivalent] = meq"):
+        registry.define(definition)
+    return registry

@@ -1,0 +1,73 @@
+"""Do the rewards know a right answer when they see one? Each case's own gold answer must get full marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from grandrounds.cases.case import Case
+from grandrounds.response.ask import gold_text
+from grandrounds.response.grammar import Grammar
+from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+from grandrounds.rewards.attempt import Attempt
+from grandrounds.rewards.reward_set import RewardSet
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A component that does not give a case's gold answer full marks."""
+
+    component: str
+    case_id: str
+    score: float
+    full: float
+
+
+def validate_rewards(
+    rewards: RewardSet, cases: Iterable[Case], grammar: Grammar | None = None
+) -> list[Shortfall]:
+    """Score a model response for each case; whatever falls short is a fault of the reward or of the case.
+
+    Components without a known best score (users' own) must not raise; `validity` is left out, for the model
+    response makes no claims that are known to be true.
+    """
+    attempts = [gold_attempt(case, grammar or Grammar()) for case in cases]
+    shortfalls = []
+    for name, part in rewards.parts.items():
+        best = part.component.best
+        for attempt, mark in zip(attempts, part.component.marks(attempts), strict=True):
+            if best is not None and mark.value is not None and mark.value < best - 1e-9:
+                shortfalls.append(Shortfall(name, attempt.case.id, mark.value, best))
+    return shortfalls
+
+
+def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
+    """A response that finds the case's facts, weighs its options and gives the gold answer."""
+    facts = tuple(_one_phrase(fact) for fact in case.facts)
+    outline = Outline(
+        findings=facts,
+        differential=tuple(
+            Candidate(
+                _one_phrase(option), supports=tuple(Claim(fact, 1) for fact in facts[:1]) or (Claim("it", 1),)
+            )
+            for option in case.options.values()
+        )
+        if facts
+        else (),
+        conclusion=gold_text(case),
+    )
+    text = grammar.render(render_outline(outline), gold_text(case))
+    return Attempt(
+        case=case,
+        response=grammar.parse(text),
+        prompt=(),
+        text=text,
+        length=1,
+        finish="stop",
+        max_new_tokens=100,
+    )
+
+
+def _one_phrase(text: str) -> str:
+    """Without the characters that separate the parts of an outline."""
+    return " ".join(text.replace(":", " ").replace(";", ",").split()).rstrip(".")
