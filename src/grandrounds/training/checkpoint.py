@@ -1,0 +1,142 @@
+"""Checkpoints that are seen whole or not at all.
+
+A checkpoint is written into a hidden sibling, flushed to disk and made visible by one rename. Its
+`manifest.json`,
+written last, lists every file with its size: a checkpoint that lost a file since (a copy cut short, a disk
+repaired) is passed over in favour of the one before.
+
+    000020/  model or adapter, tokenizer, optimizer.safetensors, state.json (counters), manifest.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grandrounds.errors import RunError
+from grandrounds.training.files import (
+    WRITING,
+    flush,
+    flush_tree,
+    remove_tree,
+    saving,
+    sweep,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANIFEST, OPTIMIZER, STATE = "manifest.json", "optimizer.safetensors", "state.json"
+COLD_START = "000000"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints in one folder, oldest first by name. Names are digits of one width: "000020"."""
+
+    folder: Path
+
+    def all(self) -> list[Path]:
+        """Every visible checkpoint, complete or not, sorted by name."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+    def latest(self, warn: Callable[[str], None] = warnings.warn) -> Path | None:
+        """The newest complete checkpoint, or None. Damaged ones are passed over with a warning."""
+        for path in reversed(self.all()):
+            damage = damage_of(path)
+            if damage is None:
+                return path
+            warn(f"Checkpoint {path.name} is passed over: {damage}.")
+        return None
+
+    def save(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Write a checkpoint through `write(folder)`; it becomes visible whole, or not at all.
+
+        A checkpoint of that name (a damaged one, after a resume) is replaced. Raises RunError when the disk
+        is full or cannot be written to; whatever `write` raises else passes through. Earlier checkpoints
+        stay untouched.
+        """
+        final, hidden = self.folder / name, self.folder / (WRITING + name)
+        with saving(f"checkpoint {name}", final):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+            hidden.mkdir()
+            try:
+                write(hidden)
+                write_json(hidden / MANIFEST, {"files": sizes(hidden)})
+                flush_tree(hidden)
+                if final.exists():
+                    remove_tree(final)
+                os.rename(hidden, final)
+                flush(self.folder)
+            except BaseException:
+                shutil.rmtree(hidden, ignore_errors=True)
+                raise
+        return final
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the `keep` newest complete checkpoints; the cold start and the newest always
+        stay.
+        """
+        complete = [path for path in self.all() if damage_of(path) is None and path.name != COLD_START]
+        for path in complete[: -max(1, keep)]:
+            remove_tree(path)
+
+    def clear(self) -> None:
+        """Remove all of them, and the folder."""
+        if self.folder.is_dir():
+            remove_tree(self.folder)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Path below `folder` (with forward slashes) -> bytes, of every file but the manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None where each is there in its full length."""
+    try:
+        expected = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its {MANIFEST} is missing or unreadable"
+    found = sizes(checkpoint)
+    for name, size in expected.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != size:
+            return f"{name} has {found[name]:,} bytes instead of {size:,}"
+    return None
+
+
+def write_state(folder: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+    """Write the optimizer's tensors and the run's counters into a checkpoint's folder."""
+    from safetensors.torch import save_file
+
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(flat, folder / OPTIMIZER)
+    write_json(folder / STATE, dict(counters))
+
+
+def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_state` wrote: the optimizer's tensors, on the CPU, and the counters."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / OPTIMIZER), json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(
+            f"the checkpoint's optimizer state cannot be read: {error}",
+            where=str(folder),
+            mend="Remove this checkpoint's folder and resume from the one before.",
+        ) from error
