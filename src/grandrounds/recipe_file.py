@@ -193,7 +193,8 @@ def _validated(values: dict[str, Any], place: Place, origins: Mapping[Keys, str]
     except ValidationError as error:
         # Unknown keys first: one misspelt key often causes further complaints.
         details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-        raise _explained(details[0], len(details) - 1, place, origins) from None
+        mistakes = {_recipe_keys(detail["loc"]) for detail in details}
+        raise _explained(details[0], len(mistakes) - 1, place, origins) from None
 
 
 # Pydantic's words where they speak of Python rather than of recipes.

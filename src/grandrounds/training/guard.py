@@ -58,7 +58,7 @@ SYMPTOMS = (
         lambda row: f"{row['completions/clipped_ratio']:.0%} of the completions are cut off before they end",
         lambda row: (
             "Raise grpo.max_new_tokens; or take a longer warm-up (sft.steps), so that it learns to end; "
-            "or add the `overlong` reward."
+            "or add the `length` reward."
         ),
     ),
     Symptom(
