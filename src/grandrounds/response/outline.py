@@ -1,7 +1,7 @@
 """The outline of a reasoning: findings, a differential with claims for and against, a check, a conclusion.
 
     Findings: crushing chest pain; sweating; no fever.
-    Acute coronary syndrome: for crushing chest pain +3, sweating +2; against none; total 5.
+    Acute coronary syndrome: for crushing chest pain +3, sweating +2; total 5.
     Pericarditis: for crushing chest pain +1; against no fever -1; total 0.
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
@@ -114,7 +114,12 @@ def render_outline(outline: Outline) -> str:
 
 
 def _render_candidate(candidate: Candidate) -> str:
-    parts = [f"for {_claims_text(candidate.supports)}", f"against {_claims_text(candidate.contradicts)}"]
+    """Empty sides are left out, unless both are: a short trace is a quick one to sample."""
+    parts = []
+    if candidate.supports or not candidate.contradicts:
+        parts.append(f"for {_claims_text(candidate.supports)}")
+    if candidate.contradicts:
+        parts.append(f"against {_claims_text(candidate.contradicts)}")
     if candidate.total is not None:
         parts.append(f"total {candidate.total}")
     return f"{candidate.name}: {'; '.join(parts)}."

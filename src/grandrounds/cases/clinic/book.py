@@ -12,7 +12,7 @@ from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.cases.clinic.checker import ClinicKnowledge
 from grandrounds.cases.clinic.phrase import phrase
 from grandrounds.cases.clinic.traces import Habits, demonstrate
-from grandrounds.cases.clinic.vignette import Style, Vignette, draw
+from grandrounds.cases.clinic.vignette import Style, Vignette, vignettes
 from grandrounds.cases.clinic.world import World, world
 from grandrounds.recipe import CasesRecipe
 
@@ -26,7 +26,7 @@ HELD_OUT = {
 
 
 def clinic_book(recipe: CasesRecipe, seed: int) -> CaseBook:
-    """Vignettes keyed by (seed, set, index); no test vignette has the facts and options of a training one."""
+    """Vignettes keyed by (seed, set); no test vignette has the facts and options of a training one."""
     clinic = world()
     seen: set[tuple] = set()
     train = _cases(clinic, "train", recipe.clinic_train, seed, Style(), seen, unique=False, demonstrated=True)
@@ -64,17 +64,17 @@ def _cases(
 ) -> list[Case]:
     """`unique` leaves out what was seen before; every set adds to what is seen."""
     cases: list[Case] = []
-    index = 0
-    while len(cases) < count:
-        generator = _generator(seed, name, index)
-        index += 1
-        vignette = draw(clinic, generator, style)
+    generator = _generator(seed, name)
+    for vignette in vignettes(clinic, generator, style):
         content = (vignette.cluster.name, frozenset(vignette.facts), frozenset(vignette.options))
         if unique and content in seen:
             continue
         seen.add(content)
         text = phrase(clinic, vignette, generator, unseen=style.unseen_phrasings)
-        cases.append(_case(f"{name.replace(' ', '-')}-{index:05d}", vignette, text, generator, demonstrated))
+        identity = f"{name.replace(' ', '-')}-{len(cases):05d}"
+        cases.append(_case(identity, vignette, text, generator, demonstrated))
+        if len(cases) == count:
+            break
     return cases
 
 
@@ -99,6 +99,6 @@ def _case(
     )
 
 
-def _generator(seed: int, name: str, index: int) -> np.random.Generator:
-    digest = hashlib.blake2b(f"{seed}\x1f{name}\x1f{index}".encode(), digest_size=16).digest()
+def _generator(seed: int, name: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
