@@ -51,7 +51,8 @@ _LABELS = ("findings", "check", "conclusion")
 _SPACES = re.compile(r"[^\S\n]+")
 _DECORATION = re.compile(r"\*\*|__|`")
 _BULLET = re.compile(r"^(?:[-*•]\s+|#{1,6}\s+|\(?\d{1,2}[.)]\s+)")
-_CANDIDATE = re.compile(r"^(?P<name>[^:;]{1,200}):\s*(?P<claims>(?:for|against)\b.*)$", re.IGNORECASE)
+_CANDIDATE = re.compile(r"^(?P<name>[^:;]{1,400}):\s*(?P<claims>(?:for|against)\b.*)$", re.IGNORECASE)
+_COMMA = re.compile(r",(?!\d)")  # not the one in "225,000"
 _POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3})\)?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
 _CONCLUDING = re.compile(
@@ -149,7 +150,7 @@ def _candidate(name: str, text: str) -> Candidate:
 
 def _claims(text: str) -> list[Claim]:
     claims: list[Claim] = []
-    items = _items(text, ",")
+    items = [item.strip() for item in _COMMA.split(text) if item.strip()]
     has_points = any(_POINTS.search(item) for item in items)
     begun: list[str] = []
     for item in items:

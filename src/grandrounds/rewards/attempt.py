@@ -76,8 +76,8 @@ class BuiltIn:
     """A reward that ships with the package.
 
     make: its options -> a judge of single attempts.
-    best: the score of a perfect response; 0 for penalties.
+    best: the score of a perfect response; None where even that may lose a little.
     """
 
     make: Callable[..., Judge]
-    best: float = 1.0
+    best: float | None = 1.0

@@ -8,8 +8,8 @@ applies decides: reading twice and taking the better would turn an unclear answe
     letter and text        "B. Pericarditis", "B: pericarditis", "Pericarditis (B)", over several lines
 
 A letter whose text is that of another option, or of none, contradicts itself and is no answer; neither are
-two letters. A letter is one only where a delimiter follows it: "Diabetes" is not "D". A reason given ("B,
-because …") is left away.
+two letters. A letter is one only where a delimiter follows it: "Diabetes" is not "D". A reason that follows
+("B, because …") is left away.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(r"\s(?:is|would be)(?: the)? (?:correct|right|best|most likely)(?: \w+)?$", re.IGNORECASE)
-_BECAUSE = re.compile(r",?\s\(?(?:because|since|as it|as the|given that)\s.*$", re.IGNORECASE | re.DOTALL)
-_BARE = re.compile(r"[(\[]?([A-Za-z0-9])[)\].:]*")
-_LETTERED = re.compile(
-    r"(?:[(\[]([A-Za-z0-9])[)\]]\s*[.:,-]?|([A-Za-z0-9])\s?[.:)\]]|([A-Z])\s[-–—]|([A-Z]),?)(?=\s)"
+_REASON = re.compile(
+    r"(?:^|,?\s)\(?(?:because|since|as it|as the|given that)\s.*$", re.IGNORECASE | re.DOTALL
 )
-_TRAILING = re.compile(r"^(?P<text>.+?)\s*[(\[](?:option )?(?P<letter>[A-Za-z0-9])[)\]]$", re.IGNORECASE)
+_BARE = re.compile(r"[(\[]?([A-Za-z0-9])[)\].:]*")
 _SEVERAL = re.compile(
-    r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|/|&|\+|\band\b|\bor\b|\s)\s?(?:and |or )?[(\[]?[A-Z][)\].]?)+"
+    r"[(\[]?[A-Z][)\].]?(?:\s?(?:,|/|&|\+|\band\b|\bor\b|\s)\s?(?:and |or )?[(\[]?[A-Z][)\].]?)+"
+)
+_LETTERED = re.compile(
+    r"(?:[(\[](?P<a>[A-Za-z0-9])[)\]]\s?[.:,]?|(?P<b>[A-Za-z0-9])\s?[.:)\]]"
+    r"|(?P<c>[A-Z])\s[-–—]|(?P<d>[A-Z]),?)\s(?:[-–—]\s)?(?P<text>.+)$"
+)
+_TRAILING = re.compile(
+    r"^(?P<text>.+?)(?:,?\s[(\[](?:option )?(?P<a>[A-Za-z0-9])[)\]]|,?\s(?P<b>[A-Z]))$", re.IGNORECASE
 )
 
 
@@ -44,23 +49,42 @@ def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
     """The letter of the option that an answer names, or None and why not."""
     text = plain(answer)
     letters = {letter.upper(): letter for letter in options}
-    if match := _BARE.fullmatch(text):
-        letter = letters.get(match[1].upper())
-        if letter is not None:
-            return letter, "letter"
-    by_text = _by_text(text, options)
-    if by_text is not None:
-        return by_text
-    if _SEVERAL.fullmatch(text):
-        return None, "several letters"
-    return _by_letter_and_text(text, options, letters)
+    alone = _letters_alone(text)
+    if len(alone) == 1 and alone[0] in letters:
+        return letters[alone[0]], "letter"
+    choice = (
+        _by_text(one_line(answer), options)
+        or _by_text(text, options)
+        or _by_letter_and_text(text, options, letters)
+        or _by_text(without_reason(text), options)
+        or (None, "no option")
+    )
+    return (None, "several letters") if choice[0] is None and len(alone) > 1 else choice
+
+
+def one_line(answer: str) -> str:
+    """The answer without markdown, line breaks and a final period."""
+    text = " ".join(answer.replace("**", "").replace("__", "").replace("`", "").split())
+    return text.removesuffix(".")
 
 
 def plain(answer: str) -> str:
-    """One line, without markdown, "The answer is …", reasons given, and a final period."""
-    text = " ".join(answer.replace("**", "").replace("__", "").replace("`", "").split())
-    text = _LEAD.sub("", text, count=1)
-    return _BECAUSE.sub("", _TAIL.sub("", text.removesuffix("."))).strip()
+    """One line, without "The answer is …"."""
+    return _TAIL.sub("", _LEAD.sub("", one_line(answer), count=1)).strip()
+
+
+def without_reason(text: str) -> str:
+    """A plain answer without the reason it gives: "Pericarditis, because of the friction rub"."""
+    return _REASON.sub("", text).strip()
+
+
+def _letters_alone(text: str) -> list[str]:
+    """The different letters, in capitals, of an answer that is nothing but letters."""
+    if match := _BARE.fullmatch(text):
+        return [match[1].upper()]
+    if not _SEVERAL.fullmatch(text):
+        return []
+    return list(dict.fromkeys(re.findall(r"\b[A-Z]\b", text)))
 
 
 def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
@@ -75,34 +99,30 @@ def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
     return None
 
 
-def _by_letter_and_text(text: str, options: Mapping[str, str], letters: Mapping[str, str]) -> Choice:
-    if match := _LETTERED.match(text):
-        given = next(group for group in match.groups() if group)
-        rest = text[match.end() :].strip()
-    elif match := _TRAILING.match(text):
-        given, rest = match["letter"], match["text"]
-    elif (words := text.rsplit(" ", 1))[-1].strip(".()") in letters and len(words) == 2:
-        given, rest = words[1].strip(".()"), words[0]
-        if _by_text(plain(rest), options) is None:
-            return None, "no option"
-    else:
-        return None, "no option"
+def _by_letter_and_text(text: str, options: Mapping[str, str], letters: Mapping[str, str]) -> Choice | None:
+    """A letter with its text after it, or before it where that is an option; None where there is no letter."""
+    match = _TRAILING.match(text)
+    if match is None or _by_text(match["text"], options) is None:
+        match = _LETTERED.match(text)
+    if match is None:
+        return None
+    given = next(group for name, group in match.groupdict().items() if name != "text" and group)
     letter = letters.get(given.upper())
     if letter is None:
         return None, "no such letter"
-    if _says(rest, letter, options):
+    if _says(match["text"], letter, options):
         return letter, "letter and text"
     return None, "letter and text disagree"
 
 
 def _says(text: str, letter: str, options: Mapping[str, str]) -> bool:
-    """Whether a text is the letter's option and no other."""
-    by_text = _by_text(text.strip(" .-"), options)
-    if by_text is not None:
-        return by_text[0] == letter or (
-            by_text[0] is None and written_out(text.strip(" .-")) == written_out(options[letter])
-        )
+    """Whether a text is the letter's option, with or without a reason, and no other."""
+    by_text = _by_text(text, options) or _by_text(without_reason(text), options)
+    if by_text is None and not without_reason(text):
+        return True  # "B, because …"
     given, own = written_out(text), written_out(options[letter])
+    if by_text is not None:
+        return by_text[0] == letter or (by_text[0] is None and given == own)
     others = [written_out(option) for other, option in options.items() if other != letter]
     if similar(given, own):
         return not any(similar(given, other) for other in others)

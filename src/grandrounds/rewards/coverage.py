@@ -5,7 +5,7 @@ from __future__ import annotations
 from grandrounds.cases.case import Case
 from grandrounds.response.grammar import Response
 from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
-from grandrounds.rewards.text import normalise, sentences, written_out
+from grandrounds.rewards.text import normalise, written_out
 
 
 def coverage(surroundings: Surroundings) -> Judge:
@@ -35,10 +35,10 @@ def discussed_options(response: Response, case: Case) -> set[str]:
             for letter, option in case.options.items()
             if written_out(option) in weighed or normalise(f"{letter}. {option}") in weighed
         }
-    left, found = sentences(response.reasoning or ""), set()
+    left, found = f" {normalise(response.reasoning or '')} ", set()
     names = {letter: normalise(option) for letter, option in case.options.items()}
-    for letter, name in sorted(names.items(), key=lambda item: -len(item[1])):
+    for name in sorted(set(names.values()), key=len, reverse=True):
         if name and f" {name} " in left:
-            found.add(letter)
+            found |= {letter for letter in names if names[letter] == name}
             left = left.replace(f" {name} ", " \0 ")
     return found

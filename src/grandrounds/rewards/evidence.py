@@ -22,7 +22,7 @@ from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.polarity import affirm, denial
 from grandrounds.rewards.text import NEGATIONS, normalise, similar
 
-_CLAUSE = re.compile(r"[;:!?\n]|(?<=\w\w)\.(?=\s|$)|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b")
+_CLAUSE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w)\.(?=\s|$)|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b")
 # A list of denied findings ends where something is affirmed: "no fever or cough, has a rash".
 _AFFIRMING = frozenset({"has", "had", "have", "reports", "presents", "shows", "complains", "with"})
 _LITTLE = frozenset({"a", "an", "the", "of", "and", "or", "in", "on", "his", "her", "is", "was", "has"})

@@ -15,7 +15,7 @@ PARTS: dict[str, frozenset[Defect]] = {
 
 
 def form(surroundings: Surroundings, *, soft: bool = False) -> Judge:
-    """Strict: 1 without any defect, else 0. Soft: a quarter for each of four parts. The note names the defects."""
+    """Strict: 1 without any defect, else 0. Soft: a quarter for each of four parts. Defects are noted."""
 
     def mark(attempt: Attempt) -> Mark:
         defects = set(attempt.response.defects)

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from grandrounds.cases.case import Answer, Case
-from grandrounds.rewards.choice import plain, read_choice
+from grandrounds.rewards.choice import one_line, plain, read_choice, without_reason
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import negated, normalise, similar, written_out
 
@@ -65,10 +65,12 @@ def _judge_choice(answer: str, case: Case) -> Verdict:
 
 def _judge_text(answer: str, gold: Answer) -> Verdict:
     text = plain(answer)
-    given = written_out(text)
-    layer = same_text(text, gold.text, gold.synonyms)
-    if layer is not None:
-        return _verdict(True, layer, written_out(gold.text))
+    # The same words with less and less around them; what is left away never changes what they mean.
+    for form in dict.fromkeys((one_line(answer), text, without_reason(text))):
+        layer = same_text(form, gold.text, gold.synonyms)
+        if layer is not None:
+            return _verdict(True, layer, written_out(gold.text))
+    given = written_out(without_reason(text))
     denies = negated(given) and not negated(written_out(gold.text))
     return _verdict(False, "negated" if denies else "different", given)
 

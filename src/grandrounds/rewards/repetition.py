@@ -6,8 +6,8 @@ from grandrounds.errors import RewardError
 from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 
 
-def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float = 0.2) -> Judge:
-    """From 0 down to -1 with the share of repeated n-grams of words.
+def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float = 0.4) -> Judge:
+    """From 0 down to -1 with the share of repeated n-grams of words in the reasoning (without one: in all).
 
         share = 1 - |different n-grams| / |n-grams|;   R = -max(0, share - tolerated) / (1 - tolerated)
 
@@ -21,7 +21,7 @@ def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float =
         )
 
     def mark(attempt: Attempt) -> Mark:
-        words = attempt.text.lower().split()
+        words = (attempt.response.reasoning or attempt.text).lower().split()
         total = len(words) - ngram + 1
         if total <= 0:
             return Mark(0.0)

@@ -32,7 +32,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     "validity": BuiltIn(validity),
     "coverage": BuiltIn(coverage),
     "length": BuiltIn(length, best=0.0),
-    "repetition": BuiltIn(repetition, best=0.0),
+    "repetition": BuiltIn(repetition, best=None),
 }
 
 

@@ -36,16 +36,20 @@ NEGATIONS |= {"excluded", "excludes", "unlikely", "denies", "denied", "ruled"}
 _DENIED_AFTER = re.compile(
     r"^(?:(?:is|was|are|has been|seems) )?(?:not\b|(?:very )?unlikely|excluded|ruled out|less)"
 )
-_SENTENCE = re.compile(r"[;:!?\n]|(?<=\w\w\w)\.(?=\s|$)")
+_SENTENCE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w\w)\.(?=\s+[A-Z]|\s*$)")
 _DROPPABLE = frozenset(
     ("the", "a", "an", "of", "with", "in", "to", "due", "and", "disease", "disorder", "syndrome")
 )
 SIMILAR_ENOUGH = 90.0
 
 
-@lru_cache(maxsize=65_536)
 def normalise(text: str) -> str:
     """Lower case, one spelling (haem- as hem-, accents off), no punctuation, single spaces."""
+    # Names and findings come again and again; whole reasonings never do and would fill the memory.
+    return _remembered(text) if len(text) <= 400 else _normalised(text)
+
+
+def _normalised(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).translate(_DASHES).casefold()
     text = _MARKS.sub("", unicodedata.normalize("NFKD", text))
     text = _POSSESSIVE.sub("", text)
@@ -55,7 +59,10 @@ def normalise(text: str) -> str:
     return _DIGRAPHS.sub("e", text)
 
 
-@lru_cache(maxsize=65_536)
+_remembered = lru_cache(maxsize=65_536)(_normalised)
+
+
+@lru_cache(maxsize=16_384)
 def written_out(text: str) -> str:
     """Normalised, with abbreviations written out and "(ALS)" after the words it stands for left away."""
     match = _ACRONYM.match(text.strip())
@@ -110,7 +117,6 @@ def contains(text: str, part: str) -> bool:
     return bool(part) and f" {part} " in f" {text} "
 
 
-@lru_cache(maxsize=4096)
 def sentences(text: str) -> str:
     """Normalised, with " | " between sentences and at both ends."""
     return f" | {' | '.join(normalise(part) for part in _SENTENCE.split(text) if part.strip())} | "

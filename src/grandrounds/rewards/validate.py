@@ -44,16 +44,11 @@ def validate_rewards(
 def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
     """A response that finds the case's facts, weighs its options and gives the gold answer."""
     facts = tuple(_one_phrase(fact) for fact in case.facts)
+    options = tuple(_one_phrase(option) for option in case.options.values())
     outline = Outline(
         findings=facts,
-        differential=tuple(
-            Candidate(
-                _one_phrase(option), supports=tuple(Claim(fact, 1) for fact in facts[:1]) or (Claim("it", 1),)
-            )
-            for option in case.options.values()
-        )
-        if facts
-        else (),
+        differential=tuple(Candidate(option, supports=(Claim(facts[0], 1),)) for option in options if facts),
+        check=None if facts or not options else f"weighed were {'; '.join(options)}",
         conclusion=gold_text(case),
     )
     text = grammar.render(render_outline(outline), gold_text(case))

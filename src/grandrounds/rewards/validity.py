@@ -1,4 +1,4 @@
-"""Validity: what the reasoning claims is true and complete and leads to its conclusion, where that is known."""
+"""Validity: the reasoning's claims are true and complete and lead to its conclusion, where that is known."""
 
 from __future__ import annotations
 
