@@ -29,7 +29,7 @@ def lock(folder: Path) -> Iterator[None]:
             os.lseek(descriptor, 0, os.SEEK_SET)
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             raise RunError(
-                f"another process{f' (process {holder})' if holder else ''} is at this run",
+                f"another process{f' ({holder})' if holder else ''} is at this run",
                 where=str(folder),
                 mend="Wait for it or stop it, or choose another --out folder.",
             )
