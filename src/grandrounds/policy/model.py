@@ -85,6 +85,10 @@ class Policy:
         if self._frozen is None and not self.adapter:
             self._frozen = copy.deepcopy(self.base).requires_grad_(False)
 
+    def set_reference(self, model: nn.Module) -> None:
+        """Take another model for the reference: a resumed run's cold start."""
+        self._frozen = model.requires_grad_(False)
+
     def encode_response(self, text: str) -> np.ndarray:
         """Tokens of a demonstrated response, ended, int64 [T]."""
         tokens = self.tokenizer.encode(text, add_special_tokens=False)

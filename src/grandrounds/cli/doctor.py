@@ -1,0 +1,23 @@
+"""`doctor`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def show_doctor() -> None:
+    """Print what was found; exit with 1 where something is bad."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from grandrounds.doctor import examine
+
+    marks = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("bad ", "bold red")}
+    console = Console(highlight=False)
+    findings = examine()
+    for finding in findings:
+        console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
+        if finding.mend:
+            console.print(Text(f"     {finding.mend}", style="dim"))
+    if any(finding.level == "bad" for finding in findings):
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""`sft`, `train` and `resume`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from grandrounds.recipe_file import load_recipe
+
+
+def start_training(recipe: str, overrides: Sequence[str], out: Path | None) -> None:
+    """Begin a run."""
+    resolved = load_recipe(recipe, overrides)
+    quiet_libraries()
+    from grandrounds.training.run import train
+
+    _end(train(resolved, out).finished)
+
+
+def resume_training(run: Path) -> None:
+    """Go on with a run."""
+    quiet_libraries()
+    from grandrounds.training.run import resume
+
+    _end(resume(run).finished)
+
+
+def _end(finished: bool) -> None:
+    if not finished:
+        sys.exit(130)
+
+
+def quiet_libraries() -> None:
+    """Libraries' progress bars and advice would tear our own output apart; errors still come as exceptions."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -1,0 +1,62 @@
+"""What a checkpoint holds, and how a run takes it up again.
+
+    checkpoints/NNNNNN/   after round NNNNNN; 000000 is the cold start
+    warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, none once the warm-up is over
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from grandrounds.policy.load import load_policy
+from grandrounds.policy.save import save_policy
+from grandrounds.training.checkpoint import COLD_START, Checkpoints, read_state, write_state
+from grandrounds.training.setup import Setup, grpo_learner, saved_policy
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: all that a round depends on besides weights, optimizer and recipe."""
+
+    round: int = 0  # rounds done
+    draws: int = 0  # cases drawn since round 1
+    tokens: int = 0  # completion tokens sampled since round 1
+
+
+def save_checkpoint(setup: Setup, position: Position) -> None:
+    """Save after a round, by one atomic rename; then drop the oldest beyond `checkpoint.keep`."""
+    _save(setup, setup.folder.checkpoints, position.round, asdict(position), setup.recipe.checkpoint.keep)
+
+
+def save_warmup(setup: Setup, step: int) -> None:
+    """Save after an SFT step, so that a long warm-up is not lost."""
+    _save(setup, setup.folder.warmup, step, {"step": step}, keep=1)
+
+
+def _save(setup: Setup, store: Checkpoints, number: int, counters: dict[str, int], keep: int) -> None:
+    def write(folder: Path) -> None:
+        save_policy(setup.policy, folder)
+        write_state(folder, setup.learner.state_dict(), counters)
+
+    store.save(f"{number:06d}", write)
+    store.prune(keep)
+
+
+def restore_warmup(setup: Setup, checkpoint: Path) -> int:
+    """The optimizer's state as saved (the policy was loaded from there already); returns the SFT steps done."""
+    tensors, counters = read_state(checkpoint)
+    setup.learner.load_state_dict(tensors)
+    return int(counters["step"])
+
+
+def restore_rounds(setup: Setup, checkpoint: Path) -> Position:
+    """As `restore_warmup`, for the rounds. The reference is the cold start, not the policy as saved."""
+    recipe = setup.recipe
+    if recipe.grpo.beta and not setup.policy.adapter:
+        cold = setup.folder.checkpoints.folder / COLD_START
+        setup.policy.set_reference(load_policy(saved_policy(recipe, cold), seed=recipe.seed).base)
+    setup.learner = grpo_learner(recipe, setup.policy)
+    tensors, counters = read_state(checkpoint)
+    setup.learner.load_state_dict(tensors)
+    return Position(**counters)

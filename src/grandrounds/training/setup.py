@@ -1,0 +1,122 @@
+"""Everything a run needs, put together from its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.load import load_cases
+from grandrounds.grpo.learner import Learner, LearnerSettings
+from grandrounds.policy.load import SCRATCH, load_policy
+from grandrounds.policy.model import Policy
+from grandrounds.recipe import PolicyRecipe, Recipe
+from grandrounds.response.ask import ask, gold_text
+from grandrounds.response.grammar import Grammar
+from grandrounds.rewards import Attempt, RewardSet, build_rewards
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.rollout import Completion, Prompt
+from grandrounds.training.folder import RunFolder
+from grandrounds.training.progress import Progress
+
+
+@dataclass
+class Setup:
+    """The parts of a run. The sampler and the learner share the policy's one set of weights.
+
+    learner: the warm-up's first, then the rounds' own.
+    """
+
+    recipe: Recipe
+    book: CaseBook
+    grammar: Grammar
+    rewards: RewardSet
+    policy: Policy
+    sampler: NativeSampler
+    learner: Learner
+    folder: RunFolder
+    progress: Progress
+
+    def attempt(self, prompt: Prompt, completion: Completion) -> Attempt:
+        """A completion as the rewards see it."""
+        return Attempt(
+            case=prompt.case,
+            response=self.grammar.parse(
+                completion.text, prefilled=prompt.prefilled, finished=completion.finish == "stop"
+            ),
+            prompt=ask(prompt.case, self.recipe.prompt),
+            text=completion.text,
+            length=len(completion.tokens),
+            finish=completion.finish,
+            max_new_tokens=self.recipe.grpo.max_new_tokens,
+        )
+
+
+def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: Path | None = None) -> Setup:
+    """Read the cases, build the rewards and load the policy, from a checkpoint where one is given.
+
+    Cheap checks come first, the model last.
+    """
+    book = load_cases(recipe.cases, seed=recipe.seed)
+    grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
+    rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())
+    policy = load_policy(
+        recipe.policy if checkpoint is None else saved_policy(recipe, checkpoint),
+        seed=recipe.seed,
+        corpus=lambda: corpus(recipe, book, grammar),
+        tags=grammar.tags,
+    )
+    progress.note(policy.description)
+    return Setup(
+        recipe=recipe,
+        book=book,
+        grammar=grammar,
+        rewards=rewards,
+        policy=policy,
+        sampler=NativeSampler(policy),
+        learner=sft_learner(recipe, policy),
+        folder=folder,
+        progress=progress,
+    )
+
+
+def saved_policy(recipe: Recipe, checkpoint: Path) -> PolicyRecipe:
+    """The recipe's policy, taken from a checkpoint of its run."""
+    whole = recipe.policy.model == SCRATCH or recipe.policy.adapter == "full"
+    adapter = "full" if whole else "lora"
+    return recipe.policy.model_copy(update={"model": str(checkpoint), "adapter": adapter})
+
+
+def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
+    """A learner for the warm-up, with a fresh optimizer."""
+    settings = LearnerSettings(weight_decay=recipe.sft.weight_decay, max_grad_norm=recipe.grpo.max_grad_norm)
+    return Learner(policy, settings)
+
+
+def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
+    """A learner for the rounds, with a fresh optimizer. With beta > 0 the policy as it is becomes the reference."""
+    grpo = recipe.grpo
+    return Learner(
+        policy,
+        LearnerSettings(
+            clip_low=grpo.clip_low,
+            clip_high=grpo.clip_high,
+            beta=grpo.beta,
+            weight_decay=grpo.weight_decay,
+            max_grad_norm=grpo.max_grad_norm,
+        ),
+    )
+
+
+def corpus(recipe: Recipe, book: CaseBook, grammar: Grammar) -> Iterator[str]:
+    """The texts a scratch model's tokenizer is trained on: what is asked and answered in the training cases."""
+    for case in book.train:
+        for message in ask(case, recipe.prompt):
+            yield message.content
+        yield _answer_text(case, grammar)
+
+
+def _answer_text(case: Case, grammar: Grammar) -> str:
+    if case.demonstration is None:
+        return grammar.render(None, gold_text(case))
+    return grammar.render(case.demonstration.reasoning, case.demonstration.answer)

@@ -1,0 +1,96 @@
+"""What is examined: a run, one of its checkpoints, or any model, opened under the settings it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.load import load_cases
+from grandrounds.errors import CaseError, RecipeError, RunError
+from grandrounds.policy.load import load_policy
+from grandrounds.policy.model import Policy
+from grandrounds.recipe import Recipe
+from grandrounds.recipe_file import with_overrides
+from grandrounds.training.folder import RECIPE, RunFolder
+from grandrounds.training.setup import saved_policy
+
+SPLITS = ("auto", "test", "train", "all")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A policy to examine.
+
+    recipe: its run's; for a model without a run, the defaults. fitted: what its run fitted on its training cases.
+    model: the folder or name that its weights come from.
+    """
+
+    name: str
+    model: str
+    recipe: Recipe
+    fitted: Mapping[str, Any] | None
+    is_run: bool
+
+    def load(self) -> Policy:
+        """Read the weights."""
+        if self.is_run:
+            return load_policy(saved_policy(self.recipe, Path(self.model)), seed=self.recipe.seed)
+        policy = self.recipe.policy.model_copy(update={"model": self.model, "adapter": "full"})
+        return load_policy(policy, seed=self.recipe.seed)
+
+    def book(self, source: str) -> CaseBook:
+        """The source's cases, built as the run built its own."""
+        cases = self.recipe.cases
+        if self.is_run and source != cases.source:
+            same_kind = (source.partition(":")[0] == "clinic") == (cases.source.partition(":")[0] == "clinic")
+            changed = {"source": source, "test_source": None, "limit": None}
+            if not same_kind:
+                changed["format"] = "auto"
+            own = same_file(source, cases.source)
+            recipe = cases.model_copy(update=changed)
+            return load_cases(recipe, seed=self.recipe.seed, fitted=None if own else self.fitted)
+        return load_cases(cases.model_copy(update={"source": source}), seed=self.recipe.seed)
+
+    def cases(self, source: str, split: str) -> tuple[CaseBook, Sequence[Case]]:
+        """The cases to examine it on, and the book they are from.
+
+        auto: the held-out cases of the run's own source; all cases of any other file.
+        """
+        if split not in SPLITS:
+            raise RecipeError(f"there is no split `{split}`", where="--split", mend=f"Use {', '.join(SPLITS)}.")
+        book = self.book(source)
+        own = self.is_run and (source == self.recipe.cases.source or same_file(source, self.recipe.cases.source))
+        if split == "auto":
+            split = "test" if own or book.fitted.get("format") in ("clinic", "phenopackets") else "all"
+        chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
+        if not chosen:
+            raise CaseError(f"the {split} split is empty", where=source, mend="Choose another --split.")
+        return book, chosen
+
+
+def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
+    """A subject from NAME=POLICY or POLICY: a run's folder, a checkpoint, a model folder or a Hub name."""
+    name, separator, rest = text.partition("=")
+    if separator and name and not Path(text).exists():
+        text = rest
+    else:
+        name = ""
+    path = Path(text)
+    run = next((place for place in (path, path.parent.parent) if (place / RECIPE).is_file()), None)
+    if run is None:
+        return Subject(name or path.name or text, text, with_overrides(Recipe(), overrides), None, False)
+    folder = RunFolder.open(run)
+    checkpoint = folder.checkpoints.latest() if run == path else path
+    if checkpoint is None:
+        raise RunError("the run has no checkpoint yet", where=text, mend=f"Go on with: grandrounds resume {text}")
+    recipe = with_overrides(folder.recipe(), overrides)
+    return Subject(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two sources are the same local file."""
+    first, second = Path(one), Path(other)
+    return first.is_file() and second.is_file() and first.samefile(second)

@@ -1,0 +1,99 @@
+"""SFT warm-up: the policy learns the form of a response from demonstrations before GRPO improves its content.
+
+Also the whole of `grandrounds sft`, which trains the "regular" model: with `sft.reasoning` false the target is the
+gold answer alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from grandrounds.cases.case import Case
+from grandrounds.errors import CaseError, RunError
+from grandrounds.grpo.packing import likelihood_packs
+from grandrounds.response.ask import gold_text
+from grandrounds.sampling.prompts import make_prompt
+from grandrounds.training.cursor import take
+from grandrounds.training.interrupt import Interrupt
+from grandrounds.training.saving import save_warmup
+from grandrounds.training.setup import Setup
+
+# A tenth of the steps to reach the peak learning rate: AdamW's second moment is unreliable before that.
+WARMUP_SHARE = 0.1
+# Between saves within the warm-up; when they fall changes nothing of the result.
+SAVE_SECONDS = 60.0
+
+
+def teachable(setup: Setup) -> list[Case]:
+    """The training cases that SFT can learn from; CaseError where there are none."""
+    cases = list(setup.book.train)
+    if not setup.recipe.sft.reasoning:
+        return cases
+    shown = [case for case in cases if case.demonstration is not None]
+    if not shown:
+        raise CaseError(
+            "no training case has a demonstration to learn reasoning from",
+            where=setup.recipe.cases.source,
+            mend="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
+        )
+    return shown
+
+
+def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt) -> int:
+    """SFT steps from the one after `step` to the last; returns where it stopped."""
+    sft, saved = setup.recipe.sft, time.monotonic()
+    while step < sft.steps and not interrupt.requested:
+        step += 1
+        count = min(sft.batch_cases, len(cases))
+        chosen = [cases[i] for i in take(len(cases), (step - 1) * count, count, setup.recipe.seed)]
+        metrics = _learn(setup, chosen, sft.learning_rate * _schedule(step, sft.steps))
+        setup.progress.warmup(step, sft.steps, metrics)
+        if not math.isfinite(metrics["loss"]):
+            raise RunError(f"the loss is {metrics['loss']}", where=f"SFT step {step}", mend="Lower sft.learning_rate.")
+        if interrupt.requested or time.monotonic() - saved > SAVE_SECONDS:
+            save_warmup(setup, step)
+            saved = time.monotonic()
+    return step
+
+
+def _learn(setup: Setup, cases: list[Case], learning_rate: float) -> dict[str, float]:
+    examples = [_example(setup, case) for case in cases]
+    tokens = sum(len(completion) for _, completion in examples)
+    packs = likelihood_packs(
+        [(prompt, completion, np.full(len(completion), 1 / tokens)) for prompt, completion in examples],
+        tokens_per_pack=setup.recipe.grpo.tokens_per_pack,
+        device=setup.policy.device,
+    )
+    for pack in packs:
+        setup.learner.accumulate(pack)
+    return setup.learner.step(learning_rate)
+
+
+def _example(setup: Setup, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Prompt and target tokens of one demonstration."""
+    recipe = setup.recipe
+    prompt = make_prompt(setup.policy, case, recipe.prompt, recipe.grpo.max_new_tokens)
+    if recipe.sft.reasoning and case.demonstration is not None:
+        text = setup.grammar.render(case.demonstration.reasoning, case.demonstration.answer)
+    else:
+        text = setup.grammar.render(None, gold_text(case))
+    target = setup.policy.encode_response(text.removeprefix(prompt.prefilled))
+    limit = recipe.grpo.max_new_tokens
+    if len(target) > limit:
+        raise CaseError(
+            f"the demonstration has {len(target)} tokens, more than grpo.max_new_tokens = {limit}",
+            where=f"case {case.id}",
+            mend="Raise grpo.max_new_tokens or shorten the demonstration.",
+        )
+    return prompt.tokens, target
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up, then cosine to zero; in (0, 1]."""
+    rise = max(1, round(steps * WARMUP_SHARE))
+    if step <= rise:
+        return step / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise + 1)))
