@@ -36,8 +36,8 @@ def load_policy(
     Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly.
     """
     attention.register()
-    device = _device(recipe.device)
-    dtype, reason = _precision(recipe.precision, device)
+    device = choose_device(recipe.device)
+    dtype, reason = choose_precision(recipe.precision, device)
     with torch.random.fork_rng(devices=[]):  # initial weights are keyed by the seed; torch's own state is not touched
         torch.manual_seed(seed)
         if recipe.model == SCRATCH:
@@ -63,7 +63,8 @@ def load_policy(
     return policy
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device a recipe names; `auto` takes a GPU where there is one."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -80,7 +81,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The weights' type on a device, and why."""
     if name != "auto":
         return PRECISIONS[name], "as the recipe says"
     if device.type == "cuda" and torch.cuda.is_bf16_supported():

@@ -1,0 +1,263 @@
+"""What `grandrounds doctor` looks at: whether this machine can train, and what would make it better. No
+network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from grandrounds import __version__
+from grandrounds.training.environment import threads, version
+
+Level = Literal["ok", "warn", "bad"]
+GIB = 2**30
+
+# What an extra's package is for; none of them is needed.
+EXTRAS = {
+    "datasets": "cases from the Hugging Face Hub",
+    "math_verify": "numeric answers as formulas",
+    "fastapi": "serving",
+    "vllm": "sampling with vLLM",
+    "ray": "several machines",
+    "bitsandbytes": "8-bit optimizer and 4-bit weights",
+    "mlflow": "tracking with MLflow",
+    "trackio": "tracking with Trackio",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. level: "ok"; "warn", works but should be known; "bad", will not work.
+
+    mend: what to do about it; empty where all is well.
+    """
+
+    level: Level
+    what: str
+    mend: str = ""
+
+
+def examine(folder: Path | None = None) -> list[Finding]:
+    """Look at this machine. `folder`: where runs will be written; default: the current folder. About two
+    seconds.
+    """
+    broken = _broken_torch()
+    if broken:
+        return [*_python(), *_packages(), broken]
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _packages,
+        _device,
+        _threads,
+        _memory,
+        lambda: _disk(folder or Path.cwd()),
+        _extras,
+        _speed,
+    )
+    return [finding for check in checks for finding in check()]
+
+
+def _python() -> Iterator[Finding]:
+    system = f"{platform.system()} {platform.machine()}"
+    what = f"grandrounds {__version__}, Python {platform.python_version()}, {system}"
+    if sys.version_info[:2] > (3, 13):
+        yield Finding("warn", what, "Tested with Python 3.11 to 3.13.")
+    else:
+        yield Finding("ok", what)
+
+
+def _packages() -> Iterator[Finding]:
+    """Required packages: installed, new enough, and whether this version was tested."""
+    tested, strange = tested_versions(), []
+    for requirement in _requirements():
+        found = version(requirement.name)
+        mend = f"pip install '{requirement}'"
+        if found is None:
+            yield Finding("bad", f"{requirement.name} is not installed", mend)
+        elif not requirement.specifier.contains(found, prereleases=True):
+            yield Finding("bad", f"{requirement.name} {found} is not {requirement.specifier}", mend)
+        elif differs(found, tested.get(requirement.name.lower())):
+            strange.append(f"{requirement.name} {found} (tested: {tested[requirement.name.lower()]})")
+    named = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    yield Finding("ok", named)
+    if strange:
+        yield Finding(
+            "warn",
+            f"versions not tested together: {'; '.join(strange)}",
+            "Probably fine; in doubt install with `pip install -c constraints.txt`.",
+        )
+
+
+def _broken_torch() -> Finding | None:
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of another system
+        return Finding(
+            "bad",
+            f"torch cannot be imported: {error}",
+            "Install it anew, as pytorch.org says for this machine.",
+        )
+    return None
+
+
+def _requirements() -> list[Requirement]:
+    """The package's own requirements, without extras; none where it runs uninstalled."""
+    try:
+        lines = metadata.requires("grandrounds") or []
+    except metadata.PackageNotFoundError:
+        return []
+    requirements = [Requirement(line) for line in lines]
+    return [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def tested_versions() -> dict[str, str]:
+    """Package -> tested version, from constraints.txt beside the package or at the root of a checkout."""
+    here = Path(__file__).parent
+    for path in (here / "constraints.txt", here.parents[1] / "constraints.txt"):
+        if path.is_file():
+            lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+            pairs = (line.partition(";")[0].partition("==") for line in lines if "==" in line)
+            return {name.strip().lower(): pinned.strip() for name, _, pinned in pairs}
+    return {}
+
+
+def differs(found: str, tested: str | None) -> bool:
+    """Whether major or minor version are others than the tested ones."""
+    return tested is not None and Version(found).release[:2] != Version(tested).release[:2]
+
+
+def _device() -> Iterator[Finding]:
+    import torch
+
+    from grandrounds.policy.load import choose_device, choose_precision
+
+    device = choose_device("auto")
+    dtype, reason = choose_precision("auto", device)
+    precision = f"weights in {str(dtype).removeprefix('torch.')} ({reason})"
+    if device.type == "cuda":
+        for number in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(number)
+            name = torch.cuda.get_device_name(number)
+            what = f"cuda:{number} {name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free; {precision}"
+            busy = "Other programs use it: see `nvidia-smi`." if free < total / 2 else ""
+            yield Finding("warn" if busy else "ok", what, busy)
+        return
+    what = f"no GPU, computing on the CPU; {precision}"
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
+        built = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
+        mend = "Install the torch build that fits the driver (`nvidia-smi` shows its CUDA version)."
+        yield Finding("warn", f"there is an NVIDIA GPU that torch ({built}) cannot use; {what}", mend)
+    else:
+        yield Finding("ok", what)
+
+
+def _threads() -> Iterator[Finding]:
+    import torch  # noqa: F401 - `threads` asks torch where it is loaded
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    what = f"{threads()} threads for {cores} usable cores"
+    if threads() > cores:
+        yield Finding(
+            "warn", what, f"Set OMP_NUM_THREADS={cores}: more threads than cores slow each other down."
+        )
+    elif threads() < cores // 2:
+        yield Finding("warn", what, f"Set OMP_NUM_THREADS={cores} to use the machine.")
+    else:
+        yield Finding("ok", what)
+
+
+def _memory() -> Iterator[Finding]:
+    free = available_memory()
+    if free is None:
+        return
+    what = f"{free / GIB:.1f} GiB of memory available"
+    if free < 3 * GIB:
+        yield Finding("warn", what, "The demo needs 3 GiB: close other programs.")
+    else:
+        yield Finding("ok", what)
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes this process may still take, a container's limit included; None where the system does not
+    tell.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = root / "sys/fs/cgroup"
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left = int((group / most).read_text()) - int((group / used).read_text())
+        except (OSError, ValueError):  # "max" is no number: no limit
+            continue
+        free = min(free, max(0, left))
+    return free
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK):
+        yield Finding("bad", f"{folder} may not be written to", "Choose another folder with --out.")
+        return
+    free = shutil.disk_usage(place).free
+    what = f"{free / GIB:.1f} GiB of disk free for runs"
+    mend = "Free some space: a checkpoint of a 1.7B model trained whole takes 17 GiB, with LoRA 0.3 GiB."
+    level: Level = "bad" if free < GIB / 2 else "warn" if free < 5 * GIB else "ok"
+    yield Finding(level, what, mend if level != "ok" else "")
+
+
+def _extras() -> Iterator[Finding]:
+    there = [f"{name} ({use})" for name, use in EXTRAS.items() if importlib.util.find_spec(name)]
+    yield Finding("ok", f"optional packages: {', '.join(there) or 'none, none is needed'}")
+
+
+def _speed() -> Iterator[Finding]:
+    """A second of matrix products: that they are right, and how fast."""
+    import torch
+
+    from grandrounds.policy.load import choose_device, choose_precision
+
+    device = choose_device("auto")
+    dtype, _ = choose_precision("auto", device)
+    size = 4096 if device.type == "cuda" else 1024
+    numbers = torch.arange(size * size, dtype=torch.float64).remainder(13).sub(6).div(6).reshape(size, size)
+    matrix = numbers.to(device, dtype)
+    product = (matrix[:64] @ matrix).double().cpu()
+    expected = matrix[:64].double().cpu() @ matrix.double().cpu()
+    error = float((product - expected).abs().max() / expected.abs().max())
+    if not error < 1e-2:
+        yield Finding(
+            "bad", f"matrix products are wrong by {error:.1e}", "Reinstall torch, or check the hardware."
+        )
+        return
+    rounds, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < 1.0:
+        matrix @ matrix
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        rounds += 1
+    rate = rounds * 2 * size**3 / elapsed / 1e9
+    what = f"{rate:,.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}, products right"
+    if rate < 20:
+        yield Finding("warn", what, "Slow: the demo may take longer than 6 minutes. Are other programs busy?")
+    else:
+        yield Finding("ok", what)
