@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,25 @@ from grandrounds.recipe import CasesRecipe
 
 HELD_OUT = {
     "unseen phrasings": Style(unseen_phrasings=True),
-    "more findings": Style(present=(6, 8), absent=(3, 3)),
+    "more findings": Style(present=(5, 6), absent=(2, 3), asked=(6, 4)),
     "shifted prevalence": Style(shifted_prevalence=True),
     "overlap fails": Style(overlap_must_fail=True),
     "age and sex swapped": Style(swap_demographics=True),
 }
 
 
-def clinic_book(recipe: CasesRecipe, seed: int) -> CaseBook:
-    """Vignettes keyed by (seed, set); no test vignette has the facts and options of a training one."""
+# What makes two vignettes the same, however they are worded and whatever the options: cluster and facts.
+Content = tuple[str, frozenset[str]]
+
+
+def clinic_book(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
+    """Vignettes keyed by (seed, set); no test vignette has the facts of a training one or of another test one.
+
+    fitted: of a book made before; its seed makes the same cases again.
+    """
+    seed = fitted["seed"] if fitted else seed
     clinic = world()
-    seen: set[tuple] = set()
+    seen: set[Content] = set()
     train = _cases(clinic, "train", recipe.clinic_train, seed, Style(), seen, unique=False, demonstrated=True)
     test = _cases(clinic, "new vignettes", recipe.clinic_test, seed, Style(), seen)
     held_out = {
@@ -57,7 +66,7 @@ def _cases(
     count: int,
     seed: int,
     style: Style,
-    seen: set[tuple],
+    seen: set[Content],
     *,
     unique: bool = True,
     demonstrated: bool = False,
@@ -66,7 +75,7 @@ def _cases(
     cases: list[Case] = []
     generator = _generator(seed, name)
     for vignette in vignettes(clinic, generator, style):
-        content = (vignette.cluster.name, frozenset(vignette.facts), frozenset(vignette.options))
+        content = (vignette.cluster.name, frozenset(vignette.facts))
         if unique and content in seen:
             continue
         seen.add(content)
@@ -84,6 +93,7 @@ def _case(
     names = [vignette.cluster.conditions[option] for option in vignette.options]
     options = dict(zip("ABCDEFGH", names, strict=False))
     right = vignette.options.index(vignette.condition)
+    next_one, likeliest = np.sort(vignette.posterior)[-2:]
     return Case(
         id=identity,
         question=text,
@@ -93,7 +103,8 @@ def _case(
         tags={"age": vignette.facts[0], "sex": vignette.facts[1], "complaint": vignette.cluster.name},
         demonstration=demonstrate(vignette, generator, Habits()) if demonstrated else None,
         columns={
-            "posterior": {name: float(p) for name, p in zip(names, vignette.posterior, strict=True)},
+            "posterior": dict(zip(vignette.cluster.conditions, vignette.posterior.tolist(), strict=True)),
+            "margin": float(likeliest - next_one),
             "shortcuts": vignette.shortcuts,
         },
     )

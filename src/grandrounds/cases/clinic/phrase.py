@@ -74,10 +74,15 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
     openings = OPENINGS[-KEPT_BACK:] if unseen else OPENINGS[:-KEPT_BACK]
     complaint = vignette.cluster.name
     opening = openings[generator.integers(len(openings))].format(
-        age=vignette.age, sex=vignette.sex, complaint=complaint, Complaint=complaint[0].upper() + complaint[1:]
+        age=vignette.age,
+        sex=vignette.sex,
+        complaint=complaint,
+        Complaint=complaint[0].upper() + complaint[1:],
     )
     told = [_worded(world, fact, generator, unseen) for fact in vignette.facts[2:]]
-    positive = [text for text, fact in zip(told, vignette.facts[2:], strict=True) if not fact.startswith("no ")]
+    positive = [
+        text for text, fact in zip(told, vignette.facts[2:], strict=True) if not fact.startswith("no ")
+    ]
     negative = told[len(positive) :]
     parts = [opening, _pick(LISTS, generator).format(findings=", ".join(positive))]
     if negative:

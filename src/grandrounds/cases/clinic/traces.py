@@ -52,9 +52,7 @@ def answer(vignette: Vignette, outline: Outline) -> str:
     return f"{'ABCDEFGH'[names.index(outline.conclusion)]}. {outline.conclusion}"
 
 
-def reason(
-    vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...], *, checked: bool
-) -> Outline:
+def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...], *, checked: bool) -> Outline:
     """Weigh some facts for some options. The conclusion is the first of the highest totals."""
     cluster = vignette.cluster
     differential = []

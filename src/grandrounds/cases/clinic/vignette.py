@@ -1,8 +1,14 @@
-"""Sampling vignettes: a patient with one condition, what is found in them, and what of it is told.
+"""Sampling vignettes: a patient with one condition, and what was asked of them and answered.
 
-Kept are vignettes whose sampled condition is the exact posterior's first choice by a margin, and whose points agree
-with it, so that the right answer is decidable from the text. Most of those that a shortcut solves are dropped.
-Everything is computed for a block of candidates at once: few are kept, and thousands are needed.
+What is asked does not depend on the patient's condition: some findings of one condition of the cluster and some of
+another, both drawn at random. Every answer is told, and which patients are kept depends on what is told alone. So
+silence says nothing, and the posterior over the cluster is exact:
+
+    P(c | told) = P(c) P(age | c) P(sex | c) prod over the asked f of P(answer to f | c), normalised
+
+Kept are vignettes whose patient has the condition of the highest posterior, by a margin, and whose points lead to it
+too: a Bayes-optimal reader is always right, and so is one who weighs everything and adds up. Most of those that a
+shortcut solves are dropped. Everything is computed for a block of candidates at once: few are kept.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from grandrounds.cases.clinic.world import BANDS, SEXES, Cluster, World
 OPTIONS = 4
 LEAST_POSTERIOR = 0.6
 LEAST_LEAD = 1  # points between the right option and the next
+SWAP_MATTERS = 0.1  # least change of a posterior by swapping age and sex
 # The share kept of what a shortcut solves.
 KEPT = {"prior": 0.5, "first finding": 0.6, "overlap": 0.25}
 
@@ -27,6 +34,7 @@ class Style:
 
     present: tuple[int, int] = (2, 4)  # findings told, at least and at most
     absent: tuple[int, int] = (1, 2)  # pertinent negatives told
+    asked: tuple[int, int] = (4, 2)  # findings asked about, at most, of one condition and of another
     unseen_phrasings: bool = False
     shifted_prevalence: bool = False
     overlap_must_fail: bool = False
@@ -38,7 +46,7 @@ class Vignette:
     """One patient as the clinic knows them.
 
     options: rows of the cluster. facts: canonical, in telling order: age band, sex, findings, negatives.
-    posterior: of each option, normalised over the whole cluster. shortcuts: those that solve it.
+    posterior: of each condition of the cluster. shortcuts: those that solve it.
     """
 
     cluster: Cluster
@@ -63,7 +71,7 @@ class _Block:
 
 
 def vignettes(
-    world: World, generator: np.random.Generator, style: Style, size: int = 512
+    world: World, generator: np.random.Generator, style: Style, size: int = 4096
 ) -> Iterator[Vignette]:
     """Decidable vignettes without end, clusters mixed; `size` candidates of each cluster at a time."""
     while True:
@@ -79,12 +87,10 @@ def _of_cluster(cluster: Cluster, generator: np.random.Generator, style: Style, 
     totals = np.take_along_axis(block.totals, options, 1)
     is_right = options == block.condition[:, None]
     lead = block.totals[rows, block.condition] - np.where(is_right, -99, totals).max(1)
-    count = (block.told[:, : len(cluster.findings)] > 0).sum(1)
     decidable = (
         (block.posterior.argmax(1) == block.condition)
         & (block.posterior[rows, block.condition] >= LEAST_POSTERIOR)
         & (lead >= LEAST_LEAD)
-        & (count >= style.present[0])
     )
     solved = _shortcuts(cluster, block, options, is_right)
     if style.overlap_must_fail:
@@ -100,35 +106,68 @@ def _of_cluster(cluster: Cluster, generator: np.random.Generator, style: Style, 
 
 
 def _candidates(cluster: Cluster, generator: np.random.Generator, style: Style, size: int) -> _Block:
+    """The patients, of `size`, of whom as much is found present and absent as the style wants."""
     prevalence = 1 / cluster.prevalence if style.shifted_prevalence else cluster.prevalence
     condition = generator.choice(len(cluster.conditions), size, p=prevalence / prevalence.sum())
     findings, bands = len(cluster.findings), len(BANDS)
-    has = generator.random((size, findings)) < cluster.probability[condition, :findings]
-    order = np.argsort(generator.random((size, findings)), 1)
-    rank = np.argsort(order, 1)
-    told = np.zeros((size, len(cluster.facts)), int)
-    told[:, :findings] += _first(has, rank, generator.integers(style.present[0], style.present[1] + 1, size))
-    telling = ~has & (cluster.points_absent[:, :findings] < 0).any(0)
-    told[:, :findings] -= _first(telling, rank, generator.integers(style.absent[0], style.absent[1] + 1, size))
+    asked = _asked(cluster, generator, style.asked, size)
+    has = generator.random(asked.shape) < cluster.probability[condition[:, None], asked]
+    present, absent = (has & (asked >= 0)).sum(1), (~has & (asked >= 0)).sum(1)
+    keep = (style.present[0] <= present) & (present <= style.present[1])
+    keep &= (style.absent[0] <= absent) & (absent <= style.absent[1])
+    condition, asked, has = condition[keep], asked[keep], has[keep]
+    rows = np.arange(len(condition))
+    told = np.zeros((len(rows), len(cluster.facts) + 1), int)
+    np.put_along_axis(
+        told, asked, np.where(has, 1, -1), axis=1
+    )  # what is not asked falls into the last column
+    told = told[:, :-1]
+    order = np.argsort(generator.random((len(rows), findings)), 1)
     band = _draw(generator, cluster.probability[condition, findings : findings + bands])
     sex = _draw(generator, cluster.probability[condition, findings + bands :])
+    told[rows, findings + band] = 1
+    told[rows, findings + bands + sex] = 1
+    posterior = _posterior(cluster, prevalence, told)
     if style.swap_demographics:
-        band, sex = _swapped(cluster, condition, band, sex)
-    told[np.arange(size), findings + band] = 1
-    told[np.arange(size), findings + bands + sex] = 1
+        told = _swapped(cluster, told)
+        before, posterior = posterior, _posterior(cluster, prevalence, told)
+        matters = np.abs(posterior - before).max(1) >= SWAP_MATTERS
+        told, order, posterior = told[matters], order[matters], posterior[matters]
+        condition = posterior.argmax(1)
     present, absent = (told > 0).astype(float), (told < 0).astype(float)
     totals = present @ cluster.points_present.T + absent @ cluster.points_absent.T
-    log = np.log(cluster.prevalence / cluster.prevalence.sum())
-    log = log + present @ np.log(cluster.probability).T + absent @ np.log(1 - cluster.probability).T
-    posterior = np.exp(log - log.max(1, keepdims=True))
-    posterior /= posterior.sum(1, keepdims=True)
     return _Block(condition, told, order, totals.astype(int), posterior)
 
 
-def _first(which: np.ndarray, rank: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The `count` [n] first of `which` [n, K] in the order of `rank`."""
-    among = np.argsort(np.argsort(np.where(which, rank, rank.shape[1]), 1, kind="stable"), 1)
-    return which & (among < count[:, None])
+def _asked(cluster: Cluster, generator: np.random.Generator, most: tuple[int, int], size: int) -> np.ndarray:
+    """Columns of the findings asked about, [n, sum(most)], each once; -1 fills up.
+
+    Some that one random condition makes likelier than rare, and fewer of another's.
+    """
+    conditions = len(cluster.conditions)
+    first = generator.integers(conditions, size=size)
+    second = (first + generator.integers(1, conditions, size)) % conditions
+    likely = cluster.points_present[:, : len(cluster.findings)] > 0
+    widest = likely.sum(1).max()
+    listed = np.argsort(~likely, axis=1, kind="stable")[:, :widest]  # [C, widest]
+    length = likely.sum(1)
+    parts = []
+    for about, count in ((first, most[0]), (second, most[1])):
+        luck = generator.random((size, widest)) + (np.arange(widest) >= length[about][:, None])
+        chosen = np.take_along_axis(listed[about], np.argsort(luck, 1), 1)[:, :count]
+        wanted = np.minimum(generator.integers((count + 1) // 2, count + 1, size), length[about])
+        parts.append(np.where(np.arange(count) < wanted[:, None], chosen, -1))
+    again = (parts[1][:, :, None] == parts[0][:, None, :]).any(2)
+    return np.hstack([parts[0], np.where(again, -1, parts[1])])
+
+
+def _posterior(cluster: Cluster, prevalence: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """P(condition | told) by Bayes' rule, [n, C]."""
+    log = np.log(prevalence / prevalence.sum())
+    log = log + (told > 0).astype(float) @ np.log(cluster.probability).T
+    log = log + (told < 0).astype(float) @ np.log(1 - cluster.probability).T
+    posterior = np.exp(log - log.max(1, keepdims=True))
+    return posterior / posterior.sum(1, keepdims=True)
 
 
 def _draw(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
@@ -138,16 +177,11 @@ def _draw(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
     return (noise[:, None] >= cumulative).sum(1)
 
 
-def _swapped(
-    cluster: Cluster, condition: np.ndarray, band: np.ndarray, sex: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """An age and sex that speak against the condition, where it has a tendency."""
-    bands = list(BANDS)
-    against = {None: -1, "young": bands.index("older"), "middle": bands.index("young"), "older": 0}
-    new_band = np.array([against[typical] for typical in cluster.typical_band])[condition]
-    typical_sex = [-1 if sex is None else 1 - SEXES.index(sex) for sex in cluster.typical_sex]
-    new_sex = np.array(typical_sex)[condition]
-    return np.where(new_band < 0, band, new_band), np.where(new_sex < 0, sex, new_sex)
+def _swapped(cluster: Cluster, told: np.ndarray) -> np.ndarray:
+    """The same answers from a patient of the other sex, and old where they were young; [n, F]."""
+    findings, bands = len(cluster.findings), len(BANDS)
+    answers, ages, sexes = np.split(told, [findings, findings + bands], axis=1)
+    return np.hstack([answers, ages[:, ::-1], sexes[:, ::-1]])
 
 
 def _options(block: _Block, generator: np.random.Generator) -> np.ndarray:
@@ -199,6 +233,6 @@ def _vignette(
         age=low + int(age * (high + 1 - low)),
         sex=demographics[1],
         facts=(*demographics, *present, *absent),
-        posterior=block.posterior[row, options],
+        posterior=block.posterior[row],
         shortcuts=tuple(name for name, solves in solved.items() if solves),
     )
