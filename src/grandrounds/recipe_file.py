@@ -6,29 +6,28 @@ command runs in, not to the recipe's file, so that a shipped recipe works on the
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from grandrounds.errors import RecipeError
-from grandrounds.recipe import Recipe, RewardRecipe
+from grandrounds.recipe import Recipe
+from grandrounds.recipe_help import expected, fields_of, known
 
 SHIPPED = Path(__file__).parent / "recipes"
+# 1e-5 is a number to everyone but YAML 1.1, which wants 1.0e-5.
+EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 Keys = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, reading 1e-5 as the number it is to everyone but YAML 1.1, and refusing a key
-    twice.
-    """
+    """YAML's safe loader, refusing a key that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -41,11 +40,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe dumper, quoting the rare line ends (NEL, LS, PS) that it would read back as spaces."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(end in text for end in "\x85\u2028\u2029\ufeff") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+for _reader_or_writer in (_Loader, _Dumper):
+    _reader_or_writer.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+.0123456789"))
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises RecipeError for a recipe that does not exist, is not YAML, or has a key that is unknown or of the
     wrong type, naming key, place and mend.
     """
-    path = _find(str(name_or_path))
-    values, place = _read(path)
-    lines, origins = dict(place.lines), {}
-    for override in overrides:
-        keys, value = parse_override(override)
-        _put(values, keys, value, override)
-        origins[keys] = f"--set {override}"
-    return _validated(values, Place(place.name, lines), origins)
+    values, place = _read(_find(str(name_or_path)))
+    return _validated(values, place, _override(values, overrides))
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with overrides "key.path=value" put on top; RecipeError as from `load_recipe`."""
+    values = recipe.model_dump(mode="json")
+    return _validated(values, Place("the recipe", {}), _override(values, overrides))
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
@@ -118,7 +124,8 @@ def parse_override(text: str) -> tuple[Keys, Any]:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe with every key, as YAML that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    values = recipe.model_dump(mode="json")
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _find(name: str) -> Path:
@@ -135,9 +142,9 @@ def _find(name: str) -> Path:
             mend=f"`grandrounds resume {name}` goes on with a run; a recipe is a YAML file.",
         )
     if path.suffix in (".yaml", ".yml") or "/" in name:
-        raise RecipeError("there is no such file", where=name, mend=_known("recipe", name, shipped))
+        raise RecipeError("there is no such file", where=name, mend=known("recipe", name, shipped))
     raise RecipeError(
-        f"there is no recipe `{name}`", mend=_known("recipe", name, shipped) + " Or name a YAML file."
+        f"there is no recipe `{name}`", mend=known("recipe", name, shipped) + " Or name a YAML file."
     )
 
 
@@ -179,10 +186,22 @@ def _lines(node: yaml.Node | None, keys: Keys) -> Iterable[tuple[Keys, int]]:
             yield (*keys, place), value.start_mark.line + 1
 
 
+def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[Keys, str]:
+    """Put overrides on top of a recipe's values, in place; returns key -> the override it came from."""
+    origins: dict[Keys, str] = {}
+    for override in overrides:
+        keys, value = parse_override(override)
+        _put(values, keys, value, override)
+        origins[keys] = f"--set {override}"
+    return origins
+
+
 def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
-    if keys[0] == "rewards" and "rewards" not in values:
+    if keys[0] == "rewards" and len(keys) > 1 and values.get("rewards") is None:
         # One component's key changes the default components instead of replacing them all.
-        values["rewards"] = Recipe().model_dump(mode="json")["rewards"] if len(keys) > 1 else {}
+        values["rewards"] = (
+            Recipe.model_validate({}).model_dump(mode="json")["rewards"] if len(keys) > 1 else {}
+        )
     section = values
     for depth, key in enumerate(keys[:-1], 1):
         if section.get(str(key)) is None:
@@ -226,11 +245,10 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
     origin = next((text for key, text in origins.items() if _overlap(key, keys)), None)
     more = f" ({others} further mistake{'s' if others > 1 else ''}.)" if others else ""
     if detail["type"] == "extra_forbidden":
-        known = [*_fields(keys[:-1])]
         return RecipeError(
             f"the recipe has no key `{name}`",
             where=origin or place.of(keys),
-            mend=_known("key", str(keys[-1]), known, keys[:-1]) + more,
+            mend=known("key", str(keys[-1]), fields_of(keys[:-1]), keys[:-1]) + more,
         )
     what = _PLAIN.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     if not keys:
@@ -238,7 +256,7 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
     return RecipeError(
         f"`{name}` is {_shown(detail['input'])}: {what[0].lower()}{what[1:]}",
         where=origin or place.of(keys),
-        mend=_expected(keys) + more,
+        mend=expected(keys) + more,
     )
 
 
@@ -252,103 +270,6 @@ def _recipe_keys(location: Sequence[str | int]) -> Keys:
     return tuple(part for part in location if isinstance(part, int) or not any(c in part for c in "[(-"))
 
 
-def _known(what: str, given: str, known: Iterable[str], above: Keys = ()) -> str:
-    """ "Did you mean `x`?", by likeness, or where the name is known in another section; else all that
-    exist.
-    """
-    names = list(known)
-    near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.6)
-    prefix = "".join(f"{key}." for key in above)
-    if near:
-        return f"Did you mean `{prefix}{near[0]}`?"
-    if what == "key":
-        elsewhere = [row.key for row in explain_rows() if row.key.rpartition(".")[2] == given]
-        if elsewhere:
-            return f"Did you mean `{elsewhere[0]}`?"
-    return f"Known: {', '.join(names)}."
-
-
-def _fields(keys: Keys) -> dict[str, Any]:
-    """The fields of the section at `keys`."""
-    section: type[BaseModel] = Recipe
-    for key in keys:
-        if section is Recipe and key == "rewards":
-            section = RewardRecipe
-            continue
-        if section is RewardRecipe:
-            continue  # the component's own name
-        section = section.model_fields[str(key)].annotation  # type: ignore[assignment]
-    return dict(section.model_fields)
-
-
-def _expected(keys: Keys) -> str:
-    """What the key takes, from its own help line."""
-    while keys:
-        try:
-            field = _fields(keys[:-1]).get(str(keys[-1]))
-        except (KeyError, AttributeError):
-            field = None
-        if field is not None:
-            name = ".".join(map(str, keys))
-            meaning = f": {field.description}" if field.description else ""
-            return f"`{name}` takes {type_name(field.annotation)}{meaning}"
-        keys = keys[:-1]
-    return "See `grandrounds recipe --explain`."
-
-
 def _shown(value: Any) -> str:
     text = repr(value) if not isinstance(value, (dict, list)) else type(value).__name__
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One recipe key: its path, type, default as YAML, and what it means."""
-
-    key: str
-    type: str
-    default: str
-    help: str
-
-
-def explain_rows(section: type[BaseModel] = Recipe, above: str = "") -> list[Explanation]:
-    """Every key of the recipe, in order; a reward component's keys stand under `rewards.NAME`."""
-    rows: list[Explanation] = []
-    for name, field in section.model_fields.items():
-        key, kind = above + name, field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            rows += explain_rows(kind, f"{key}.")
-        elif section is Recipe and name == "rewards":
-            rows += explain_rows(RewardRecipe, "rewards.NAME.")
-        else:
-            default = "" if field.default is PydanticUndefined else _yaml(field.default)
-            rows.append(Explanation(key, type_name(kind), default, field.description or ""))
-    return rows
-
-
-def explain_recipe() -> str:
-    """Every key as text, one per paragraph: for `grandrounds recipe --explain` and the documentation."""
-    return "\n".join(
-        f"{row.key} ({row.type}; default {row.default or 'none'})\n    {row.help}" for row in explain_rows()
-    )
-
-
-def type_name(kind: Any) -> str:
-    """A type in words: "a whole number", "one of auto, cpu"."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else f"`{arguments[0]}`"
-    if origin in (Union, UnionType):
-        return " or ".join(type_name(part) for part in arguments)
-    if origin is list:
-        return "a list"
-    if origin is dict:
-        return "a mapping"
-    if hasattr(kind, "__metadata__"):
-        return type_name(arguments[0])
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    return words.get(kind, "a section of keys")
-
-
-def _yaml(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
