@@ -76,7 +76,9 @@ class Grammar:
     @property
     def tags(self) -> tuple[str, ...]:
         """The four tags as written."""
-        return tuple(f"<{slash}{name}>" for name in (self.reasoning_tag, self.answer_tag) for slash in ("", "/"))
+        return tuple(
+            f"<{slash}{name}>" for name in (self.reasoning_tag, self.answer_tag) for slash in ("", "/")
+        )
 
     def render(self, reasoning: str | None, answer: str) -> str:
         """A well-formed response; without reasoning, the answer alone. Inverse of `parse`."""

@@ -58,7 +58,7 @@ _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNOREC
 _CONCLUDING = re.compile(
     r"\b(?:(?:answer|conclusion|diagnosis)\s?(?:is|would be|must be|:)"
     r"|(?:most likely|likeliest)(?: diagnosis| answer| option)?(?: is)?"
-    r"|therefore|thus|hence|in conclusion)[,:]?\s(?P<what>[^\n]+)",
+    r"|therefore|thus|hence|in conclusion)[,:]?\s(?=\S)",
     re.IGNORECASE,
 )
 # A sentence ends at a stop after a word, not after an option's letter ("B. Pericarditis") or inside a number.
@@ -183,7 +183,9 @@ def _sentence(text: str) -> str:
 
 def _concluded_in_prose(text: str) -> str | None:
     """What the last concluding phrase says, up to the end of its sentence."""
-    phrases = [match["what"] for match in _CONCLUDING.finditer(_DECORATION.sub("", text))]
-    if not phrases:
+    plain = _DECORATION.sub("", text)
+    ends = [match.end() for match in _CONCLUDING.finditer(plain)]
+    if not ends:
         return None
-    return _sentence(_SENTENCE_END.split(phrases[-1], maxsplit=1)[0]) or None
+    line = plain[ends[-1] :].partition("\n")[0]
+    return _sentence(_SENTENCE_END.split(line, maxsplit=1)[0]) or None

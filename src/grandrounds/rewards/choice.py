@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from grandrounds.rewards.text import contains, mentioned, normalise, similar, written_out
+from grandrounds.rewards.text import MARKDOWN, contains, mentioned, normalise, similar, written_out
 
 # (letter or None, what decided)
 Choice = tuple[str | None, str]
@@ -64,8 +64,7 @@ def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
 
 def one_line(answer: str) -> str:
     """The answer without markdown, line breaks and a final period."""
-    text = " ".join(answer.replace("**", "").replace("__", "").replace("`", "").split())
-    return text.removesuffix(".")
+    return " ".join(MARKDOWN.sub("", answer).split()).removesuffix(".")
 
 
 def plain(answer: str) -> str:
@@ -100,7 +99,7 @@ def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
 
 
 def _by_letter_and_text(text: str, options: Mapping[str, str], letters: Mapping[str, str]) -> Choice | None:
-    """A letter with its text after it, or before it where that is an option; None where there is no letter."""
+    """A letter with its text after it, or before it where that is an option; None without a letter."""
     match = _TRAILING.match(text)
     if match is None or _by_text(match["text"], options) is None:
         match = _LETTERED.match(text)

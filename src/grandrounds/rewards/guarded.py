@@ -26,9 +26,12 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     def run() -> None:
         try:
             future.set_result(function(*args, **kwargs))
-        # sys.exit() in a user's function must reach the run as an error, not end a thread in silence.
-        except BaseException as error:
+        except Exception as error:
             future.set_exception(error)
+        # sys.exit() in a user's function is an error of the reward, and must not end the run in silence.
+        except BaseException as error:
+            named = RuntimeError(f"{type(error).__name__}: {error}")
+            future.set_exception(named.with_traceback(error.__traceback__))
 
     threading.Thread(target=run, daemon=True, name="reward").start()
     return future

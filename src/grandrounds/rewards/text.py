@@ -18,6 +18,7 @@ from grandrounds.rewards.abbreviations import ABBREVIATIONS
 
 # Characters that carry no meaning between words. Signs that do (%, +, <, >, /, arrows) are kept.
 _PUNCTUATION = re.compile(r"[\"'`*_(){}\[\]|~!?;:]|[.,](?!\d)|(?<!\d)[.,]")
+MARKDOWN = re.compile(r"\*\*|__|`")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _HYPHEN = re.compile(r"(?<=\w)-(?=\w)|(?<!\S)-(?!\d)|-(?!\S)")
 _DASHES = str.maketrans({dash: "-" for dash in "‐‑‒–—―−"} | {"’": "'", "‘": "'", "“": '"', "”": '"'})
@@ -34,7 +35,8 @@ NEGATIONS = frozenset(
 )
 NEGATIONS |= {"excluded", "excludes", "unlikely", "denies", "denied", "ruled"}
 _DENIED_AFTER = re.compile(
-    r"^(?:(?:is|was|are|has been|seems) )?(?:not\b|(?:very )?unlikely|excluded|ruled out|less)"
+    r"^(?:is|was|are|has been|seems) not\b|^(?:(?:is|was|are|has been|seems) )?"
+    r"(?:(?:very )?unlikely|excluded|ruled out|less)"
 )
 _SENTENCE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w\w)\.(?=\s+[A-Z]|\s*$)")
 _DROPPABLE = frozenset(
@@ -50,7 +52,7 @@ def normalise(text: str) -> str:
 
 
 def _normalised(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).translate(_DASHES).casefold()
+    text = MARKDOWN.sub("", unicodedata.normalize("NFKC", text)).translate(_DASHES).casefold()
     text = _MARKS.sub("", unicodedata.normalize("NFKD", text))
     text = _POSSESSIVE.sub("", text)
     text = _PUNCTUATION.sub(" ", _THOUSANDS.sub("", text))

@@ -48,7 +48,7 @@ def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
     outline = Outline(
         findings=facts,
         differential=tuple(Candidate(option, supports=(Claim(facts[0], 1),)) for option in options if facts),
-        check=None if facts or not options else f"weighed were {'; '.join(options)}",
+        check=None if facts or not options else f"weighed were {' versus '.join(options)}",
         conclusion=gold_text(case),
     )
     text = grammar.render(render_outline(outline), gold_text(case))
@@ -65,4 +65,4 @@ def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
 
 def _one_phrase(text: str) -> str:
     """Without the characters that separate the parts of an outline."""
-    return " ".join(text.replace(":", " ").replace(";", ",").split()).rstrip(".")
+    return " ".join(text.replace(":", " ").replace(";", " ").split()).rstrip(".")

@@ -1,0 +1,72 @@
+"""The outline of a reasoning: rendered, parsed, and looked for in prose."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grandrounds.response import Candidate, Claim, Outline, ReasoningCheck, parse_outline, render_outline
+
+WORD = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
+PHRASE = st.lists(WORD, min_size=1, max_size=4).map(lambda words: "q" + " ".join(words))
+POINTS = st.integers(-99, 99)
+SCORED = st.lists(st.builds(Claim, st.tuples(PHRASE, PHRASE).map(", ".join), POINTS), max_size=3).map(tuple)
+PLAIN = st.lists(st.builds(Claim, PHRASE), max_size=3).map(tuple)
+CANDIDATES = st.builds(
+    Candidate, PHRASE, st.one_of(SCORED, PLAIN), st.one_of(SCORED, PLAIN), st.none() | st.integers(-999, 999)
+)
+OUTLINES = st.builds(
+    Outline,
+    st.lists(PHRASE, max_size=4).map(tuple),
+    st.lists(CANDIDATES, max_size=3).map(tuple),
+    st.none() | PHRASE,
+    st.none() | PHRASE,
+)
+
+
+@given(OUTLINES)
+def test_what_is_rendered_is_parsed_back(outline: Outline) -> None:
+    assert parse_outline(render_outline(outline)) == outline
+
+
+def test_an_outline_as_models_write_it_is_read() -> None:
+    outline = parse_outline(
+        "**Findings:**\n- crushing chest pain\n- no fever.\n\n"
+        "1. **Acute coronary syndrome**:  For crushing chest pain (+3); Against none; Total: 3\n"
+        "* Pericarditis: for crushing chest pain, a rub; against no fever\n"
+        "CHECK: it fits\nConclusion:\nAcute coronary syndrome"
+    )
+    assert outline.findings == ("crushing chest pain", "no fever")
+    assert outline.differential == (
+        Candidate("Acute coronary syndrome", (Claim("crushing chest pain", 3),), (), 3),
+        Candidate("Pericarditis", (Claim("crushing chest pain"), Claim("a rub")), (Claim("no fever"),), None),
+    )
+    assert (outline.check, outline.conclusion) == ("it fits", "Acute coronary syndrome")
+
+
+@pytest.mark.parametrize(
+    ("prose", "conclusion"),
+    [
+        ("He has pain. Therefore, pericarditis. More text.", "pericarditis"),
+        ("So the most likely diagnosis is **B. Pericarditis**.", "B. Pericarditis"),
+        ("The answer is A at first. But no: the answer is B.", "B"),
+        ("He has pain and sweats.", None),
+        ("", None),
+    ],
+)
+def test_a_conclusion_is_looked_for_in_prose(prose: str, conclusion: str | None) -> None:
+    assert parse_outline(prose) == Outline(conclusion=conclusion)
+
+
+def test_a_check_is_valid_only_if_everything_holds() -> None:
+    assert ReasoningCheck(2, 2, True, True).valid
+    assert ReasoningCheck(2, 2, True, True).score == 1
+    for check in (
+        ReasoningCheck(0, 0, True, True),
+        ReasoningCheck(2, 1, True, True),
+        ReasoningCheck(2, 2, None, True),
+        ReasoningCheck(2, 2, True, False),
+    ):
+        assert not check.valid
+        assert check.score < 1
