@@ -1,0 +1,49 @@
+"""What holds for every test: one thread, no network, the same examples each time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+import hypothesis
+import pytest
+
+# Before torch and transformers are imported by anyone. Sums in one thread have one order, and several test
+# processes do not fight for the same cores. Processes that tests start inherit these.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for _library in ("HF_HUB", "HF_DATASETS", "TRANSFORMERS"):
+    os.environ[f"{_library}_OFFLINE"] = "1"
+
+# The same examples on every machine: a red test is red for everybody. No deadline: CI machines pause.
+hypothesis.settings.register_profile("claims", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("claims")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """A connection to anything but this machine is an error, not a slow test."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def guarded(original: Any) -> Any:
+        def call(self: socket.socket, address: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_here(address[0]):
+                raise AssertionError(f"a test tried to reach {address[0]}")
+            return original(self, address)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        yield
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another host's name
+        return False
