@@ -94,16 +94,6 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
     return _validated(dict(values), Place("the recipe", {}), {})
 
 
-def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with overrides put on top, with the same messages as from a file."""
-    values, origins = recipe.model_dump(mode="json"), {}
-    for override in overrides:
-        keys, value = parse_override(override)
-        _put(values, keys, value, override)
-        origins[keys] = f"--set {override}"
-    return _validated(values, Place("the recipe", {}), origins)
-
-
 def parse_override(text: str) -> tuple[Keys, Any]:
     """ "grpo.group_size=16" -> (("grpo", "group_size"), 16)."""
     key, equals, value = text.partition("=")
