@@ -197,6 +197,9 @@ def test_numbers_are_read_as_people_write_them(text: str, number: tuple[float, s
         ("-1200 mg", False),
         ("1200 mL", False),
         ("1200 tablets", False),
+        ("1200 mg^9^9^9^9^9", False),
+        ("1200 mg**9**9**9**9", False),
+        ("1.2 dm^3*g/dm^3", True),
     ],
 )
 def test_a_number_is_compared_in_the_gold_unit_within_tolerance(answer: str, correct: bool) -> None:

@@ -25,11 +25,15 @@ def coverage(surroundings: Surroundings) -> Judge:
 def discussed_options(response: Response, case: Case) -> set[str]:
     """Letters of the options weighed.
 
-    In an outline: a candidate's line with at least one claim. In prose: a mention, affirmed or denied.
+    In an outline: a candidate's line with a claim or a total. In prose: a mention, affirmed or denied.
     """
     differential = response.outline.differential
     if differential:
-        weighed = {written_out(line.name) for line in differential if line.supports or line.contradicts}
+        weighed = {
+            written_out(line.name)
+            for line in differential
+            if line.supports or line.contradicts or line.total is not None
+        }
         return {
             letter
             for letter, option in case.options.items()

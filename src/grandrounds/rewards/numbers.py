@@ -31,6 +31,9 @@ _NUMBER = re.compile(
 )
 _FRACTION = re.compile(r"^\s*([+\-−]?\d{1,9})\s?/\s?(\d{1,9})\s*$")
 _UNIT = re.compile(r"^\s?(?P<unit>[%‰°µμA-Za-z/][^\s,;()=]*(?:\s?(?:/|per)\s?[A-Za-z0-9µμ^²³.]+)*)")
+# A unit is an expression to pint, and "m^9^9^9" would keep it computing for years.
+LONGEST_UNIT = 40
+_EXPONENT = re.compile(r"(?:\^|\*\*)-?\d(?![\d.^*])")
 _NO_UNIT = frozenset({"in", "for", "because", "and", "is", "are", "at", "of", "to", "or", "with", "as", "so"})
 _SPELLED = {"%": "percent", "‰": "permille", "mcg": "microgram", "µg": "microgram", "μg": "microgram"}
 
@@ -95,6 +98,8 @@ def _convert(number: float, unit: str, target: str) -> float | None:
     source, aim = _spelled(unit), _spelled(target)
     if source.casefold() == aim.casefold():
         return number
+    if len(source) > LONGEST_UNIT or re.search(r"\^|\*\*", _EXPONENT.sub("", source)):
+        return None
     registry = _registry()
     try:
         return float(registry.Quantity(number, source).to(aim).magnitude)

@@ -26,6 +26,6 @@ def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float =
         if total <= 0:
             return Mark(0.0)
         share = 1 - len(set(zip(*(words[i:] for i in range(ngram)), strict=False))) / total
-        return Mark(-max(0.0, share - tolerated) / (1 - tolerated))
+        return Mark(min(0.0, tolerated - share) / (1 - tolerated))
 
     return mark
