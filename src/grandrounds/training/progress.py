@@ -152,7 +152,7 @@ class LiveProgress(PlainProgress):
 
     def round(self, row: Row) -> None:
         self._lap("rounds")
-        self.rewards.append(float(row.get("reward", math.nan)))
+        self.rewards.append(float(row.get("reward") or 0.0))
         cells = [("reward", number(row.get("reward")))]
         cells += [(f"· {name}", number(value)) for name, value in components(row)]
         facts = readings(row)

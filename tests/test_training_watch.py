@@ -1,0 +1,213 @@
+"""What watches over a run: guard, progress and Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import signal
+import threading
+from collections import deque
+
+import pytest
+from rich.console import Console
+
+from grandrounds.errors import RunError
+from grandrounds.recipe import GuardRecipe
+from grandrounds.recipe_file import recipe_from
+from grandrounds.training.guard import Guard
+from grandrounds.training.interrupt import interruptible
+from grandrounds.training.progress import (
+    LiveProgress,
+    PlainProgress,
+    SilentProgress,
+    duration,
+    progress_for,
+    sparkline,
+)
+
+HEALTHY = {
+    "reward": 0.5,
+    "accuracy": 0.5,
+    "format_rate": 0.9,
+    "answer_rate": 0.95,
+    "frac_reward_zero_std": 0.3,
+    "completions/clipped_ratio": 0.02,
+    "completions/mean_length": 112.4,
+    "rewards/accuracy/mean": 0.5,
+    "rewards/a_reward_with_a_rather_long_name/mean": 0.1,
+    "loss": 0.01,
+    "grad_norm": 0.8,
+    "entropy": 0.4,
+    "kl": 0.002,
+    "tokens_per_second": 1520.0,
+}
+
+
+def row(number: int, **changes: float | None) -> dict:
+    renamed = {"clipped": "completions/clipped_ratio", "silent": "frac_reward_zero_std"}
+    return {**HEALTHY, "round": number, **{renamed.get(key, key): value for key, value in changes.items()}}
+
+
+HOPELESS = [
+    ({"clipped": 0.97}, "97% of the completions are cut off", "grpo.max_new_tokens"),
+    ({"format_rate": 0.0, "answer_rate": 0.0}, "no completion holds an answer", "sft.steps"),
+    ({"silent": 1.0, "accuracy": 0.0}, "the same reward", "grpo.group_size"),
+    ({"silent": 1.0, "accuracy": 1.0}, "the same reward", "solved"),
+    # Everything at once is told by its cause.
+    ({"clipped": 1.0, "format_rate": 0.0, "answer_rate": 0.0, "silent": 1.0}, "cut off", "max_new_tokens"),
+]
+
+
+@pytest.mark.parametrize(("changes", "what", "mend"), HOPELESS)
+def test_a_hopeless_run_stops_after_patience_with_a_diagnosis(changes: dict, what: str, mend: str) -> None:
+    guard = Guard(GuardRecipe(patience=3))
+    for number in (1, 2):
+        guard.check(row(number, **changes))
+    with pytest.raises(RunError, match=what) as caught:
+        guard.check(row(3, **changes))
+    assert mend in caught.value.mend
+    assert caught.value.where == "round 3, and the 2 before it"
+
+
+@pytest.mark.parametrize(("changes", "what", "mend"), HOPELESS)
+def test_one_good_round_gives_new_patience(changes: dict, what: str, mend: str) -> None:
+    guard = Guard(GuardRecipe(patience=3))
+    for number in range(1, 30):
+        guard.check(row(number, **({} if number % 3 == 0 else changes)))
+
+
+def test_a_resumed_guard_judges_as_an_uninterrupted_one() -> None:
+    guard = Guard(GuardRecipe(patience=3), [row(number, clipped=1.0) for number in (1, 2)])
+    with pytest.raises(RunError, match="cut off"):
+        guard.check(row(3, clipped=1.0))
+
+
+@pytest.mark.parametrize("key", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_stops_at_once(key: str, value: float) -> None:
+    with pytest.raises(RunError, match=key) as caught:
+        Guard(GuardRecipe()).check(row(1, **{key: value}))
+    assert "grpo.learning_rate" in caught.value.mend
+
+
+@pytest.mark.parametrize("key", ["loss", "grad_norm"])
+def test_an_exploding_update_stops_but_a_single_spike_does_not(key: str) -> None:
+    guard = Guard(GuardRecipe(patience=3))
+    for number in range(1, 20):
+        guard.check(row(number, **{key: 5000.0 if number == 10 else 0.5}))
+    with pytest.raises(RunError, match="explodes"):
+        for number in range(20, 23):
+            guard.check(row(number, **{key: 5000.0}))
+
+
+def test_a_small_gradient_that_grows_again_is_no_explosion() -> None:
+    guard = Guard(GuardRecipe(patience=1))
+    for number in range(1, 20):
+        guard.check(row(number, grad_norm=1e-6))
+    guard.check(row(20, grad_norm=1.0))
+
+
+def test_a_guard_switched_off_says_nothing() -> None:
+    Guard(GuardRecipe(enabled=False, patience=1)).check(row(1, clipped=1.0, loss=math.nan))
+
+
+def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, width=width, force_terminal=terminal, highlight=False, color_system=None), out
+
+
+def test_plain_progress_is_one_line_per_round() -> None:
+    target, out = console(60, terminal=False)
+    progress = progress_for(recipe_from({"rounds": 3}), target)
+    assert type(progress) is PlainProgress
+    with progress:
+        progress.note("Policy: 2.1M weights [on the CPU]")
+        progress.warmup(1, 1, {"loss": 2.5})
+        for number in (1, 2, 3):
+            progress.round(row(number))
+        progress.finished("Done.")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "Policy: 2.1M weights [on the CPU]"
+    assert lines[1].startswith("warm-up 1/1  loss 2.5")
+    assert [line.partition("  ")[0] for line in lines[2:5]] == ["round 1/3", "round 2/3", "round 3/3"]
+    for part in ("reward 0.5 (accuracy 0.5", "accuracy 50.0 %", "cut off 2.0 %", "1,520", "no signal 30.0 %"):
+        assert part in lines[3]
+    assert lines[5] == "Done."
+
+
+def test_plain_progress_of_a_long_run_stays_readable() -> None:
+    target, out = console(60, terminal=False)
+    progress = PlainProgress(recipe_from({"rounds": 5000}), target)
+    for step in range(1, 3001):
+        progress.warmup(step, 3000, {"loss": 1.0})
+    for number in range(1, 5001):
+        progress.round(row(number))
+    lines = out.getvalue().splitlines()
+    assert 100 < len(lines) < 250
+    assert lines[-1].startswith("round 5000/5000")
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_live_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
+    target, out = console(width, terminal=True)
+    progress = LiveProgress(recipe_from({"rounds": 120}), target)
+    with progress:
+        progress.warmup(3, 10, {"loss": 1.25, "learning_rate": 1e-3})
+        for number in range(1, 50):
+            progress.round(row(number, reward=number / 50))
+        progress.live.refresh()
+        target.print(progress.live.get_renderable())
+    shown = out.getvalue()
+    for part in ("round 49/120", "41%", "reward", "accuracy", "cut off", "KL", "entropy", "1,520", "left"):
+        assert part in shown
+    assert "Traceback" not in shown
+    assert "▁" in shown
+    assert max(len(line) for line in shown.replace("\r", "\n").splitlines() if "\x1b" not in line) <= width
+
+
+def test_progress_survives_rows_that_lack_things() -> None:
+    for kind, terminal in ((PlainProgress, False), (LiveProgress, True)):
+        target, _ = console(60, terminal=terminal)
+        with kind(recipe_from({"rounds": 2}), target) as progress:
+            progress.round({"round": 1})
+            progress.round({"round": 2, "reward": None, "kl": math.nan})
+            progress.warmup(1, 2, {})
+    with SilentProgress() as silent:
+        silent.round({"round": 1})
+
+
+def test_durations_and_sparklines_read_well() -> None:
+    assert [duration(s) for s in (5, 89, 600, 11_100)] == ["5 s", "89 s", "10 min", "3 h 05 min"]
+    assert sparkline(deque([0.0, 1.0]), 10) == "▁█"
+    assert sparkline(deque([1.0] * 50), 10) == "▁" * 10
+    assert sparkline(deque([math.nan]), 10) == ""
+    assert len(sparkline(deque(float(i) for i in range(401)), 40)) == 40
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_stops(
+    number: signal.Signals, capfd: pytest.CaptureFixture
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interruptible() as interrupt:  # noqa: PT012
+        assert not interrupt.requested
+        os.kill(os.getpid(), number)
+        assert interrupt.requested
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+    assert "Once more stops at once" in capfd.readouterr().err
+
+
+def test_in_another_thread_nothing_is_caught() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with interruptible() as interrupt:
+            seen.append(interrupt.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
