@@ -1,0 +1,20 @@
+"""`recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grandrounds.recipe_file import dump_recipe, load_recipe, shipped_recipes
+from grandrounds.recipe_help import explain_recipe
+
+
+def show_recipe(name: str | None, overrides: Sequence[str], explain: bool) -> None:
+    """Explain every key, print one recipe resolved, or list the shipped ones with their first line."""
+    if explain:
+        print(explain_recipe())
+    elif name is not None:
+        print(dump_recipe(load_recipe(name, overrides)), end="")
+    else:
+        for shipped, path in shipped_recipes().items():
+            first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+            print(f"{shipped:<14}{first}")
