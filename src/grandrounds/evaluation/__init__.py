@@ -1,0 +1,18 @@
+"""How good a policy is, and whether two policies differ. Imports no torch."""
+
+from grandrounds.evaluation.compare import Comparison, Pair, compare
+from grandrounds.evaluation.evaluate import examine
+from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
+
+__all__ = [
+    "Answered",
+    "CaseResult",
+    "Comparison",
+    "Evaluation",
+    "Lengths",
+    "Pair",
+    "Share",
+    "Subgroup",
+    "compare",
+    "examine",
+]

@@ -1,0 +1,203 @@
+"""Comparing policies that were examined on the same cases: who was right where the other was wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from grandrounds.errors import CaseError
+from grandrounds.evaluation.result import CaseResult, Evaluation
+from grandrounds.evaluation.statistics import Interval, McNemar, mcnemar_exact, paired_bootstrap
+
+Outcome = Literal["gained", "lost", "both_right", "both_wrong"]
+OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "both_right", "both_wrong")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two policies on the same cases.
+
+    gained: cases where `after` did better; lost: where `before` did. With one answer each: alone was right.
+    both_right, both_wrong: the others, by whether all answers of both were wrong (both_wrong) or not.
+    difference: accuracy of `after` less that of `before`. interval: paired bootstrap, by groups if any.
+    p, log10_p: of the exact McNemar test; with several answers, of the sign test on each case's share of
+        right ones, which is the same test where there is one.
+    """
+
+    before: str
+    after: str
+    gained: int
+    lost: int
+    both_right: int
+    both_wrong: int
+    difference: float
+    interval: Interval
+    p: float
+    log10_p: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case to show, and what the first and the last policy made of it (their first answers)."""
+
+    outcome: Outcome
+    id: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Policies in the order they were named: the first is the regular one, the last the one of interest.
+
+    pairs: the first against each other, then each other against the last.
+    outcomes: how often the first answers of first and last came out which way.
+    """
+
+    evaluations: Mapping[str, Evaluation]
+    pairs: tuple[Pair, ...]
+    outcomes: Mapping[Outcome, int]
+    seed: int
+    _ranked: Mapping[Outcome, tuple[str, ...]] = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The policies' names."""
+        return tuple(self.evaluations)
+
+    @property
+    def count(self) -> int:
+        """Cases."""
+        return next(iter(self.evaluations.values())).count
+
+    @property
+    def headline(self) -> Pair | None:
+        """The first against the last; None with one policy."""
+        return next((pair for pair in self.pairs if pair.after == self.names[-1]), None)
+
+    def examples(self, each: int = 1) -> tuple[Example, ...]:
+        """Up to `each` cases of every outcome, drawn by a hash of their ids: nobody has picked them."""
+        return tuple(Example(outcome, id) for outcome in OUTCOMES for id in self._ranked[outcome][:each])
+
+    def results(self, id: str) -> dict[str, CaseResult]:
+        """What each policy made of one case; KeyError for an unknown one."""
+        found = {
+            name: next((case for case in evaluation.cases if case.id == id), None)
+            for name, evaluation in self.evaluations.items()
+        }
+        if any(case is None for case in found.values()):
+            raise KeyError(id)
+        return {name: case for name, case in found.items() if case is not None}
+
+    def to_json(self, *, cases: bool = False, responses: bool = True) -> dict[str, Any]:
+        """Each policy's numbers, the paired tests, and the ids of one example of each outcome."""
+        return {
+            "count": self.count,
+            "policies": {
+                name: evaluation.to_json(cases=cases, responses=responses)
+                for name, evaluation in self.evaluations.items()
+            },
+            "pairs": [{**asdict(pair), "interval": list(pair.interval)} for pair in self.pairs],
+            "outcomes": dict(self.outcomes),
+            "examples": [asdict(example) for example in self.examples()],
+            "seed": self.seed,
+        }
+
+
+def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparison:
+    """Compare examinations of the same cases; CaseError, which says how they differ, for others."""
+    if not evaluations:
+        raise CaseError("there is nothing to compare", mend="Name at least one policy.")
+    names = list(evaluations)
+    first, last = evaluations[names[0]], evaluations[names[-1]]
+    for name in names[1:]:
+        _require_same_cases(names[0], first, name, evaluations[name])
+    aligned = {name: _in_order_of(first, evaluation) for name, evaluation in evaluations.items()}
+    couples = [(names[0], name) for name in names[1:]] + [(name, names[-1]) for name in names[1:-1]]
+    ranked = _ranked(aligned[names[0]], aligned[names[-1]], seed) if len(names) > 1 else _alone(last, seed)
+    return Comparison(
+        evaluations=dict(evaluations),
+        pairs=tuple(_pair(before, after, aligned, seed) for before, after in couples),
+        outcomes={outcome: len(ids) for outcome, ids in ranked.items()},
+        seed=seed,
+        _ranked=ranked,
+    )
+
+
+def _require_same_cases(name: str, one: Evaluation, other_name: str, other: Evaluation) -> None:
+    mine, theirs = ({case.id: case for case in evaluation.cases} for evaluation in (one, other))
+    differing = [
+        id
+        for id in mine.keys() & theirs.keys()
+        if (mine[id].question, mine[id].gold, mine[id].options)
+        != (theirs[id].question, theirs[id].gold, theirs[id].options)
+    ]
+    found = [
+        (f"only {name} has", sorted(mine.keys() - theirs.keys())),
+        (f"only {other_name} has", sorted(theirs.keys() - mine.keys())),
+        ("question, options or answer differ in", sorted(differing)),
+    ]
+    ways = [f"{what} {_listed(ids)}" for what, ids in found if ids]
+    if ways:
+        raise CaseError(
+            f"{name} and {other_name} were not examined on the same cases: {'; '.join(ways)}",
+            mend="Examine them on one source, with the same split, limit and seed.",
+        )
+
+
+def _listed(ids: list[str]) -> str:
+    shown = ", ".join(ids[:3])
+    return f"{len(ids)} ({shown}, …)" if len(ids) > 3 else f"{len(ids)} ({shown})"
+
+
+def _in_order_of(first: Evaluation, other: Evaluation) -> list[CaseResult]:
+    by_id = {case.id: case for case in other.cases}
+    return [by_id[case.id] for case in first.cases]
+
+
+def _pair(before: str, after: str, aligned: Mapping[str, list[CaseResult]], seed: int) -> Pair:
+    rights = [np.array([case.share_correct for case in aligned[name]]) for name in (before, after)]
+    differences = rights[1] - rights[0]
+    # Shares of equal answers may differ in the last bit where the policies were sampled differently often.
+    gained, lost = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
+    both_wrong = int(((rights[0] == 0) & (rights[1] == 0)).sum())
+    test: McNemar = mcnemar_exact(lost, gained)
+    # Every case is its own group where the source knows none; ids cannot meet group names.
+    groups = [("group", case.group) if case.group else ("case", case.id) for case in aligned[before]]
+    return Pair(
+        before=before,
+        after=after,
+        gained=gained,
+        lost=lost,
+        both_right=len(differences) - gained - lost - both_wrong,
+        both_wrong=both_wrong,
+        difference=float(differences.mean()),
+        interval=paired_bootstrap(differences, groups=groups, key=(seed, "paired bootstrap", before, after)),
+        p=test.p,
+        log10_p=test.log10_p,
+    )
+
+
+def _ranked(before: list[CaseResult], after: list[CaseResult], seed: int) -> dict[Outcome, tuple[str, ...]]:
+    """Ids by outcome of the first answers, each list in an order that depends on seed and id alone."""
+    ids: dict[Outcome, list[str]] = {outcome: [] for outcome in OUTCOMES}
+    for one, other in zip(before, after, strict=True):
+        ids[_outcome(one.first.correct, other.first.correct)].append(one.id)
+    return {outcome: tuple(sorted(found, key=lambda id: _lot(seed, id))) for outcome, found in ids.items()}
+
+
+def _alone(evaluation: Evaluation, seed: int) -> dict[Outcome, tuple[str, ...]]:
+    cases = list(evaluation.cases)
+    return _ranked(cases, cases, seed)
+
+
+def _outcome(before: bool, after: bool) -> Outcome:
+    if before == after:
+        return "both_right" if after else "both_wrong"
+    return "gained" if after else "lost"
+
+
+def _lot(seed: int, id: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\x1f{id}".encode(), digest_size=16).digest()

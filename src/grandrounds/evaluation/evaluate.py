@@ -1,0 +1,240 @@
+"""Examining a policy: sample every case, parse, judge, add up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from grandrounds.cases.case import Case
+from grandrounds.errors import CaseError
+from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
+from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
+from grandrounds.response.ask import gold_text
+from grandrounds.response.check import Knowledge
+from grandrounds.response.grammar import Grammar
+from grandrounds.rewards.attempt import Attempt, Judge, Surroundings
+from grandrounds.rewards.consistency import consistent
+from grandrounds.rewards.evidence import evidence
+from grandrounds.rewards.matching import judge
+from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+
+# Completions asked of the sampler at once: enough to keep it busy, few enough to see progress.
+ROWS_PER_CHUNK = 256
+
+
+class Sampler(Protocol):
+    """What is examined: anything that turns prompts into groups of completions."""
+
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: tuple[int | str, ...]
+    ) -> list[Group]:
+        """n completions of each prompt, in order."""
+        ...
+
+
+def examine(
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    *,
+    grammar: Grammar,
+    settings: SamplingSettings,
+    samples: int = 1,
+    knowledge: Knowledge | None = None,
+    seed: int = 0,
+    skipped: Mapping[str, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Ask the sampler every prompt and judge what it says.
+
+    samples: answers to each case. One is decoded greedily, whatever `settings` say of temperature.
+    knowledge: what reasoning is checked against, where the cases bring some.
+    skipped: reason -> cases the caller could not ask, to be reported.
+    progress: called with (cases done, cases in all).
+    CaseError where there is no prompt, or two have one id.
+    """
+    _distinct(prompts)
+    if samples == 1:
+        settings = replace(settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
+    marker = _Marker(grammar, knowledge, settings.max_new_tokens)
+    step = max(1, ROWS_PER_CHUNK // samples)
+    results: list[CaseResult] = []
+    for start in range(0, len(prompts), step):
+        chunk = prompts[start : start + step]
+        groups = sampler.sample(chunk, samples, settings, (seed, "evaluation"))
+        results.extend(marker.case(group) for group in groups)
+        if progress is not None:
+            progress(len(results), len(prompts))
+    return summarise(results, skipped=skipped or {})
+
+
+def _distinct(prompts: Sequence[Prompt]) -> None:
+    if not prompts:
+        raise CaseError("there is no case to examine", mend="Check the source, the split and the limit.")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.case.id in seen:
+            raise CaseError(
+                "two cases have this id",
+                where=f"case {prompt.case.id}",
+                mend="Ids must be unique in a source.",
+            )
+        seen.add(prompt.case.id)
+
+
+class _Marker:
+    """Judges completions."""
+
+    def __init__(self, grammar: Grammar, knowledge: Knowledge | None, max_new_tokens: int) -> None:
+        self.grammar, self.knowledge, self.max_new_tokens = grammar, knowledge, max_new_tokens
+        self.evidence: Judge = evidence(Surroundings())
+
+    def case(self, group: Group) -> CaseResult:
+        """A group's case with its answers."""
+        case = group.prompt.case
+        return CaseResult(
+            id=case.id,
+            question=question_text(case),
+            options=dict(case.options),
+            gold=gold_text(case),
+            tags=dict(case.tags),
+            group=case.group,
+            answers=tuple(self._answered(group.prompt, completion) for completion in group.completions),
+        )
+
+    def _answered(self, prompt: Prompt, completion: Completion) -> Answered:
+        case = prompt.case
+        response = self.grammar.parse(
+            completion.text, prefilled=prompt.prefilled, finished=completion.finish == "stop"
+        )
+        verdict = judge(response.answer, case)
+        answered = Answered(
+            answer=response.answer,
+            given=verdict.given,
+            correct=verdict.correct,
+            layer=verdict.layer,
+            reasoning=response.reasoning,
+            text=response.text,
+            defects=tuple(str(defect) for defect in response.defects),
+            length=len(completion.tokens),
+            finish=completion.finish,
+        )
+        if not response.reasoning:
+            return answered
+        attempt = Attempt(
+            case=case,
+            response=response,
+            prompt=(),
+            text=completion.text,
+            length=answered.length,
+            finish=completion.finish,
+            max_new_tokens=self.max_new_tokens,
+        )
+        cited = self.evidence(attempt)
+        return replace(
+            answered,
+            consistent=consistent(response, case) is True,
+            evidence=cited.value,
+            invented=tuple(cited.note or ()),
+            check=self.knowledge.check(case, response.outline) if self.knowledge else None,
+        )
+
+
+def question_text(case: Case) -> str:
+    """What was asked, for a reader: context and question, or what the user said in a conversation."""
+    if isinstance(case.question, str):
+        return "\n".join([*case.context, case.question])
+    said = [message.content for message in case.question if message.role != "system"]
+    return "\n".join([*case.context, *said])
+
+
+def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Evaluation:
+    """Add up judged cases, each with the same number of answers."""
+    answers = [answer for case in cases for answer in case.answers]
+    lengths = np.array([answer.length for answer in answers])
+    return Evaluation(
+        count=len(cases),
+        samples=len(cases[0].answers),
+        skipped=dict(skipped),
+        accuracy=_accuracy(cases),
+        answered=_share(bool(answer.answer) for answer in answers),
+        reasoned=_share(bool(answer.reasoning) for answer in answers),
+        format=_share(not answer.defects for answer in answers),
+        consistency=_share_known(answer.consistent for answer in answers),
+        evidence=_share_known(answer.evidence for answer in answers),
+        validity_given_correct=_validity([answer for answer in answers if answer.correct], answers),
+        maj_at_k=_votes(cases),
+        pass_at_k=_passes(cases),
+        lengths=Lengths(
+            mean=float(lengths.mean()),
+            p50=float(np.median(lengths)),
+            p95=float(np.quantile(lengths, 0.95)),
+            cut_off=float(np.mean([answer.finish == "length" for answer in answers])),
+        ),
+        subgroups=_subgroups(cases),
+        cases=tuple(cases),
+    )
+
+
+def _accuracy(cases: Sequence[CaseResult]) -> Share:
+    """Wilson's interval; where cases have several answers, of the number of answers they are worth."""
+    means = np.array([case.share_correct for case in cases])
+    samples = len(cases[0].answers)
+    worth, mean = effective_count(means, samples), float(means.mean())
+    return Share(mean, len(cases) * samples, wilson(min(mean * worth, worth), worth))
+
+
+def _share(values: Iterable[float | bool]) -> Share:
+    listed = [float(value) for value in values]
+    total = min(sum(listed), float(len(listed)))  # a mean of scores may round above 1
+    return Share(total / len(listed), len(listed), wilson(total, len(listed)))
+
+
+def _share_known(values: Iterable[float | bool | None]) -> Share | None:
+    known = [value for value in values if value is not None]
+    return _share(known) if known else None
+
+
+def _validity(correct: Sequence[Answered], answers: Sequence[Answered]) -> Share | None:
+    """A right answer without a reasoning has no valid one; a policy that never reasons is not measured."""
+    if not correct or not any(answer.check for answer in answers):
+        return None
+    return _share(answer.check is not None and answer.check.valid for answer in correct)
+
+
+def _votes(cases: Sequence[CaseResult]) -> dict[int, float]:
+    samples = len(cases[0].answers)
+    if samples == 1:
+        return {}
+    shares = [
+        maj_at_k([answer.given for answer in case.answers], [answer.correct for answer in case.answers])
+        for case in cases
+    ]
+    return {samples: float(np.mean(shares))}
+
+
+def _passes(cases: Sequence[CaseResult]) -> dict[int, float]:
+    """For k = 1, 2, 4, … and all samples."""
+    samples = len(cases[0].answers)
+    if samples == 1:
+        return {}
+    ks = sorted({*(2**power for power in range(samples.bit_length()) if 2**power <= samples), samples})
+    correct = [sum(answer.correct for answer in case.answers) for case in cases]
+    return {k: float(np.mean([pass_at_k(samples, count, k) for count in correct])) for k in ks}
+
+
+def _subgroups(cases: Sequence[CaseResult]) -> tuple[Subgroup, ...]:
+    """By tag in the order of appearance, by value in alphabetical order."""
+    members: dict[str, dict[str, list[CaseResult]]] = defaultdict(lambda: defaultdict(list))
+    for case in cases:
+        for tag, value in case.tags.items():
+            members[tag][str(value)].append(case)
+    groups = []
+    for tag, values in members.items():
+        for value, chosen in sorted(values.items()):
+            accuracy = _accuracy(chosen)
+            groups.append(Subgroup(tag, value, len(chosen), accuracy.value, accuracy.interval))
+    return tuple(groups)

@@ -1,0 +1,159 @@
+"""The statistics of an examination, as functions of numbers. All intervals are two-sided, 95 %.
+
+wilson            interval of a proportion                Wilson 1927, doi:10.1080/01621459.1927.10502953
+mcnemar_exact     do two policies differ on paired cases  McNemar 1947, doi:10.1007/BF02295996, exact binomial
+paired_bootstrap  interval of their difference            Efron & Tibshirani 1993, chapter 13
+pass_at_k         is one of k samples right, unbiased     Chen et al. 2021, arXiv:2107.03374, equation 1
+maj_at_k          is the vote of k samples right          Wang et al. 2022, arXiv:2203.11171
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054  # the 97.5th percentile of the standard normal distribution
+RESAMPLES = 10_000
+# Indices drawn at once by the bootstrap: 16 MB.
+_BLOCK = 2_000_000
+
+Interval = tuple[float, float]
+
+
+def wilson(successes: float, count: float) -> Interval:
+    """Wilson's score interval of a proportion; (0, 1) where nothing was counted.
+
+        centre ± z / (1 + z²/n) sqrt(p (1 - p) / n + z² / 4n²),   centre = (p + z²/2n) / (1 + z²/n)
+
+    Both may be fractional: an effective sample size is.
+    """
+    if count <= 0:
+        return 0.0, 1.0
+    if not 0 <= successes <= count:
+        raise ValueError(f"{successes} successes of {count}")
+    share, square = successes / count, Z95 * Z95
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    spread = share * (1 - share) / count + square / (4 * count * count)
+    half = Z95 / (1 + square / count) * math.sqrt(spread)
+    # At the ends the interval touches 0 or 1 exactly; rounding must not leave it a hair away.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == count else min(1.0, centre + half)
+    return low, high
+
+
+def effective_count(case_means: np.ndarray, samples: int) -> float:
+    """How many independent answers n cases with `samples` answers each are worth: between n and n * samples.
+
+    n_eff = p (1 - p) / Var(mean of the case means). Answers to one case resemble each other; counting each as
+    independent would make intervals too narrow.
+    """
+    count = len(case_means)
+    if samples == 1 or count < 2:
+        return float(count)
+    mean, variance = float(case_means.mean()), float(case_means.var(ddof=1)) / count
+    if variance <= 0:
+        return float(count)
+    return float(np.clip(mean * (1 - mean) / variance, count, count * samples))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Discordant cases and the two-sided p that they are due to chance.
+
+    only_first, only_second: cases that one policy alone got right (b and c).
+    p may underflow to 0 beyond some thousand cases; log10_p never does.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+    log10_p: float
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> McNemar:
+    """Exact two-sided McNemar test: each discordant case is a fair coin.
+
+    p = min(1, 2 * sum over i <= min(b, c) of C(b + c, i) / 2^(b + c)), summed in logarithms.
+    """
+    if min(only_first, only_second) < 0:
+        raise ValueError(f"negative counts: {only_first}, {only_second}")
+    tosses, fewer = only_first + only_second, min(only_first, only_second)
+    if 2 * fewer >= tosses - 1:
+        # Both tails cover everything (and count the middle twice): no evidence at all.
+        return McNemar(only_first, only_second, 1.0, 0.0)
+    i = np.arange(1, fewer + 1, dtype=np.float64)
+    log_choose = np.concatenate([[0.0], np.cumsum(np.log((tosses - i + 1) / i))])
+    log_tail = float(np.logaddexp.reduce(log_choose))
+    log_p = min(0.0, log_tail + (1 - tosses) * math.log(2))
+    return McNemar(only_first, only_second, math.exp(log_p), log_p / math.log(10))
+
+
+def paired_bootstrap(
+    differences: Sequence[float] | np.ndarray,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    key: tuple[int | str, ...] = (0,),
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Percentile interval of the mean of per-case differences [n], by resampling cases.
+
+    groups: what each case belongs to (a patient, a publication). Whole groups are resampled then, for cases of
+        one group are not independent of each other.
+    key: the result is a function of the key and of the data, their order included.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no differences to resample")
+    names = list(range(len(values))) if groups is None else list(groups)
+    index = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    member = np.array([index[name] for name in names])
+    sums = np.bincount(member, weights=values)  # [G]
+    sizes = np.bincount(member).astype(np.float64)  # [G]
+    generator = _generator(key)
+    rows = max(1, _BLOCK // len(sums))
+    means = np.empty(resamples)
+    for start in range(0, resamples, rows):
+        block = means[start : start + rows]
+        drawn = generator.integers(len(sums), size=(len(block), len(sums)))
+        block[:] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """The chance that one of k samples is right, where `correct` of `samples` were: unbiased.
+
+    1 - C(n - c, k) / C(n, k), as a product, so that nothing overflows.
+    """
+    if not 1 <= k <= samples or not 0 <= correct <= samples:
+        raise ValueError(f"{correct} of {samples} correct, k = {k}")
+    if samples - correct < k:
+        return 1.0
+    misses = np.arange(samples - correct + 1, samples + 1, dtype=np.float64)
+    return float(1.0 - np.prod(1.0 - k / misses))
+
+
+def maj_at_k(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """The chance that the most frequent answer of all k samples is right; equal answers vote together.
+
+    None (no readable answer) does not vote; without any vote the result is 0. Ties are split fairly: the result
+    is the expectation over drawing one of the tied answers, so that neither order nor luck decides.
+    """
+    marks: dict[str, list[bool]] = defaultdict(list)
+    for vote, mark in zip(votes, correct, strict=True):
+        if vote is not None:
+            marks[vote].append(mark)
+    if not marks:
+        return 0.0
+    most = max(map(len, marks.values()))
+    return float(np.mean([np.mean(mark) for mark in marks.values() if len(mark) == most]))
+
+
+def _generator(key: tuple[int | str, ...]) -> np.random.Generator:
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
