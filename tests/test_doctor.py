@@ -82,5 +82,5 @@ def test_patch_releases_count_as_tested() -> None:
 def test_too_many_threads_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "threads", lambda: 10_000)
     (finding,) = doctor._threads()
-    assert finding == Finding("warn", finding.what, finding.mend)
+    assert finding == Finding("threads", "warn", finding.what, finding.mend)
     assert "OMP_NUM_THREADS" in finding.mend

@@ -41,11 +41,13 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. level: "ok"; "warn", works but should be known; "bad", will not work.
+    """One thing looked at.
 
+    name: what was looked at. level: "ok"; "warn", works but should be known; "bad", will not work.
     mend: what to do about it; empty where all is well.
     """
 
+    name: str
     level: Level
     what: str
     mend: str = ""
@@ -75,9 +77,9 @@ def _python() -> Iterator[Finding]:
     system = f"{platform.system()} {platform.machine()}"
     what = f"grandrounds {__version__}, Python {platform.python_version()}, {system}"
     if sys.version_info[:2] > (3, 13):
-        yield Finding("warn", what, "Tested with Python 3.11 to 3.13.")
+        yield Finding("Python", "warn", what, "Tested with Python 3.11 to 3.13.")
     else:
-        yield Finding("ok", what)
+        yield Finding("Python", "ok", what)
 
 
 def _packages() -> Iterator[Finding]:
@@ -87,15 +89,18 @@ def _packages() -> Iterator[Finding]:
         found = version(requirement.name)
         mend = f"pip install '{requirement}'"
         if found is None:
-            yield Finding("bad", f"{requirement.name} is not installed", mend)
+            yield Finding("packages", "bad", f"{requirement.name} is not installed", mend)
         elif not requirement.specifier.contains(found, prereleases=True):
-            yield Finding("bad", f"{requirement.name} {found} is not {requirement.specifier}", mend)
+            yield Finding(
+                "packages", "bad", f"{requirement.name} {found} is not {requirement.specifier}", mend
+            )
         elif differs(found, tested.get(requirement.name.lower())):
             strange.append(f"{requirement.name} {found} (tested: {tested[requirement.name.lower()]})")
     named = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    yield Finding("ok", named)
+    yield Finding("packages", "ok", named)
     if strange:
         yield Finding(
+            "packages",
             "warn",
             f"versions not tested together: {'; '.join(strange)}",
             "Probably fine; in doubt install with `pip install -c constraints.txt`.",
@@ -107,6 +112,7 @@ def _broken_torch() -> Finding | None:
         importlib.import_module("torch")
     except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of another system
         return Finding(
+            "torch",
             "bad",
             f"torch cannot be imported: {error}",
             "Install it anew, as pytorch.org says for this machine.",
@@ -154,15 +160,17 @@ def _device() -> Iterator[Finding]:
             name = torch.cuda.get_device_name(number)
             what = f"cuda:{number} {name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free; {precision}"
             busy = "Other programs use it: see `nvidia-smi`." if free < total / 2 else ""
-            yield Finding("warn" if busy else "ok", what, busy)
+            yield Finding("device", "warn" if busy else "ok", what, busy)
         return
     what = f"no GPU, computing on the CPU; {precision}"
     if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
         built = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
         mend = "Install the torch build that fits the driver (`nvidia-smi` shows its CUDA version)."
-        yield Finding("warn", f"there is an NVIDIA GPU that torch ({built}) cannot use; {what}", mend)
+        yield Finding(
+            "device", "warn", f"there is an NVIDIA GPU that torch ({built}) cannot use; {what}", mend
+        )
     else:
-        yield Finding("ok", what)
+        yield Finding("device", "ok", what)
 
 
 def _threads() -> Iterator[Finding]:
@@ -172,12 +180,15 @@ def _threads() -> Iterator[Finding]:
     what = f"{threads()} threads for {cores} usable cores"
     if threads() > cores:
         yield Finding(
-            "warn", what, f"Set OMP_NUM_THREADS={cores}: more threads than cores slow each other down."
+            "threads",
+            "warn",
+            what,
+            f"Set OMP_NUM_THREADS={cores}: more threads than cores slow each other down.",
         )
     elif threads() < cores // 2:
-        yield Finding("warn", what, f"Set OMP_NUM_THREADS={cores} to use the machine.")
+        yield Finding("threads", "warn", what, f"Set OMP_NUM_THREADS={cores} to use the machine.")
     else:
-        yield Finding("ok", what)
+        yield Finding("threads", "ok", what)
 
 
 def _memory() -> Iterator[Finding]:
@@ -186,9 +197,9 @@ def _memory() -> Iterator[Finding]:
         return
     what = f"{free / GIB:.1f} GiB of memory available"
     if free < 3 * GIB:
-        yield Finding("warn", what, "The demo needs 3 GiB: close other programs.")
+        yield Finding("memory", "warn", what, "The demo needs 3 GiB: close other programs.")
     else:
-        yield Finding("ok", what)
+        yield Finding("memory", "ok", what)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
@@ -216,18 +227,18 @@ def available_memory(root: Path = Path("/")) -> int | None:
 def _disk(folder: Path) -> Iterator[Finding]:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(place, os.W_OK):
-        yield Finding("bad", f"{folder} may not be written to", "Choose another folder with --out.")
+        yield Finding("disk", "bad", f"{folder} may not be written to", "Choose another folder with --out.")
         return
     free = shutil.disk_usage(place).free
     what = f"{free / GIB:.1f} GiB of disk free for runs"
     mend = "Free some space: a checkpoint of a 1.7B model trained whole takes 17 GiB, with LoRA 0.3 GiB."
     level: Level = "bad" if free < GIB / 2 else "warn" if free < 5 * GIB else "ok"
-    yield Finding(level, what, mend if level != "ok" else "")
+    yield Finding("disk", level, what, mend if level != "ok" else "")
 
 
 def _extras() -> Iterator[Finding]:
     there = [f"{name} ({use})" for name, use in EXTRAS.items() if importlib.util.find_spec(name)]
-    yield Finding("ok", f"optional packages: {', '.join(there) or 'none, none is needed'}")
+    yield Finding("extras", "ok", f"{', '.join(there) or 'none, and none is needed'}")
 
 
 def _speed() -> Iterator[Finding]:
@@ -246,7 +257,10 @@ def _speed() -> Iterator[Finding]:
     error = float((product - expected).abs().max() / expected.abs().max())
     if not error < 1e-2:
         yield Finding(
-            "bad", f"matrix products are wrong by {error:.1e}", "Reinstall torch, or check the hardware."
+            "speed",
+            "bad",
+            f"matrix products are wrong by {error:.1e}",
+            "Reinstall torch, or check the hardware.",
         )
         return
     rounds, started = 0, time.perf_counter()
@@ -258,6 +272,8 @@ def _speed() -> Iterator[Finding]:
     rate = rounds * 2 * size**3 / elapsed / 1e9
     what = f"{rate:,.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}, products right"
     if rate < 20:
-        yield Finding("warn", what, "Slow: the demo may take longer than 6 minutes. Are other programs busy?")
+        yield Finding(
+            "speed", "warn", what, "Slow: the demo may take longer than 6 minutes. Are other programs busy?"
+        )
     else:
-        yield Finding("ok", what)
+        yield Finding("speed", "ok", what)
