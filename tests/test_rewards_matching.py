@@ -176,6 +176,10 @@ def test_spellings_of_one_name_are_one(answer: str, gold: str) -> None:
         ("5 ± 1", None),
         ("2 h 30 min", None),
         ("CD4", None),
+        ("24.5 kg/m²", (24.5, "kg/m²")),
+        ("24.5 kg/m^2", (24.5, "kg/m²")),
+        ("24.5 kg m^-2", (24.5, "kg m⁻²")),
+        ("90 mL/min/1.73 m2", (90, "mL/min/m²")),
         ("none", None),
         ("9" * 400, None),
     ],
@@ -211,6 +215,9 @@ def test_percent_is_a_unit_and_no_unit_is_asked_of_a_bare_number() -> None:
     assert judge("0.12", open_case(Answer("number", "12", value=12, unit="%"))).correct is False
     assert judge("12", open_case(Answer("number", "12", value=12, unit="%"))).correct
     assert judge("12%", open_case(Answer("number", "12", value=12))).correct
+    assert judge(
+        "90 mL/min/1.73m²", open_case(Answer("number", "90", value=90, unit="mL/min/1.73 m2"))
+    ).correct
     assert judge("38 °C", open_case(Answer("number", "100.4", value=100.4, unit="°F"))).correct
 
 

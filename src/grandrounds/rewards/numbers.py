@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from pint import UnitRegistry
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_RAISED_RUN = re.compile(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+# "m2", "m^2", "m**2": the exponent belongs to the unit and is no number of its own.
+_UNIT_EXPONENT = re.compile(r"(?<=[A-Za-zµμ])(?<!\d[eE])(?:\^|\*\*)?(-?[1-9])(?![\d.,^]|\*\*)")
+# Glomerular filtration is given per 1.73 m², of the answer and of the gold alike.
+_BODY_SURFACE = re.compile(r"/\s?1[.,]73\s?m")
+_DIGIT = re.compile(r"[0-9]")
 _SUPERSCRIPT_RUN = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
 _DIGITS = (
     r"(?:\d{1,3}(?:[,\u2009\u202f' ]\d{3})+(?!\d)(?:\.\d+)?"
@@ -30,21 +37,26 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _FRACTION = re.compile(r"^\s*([+\-−]?\d{1,9})\s?/\s?(\d{1,9})\s*$")
-_UNIT = re.compile(r"^\s?(?P<unit>[%‰°µμA-Za-z/][^\s,;()=]*(?:\s?(?:/|per)\s?[A-Za-z0-9µμ^²³.]+)*)")
+_UNIT = re.compile(
+    r"^\s?(?P<unit>[%‰°µμA-Za-z/][^\s,;()=]*"
+    r"(?:\s?(?:/|per)\s?[A-Za-z0-9µμ^⁻²³.]+|\s[A-Za-zµμ]+[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)*)"
+)
 # A unit is an expression to pint, and "m^9^9^9" would keep it computing for years.
 LONGEST_UNIT = 40
-_EXPONENT = re.compile(r"(?:\^|\*\*)-?\d(?![\d.^*])")
+_EXPONENT = re.compile(r"(?:\^|\*\*)-?\d(?![\d.^]|\*\*)")
 _NO_UNIT = frozenset({"in", "for", "because", "and", "is", "are", "at", "of", "to", "or", "with", "as", "so"})
 _SPELLED = {"%": "percent", "‰": "permille", "mcg": "microgram", "µg": "microgram", "μg": "microgram"}
 
 
 def read_number(text: str) -> tuple[float, str | None] | None:
     """The one number in a text, and the unit written after it; None where there is none or more than one."""
+    text = _BODY_SURFACE.sub("/m", text)
+    text = _UNIT_EXPONENT.sub(lambda match: match[1].translate(_RAISED), text)
     text = _SUPERSCRIPT_RUN.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
     if match := _FRACTION.match(text):
         return (_integer(match[1]) / int(match[2]), None) if int(match[2]) else None
     found = list(_NUMBER.finditer(text))
-    if len(found) != 1 or "±" in text or sum(map(str.isdigit, text)) != sum(map(str.isdigit, found[0][0])):
+    if len(found) != 1 or "±" in text or len(_DIGIT.findall(text)) != len(_DIGIT.findall(found[0][0])):
         return None
     match = found[0]
     if match["power"]:
@@ -57,7 +69,7 @@ def read_number(text: str) -> tuple[float, str | None] | None:
 
 
 def _unit_after(text: str) -> str | None:
-    match = _UNIT.match(text)
+    match = _UNIT.match(text[: 2 * LONGEST_UNIT])
     if match is None or match["unit"].lower().strip(".") in _NO_UNIT:
         return None
     return match["unit"].rstrip(".") or None
@@ -108,7 +120,8 @@ def _convert(number: float, unit: str, target: str) -> float | None:
 
 
 def _spelled(unit: str) -> str:
-    unit = unit.translate(_SUPERSCRIPTS)
+    unit = _UNIT_EXPONENT.sub(lambda match: match[1].translate(_RAISED), _BODY_SURFACE.sub("/m", unit))
+    unit = _RAISED_RUN.sub(lambda match: "**" + match[0].translate(_SUPERSCRIPTS), unit)
     unit = f"1{unit}" if unit.startswith("/") else unit
     return re.sub(r"%|‰|\b(?:mcg|[µμ]g)\b", lambda match: _SPELLED[match[0]], unit)
 
