@@ -80,8 +80,8 @@ class Clock:
         self._last = now
 
     def left(self, laps: int) -> str:
-        """Time for so many further laps, in words; empty before the first lap."""
-        if not self._laps:
+        """Time for so many further laps, in words; empty where none is left or none was measured yet."""
+        if not self._laps or not laps:
             return ""
         return f"{duration(laps * sum(self._laps) / len(self._laps))} left"
 
@@ -118,10 +118,10 @@ class PlainProgress(SilentProgress):
 
     def _lap(self, phase: str) -> None:
         if phase != self._phase:
+            # The clock starts at the phase's first report, so that loading and saving do not count.
             self.clock, self._phase = Clock(), phase
-            if phase == "rounds":
-                return  # the first round's lap would hold no time at all
-        self.clock.lap()
+        else:
+            self.clock.lap()
 
     def _print(self, *parts: str) -> None:
         self.console.print("  ".join(part for part in parts if part), soft_wrap=True, markup=False)
