@@ -1,3 +1,20 @@
 """Grand Rounds: GRPO for language models that show their reasoning."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["Recipe", "Run", "__version__", "compare", "evaluate", "load_recipe", "resume", "train"]
+
+if TYPE_CHECKING:
+    from grandrounds.api import Recipe, Run, compare, evaluate, load_recipe, resume, train
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: torch takes seconds to import, and `grandrounds --help` needs none of it.
+    if name in __all__:
+        from grandrounds import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,6 +48,7 @@ class Setup:
             text=completion.text,
             length=len(completion.tokens),
             finish=completion.finish,
+            tokens=completion.tokens.tolist(),
             max_new_tokens=self.recipe.grpo.max_new_tokens,
         )
 
