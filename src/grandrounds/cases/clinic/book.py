@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from grandrounds.cases.case import Answer, Case, CaseBook
+from grandrounds.cases.clinic import NOTICE
 from grandrounds.cases.clinic.checker import ClinicKnowledge
 from grandrounds.cases.clinic.phrase import phrase
 from grandrounds.cases.clinic.traces import Habits, demonstrate
-from grandrounds.cases.clinic.vignette import Style, Vignette, vignettes
+from grandrounds.cases.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
 from grandrounds.cases.clinic.world import World, world
 from grandrounds.recipe import CasesRecipe
 
@@ -31,7 +32,7 @@ Content = tuple[str, frozenset[str]]
 
 
 def clinic_book(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
-    """Vignettes keyed by (seed, set); no test vignette has the facts of a training one or of another test one.
+    """Vignettes keyed by (seed, set); no two sets share a vignette's facts.
 
     fitted: of a book made before; its seed makes the same cases again.
     """
@@ -58,6 +59,20 @@ def shortcut_rates(cases: Iterable[Case]) -> dict[str, float]:
     cases = list(cases)
     solved = Counter(name for case in cases for name in case.columns["shortcuts"])
     return {name: solved[name] / len(cases) for name in ("prior", "first finding", "overlap")}
+
+
+def describe_world() -> str:
+    """The clinic in a few lines, for readers of reports."""
+    clinic = world()
+    conditions = sum(len(cluster.conditions) for cluster in clinic.clusters)
+    names = ", ".join(cluster.name for cluster in clinic.clusters)
+    phrasings = sum(1 + len(phrases) for phrases in clinic.phrasings.values())
+    return (
+        f"{NOTICE}\n"
+        f"{conditions} conditions in {len(clinic.clusters)} clusters that present alike ({names}), "
+        f"{len(clinic.phrasings)} findings in {phrasings} phrasings. The right answer is the option with "
+        f"the highest exact posterior, at least {LEAST_POSTERIOR:.0%} in its cluster."
+    )
 
 
 def _cases(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grandrounds.cases.case import Case
@@ -22,13 +23,24 @@ class ClinicKnowledge:
     world: World
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
-        """Claims are: each listed finding is in the case; each candidate is an option; each point is the table's;
-        each total adds up; the check's lead is right. Complete: every fact is listed, every option is considered,
-        nothing decisive is left out, and the lead was checked. Follows: the conclusion has the highest total.
+        """Check each claim, and the whole.
+
+        Claims are: each listed finding is in the case; each candidate is an option; each point is the
+        table's; each total adds up; the check's lead is right. What is claimed a second time is false, or
+        repeating what is known to be true would pay. Complete: every fact is listed, every option is
+        considered, nothing decisive is left out, and the lead of the conclusion was checked. Follows: the
+        conclusion has the highest total.
         """
-        verdicts = [(finding, finding.lower() in case.facts) for finding in outline.findings]
-        for candidate in outline.differential:
-            verdicts.extend(self._candidate(case, candidate))
+        facts = _once(outline.findings)
+        verdicts = [
+            (finding, once and finding.lower() in case.facts)
+            for finding, once in zip(outline.findings, facts, strict=True)
+        ]
+        considered = _once([candidate.name for candidate in outline.differential])
+        for candidate, once in zip(outline.differential, considered, strict=True):
+            verdicts.extend(
+                self._candidate(case, candidate) if once else [(f"{candidate.name} again", False)]
+            )
         lead = self._lead(outline)
         if outline.check is not None and lead is not None:
             verdicts.append((outline.check, lead))
@@ -48,22 +60,25 @@ class ClinicKnowledge:
             return [(f"{name} is an option", False)]
         cluster, row = known
         verdicts = []
-        for claims, sign in ((candidate.supports, 1), (candidate.contradicts, -1)):
-            for claim in claims:
-                true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
-                verdicts.append((f"{name}: {_worded(claim)}", true and (claim.points or 0) * sign > 0))
-        stated = sum(claim.points or 0 for claim in (*candidate.supports, *candidate.contradicts))
+        claims = (*candidate.supports, *candidate.contradicts)
+        signs = [1] * len(candidate.supports) + [-1] * len(candidate.contradicts)
+        for claim, sign, once in zip(claims, signs, _once([c.finding for c in claims]), strict=True):
+            true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
+            verdicts.append((f"{name}: {_worded(claim)}", once and true and (claim.points or 0) * sign > 0))
+        stated = sum(claim.points or 0 for claim in claims)
         verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
         return verdicts
 
     def _lead(self, outline: Outline) -> bool | None:
-        """Whether the check's arithmetic is right; None where nothing checkable is said."""
+        """Whether the conclusion leads the runner-up by what the check says; None where it says no lead."""
         match = _LEAD.match(outline.check or "")
         if match is None:
             return None
         totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
         first, second = match["first"].lower(), match["second"].lower()
         if first not in totals or second not in totals or first == second:
+            return False
+        if first != (outline.conclusion or "").lower():
             return False
         runner_up = max(total for name, total in totals.items() if name != first)
         return totals[second] == runner_up and totals[first] - totals[second] == int(match["points"])
@@ -96,8 +111,16 @@ def _worded(claim: Claim) -> str:
     return claim.finding if claim.points is None else f"{claim.finding} {claim.points:+d}"
 
 
-def _follows(outline: Outline) -> bool:
-    """The conclusion is a candidate than which none has a higher total."""
+def _once(texts: Sequence[str]) -> list[bool]:
+    """Whether each text is said for the first time."""
+    lower = [text.lower() for text in texts]
+    return [text not in lower[:position] for position, text in enumerate(lower)]
+
+
+def _follows(outline: Outline) -> bool | None:
+    """Whether the conclusion is a candidate than which none has a higher total."""
+    if outline.conclusion is None or not outline.differential:
+        return None
     totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
-    conclusion = (outline.conclusion or "").lower()
+    conclusion = outline.conclusion.lower()
     return conclusion in totals and totals[conclusion] == max(totals.values())

@@ -1,8 +1,8 @@
 """Demonstrations: how a hurried junior reasons about a vignette, and how a thorough one does.
 
-Every point that is stated is true. What makes a demonstration mediocre is what it leaves out, and its conclusion
-follows from what it did weigh; so a model that imitates the mixture is often wrong, and can learn to be right by
-doing more often what the thorough ones do.
+Every point that is stated is true. What makes a demonstration mediocre is what it leaves out, and its
+conclusion follows from what it did weigh; so a model that imitates the mixture is often wrong, and can learn
+to be right by doing more often what the thorough ones do.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Sampling vignettes: a patient with one condition, and what was asked of them and answered.
 
-What is asked does not depend on the patient's condition: some findings of one condition of the cluster and some of
-another, both drawn at random. Every answer is told, and which patients are kept depends on what is told alone. So
-silence says nothing, and the posterior over the cluster is exact:
+What is asked does not depend on the patient's condition: some findings of one condition of the cluster and
+some of another, both drawn at random. Every answer is told, and which patients are passed over depends on
+what is told alone. So silence says nothing, and the posterior over the cluster is exact:
 
     P(c | told) = P(c) P(age | c) P(sex | c) prod over the asked f of P(answer to f | c), normalised
 
-Kept are vignettes whose patient has the condition of the highest posterior, by a margin, and whose points lead to it
-too: a Bayes-optimal reader is always right, and so is one who weighs everything and adds up. Most of those that a
-shortcut solves are dropped. Everything is computed for a block of candidates at once: few are kept.
+Of those, vignettes are the ones whose patient has the condition of the highest posterior, by a margin, and
+whose points lead to it too: a Bayes-optimal reader is always right, and so is one who weighs everything and
+adds up. Most of those that a shortcut solves are dropped. Everything is computed for a block of candidates at
+once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from grandrounds.cases.clinic.world import BANDS, SEXES, Cluster, World
+from grandrounds.cases.clinic.world import BANDS, Cluster, World
 
 OPTIONS = 4
 LEAST_POSTERIOR = 0.6
@@ -101,7 +102,7 @@ def _of_cluster(cluster: Cluster, generator: np.random.Generator, style: Style, 
     age = generator.random(len(rows))
     return [
         _vignette(cluster, block, options[row], age[row], {n: bool(s[row]) for n, s in solved.items()}, row)
-        for row in np.flatnonzero(decidable)
+        for row in np.flatnonzero(decidable).tolist()
     ]
 
 
@@ -196,7 +197,7 @@ def _options(block: _Block, generator: np.random.Generator) -> np.ndarray:
 def _shortcuts(
     cluster: Cluster, block: _Block, options: np.ndarray, is_right: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which shortcuts get which candidates right [n]: the commonest option, the first finding, counting overlaps.
+    """Which shortcuts get which candidates right [n]: commonest option, first finding, counting overlaps.
 
     A shortcut is right only if its own first choice is unique.
     """

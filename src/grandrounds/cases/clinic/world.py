@@ -1,12 +1,13 @@
-"""What the clinic knows, as arrays: how likely each finding is in each condition, and what it is worth in points.
+"""What the clinic knows, as arrays: how likely each finding is in each condition, and its points.
 
 For a condition c and a finding f that is mentioned in a vignette:
 
-    present    P(f | c) by its strength      points = round(ln(P(f | c) / P(rare)) / UNIT)
-    absent     1 - P(f | c)                  points = round(ln((1 - P(f | c)) / (1 - P(rare))) / UNIT)
+    present    P(f | c) by its strength  points = round(ln(P(f | c) / P(rare)) / UNIT)
+    absent     1 - P(f | c)              points = round(ln((1 - P(f | c)) / (1 - P(rare))) / UNIT)
 
-Points are the log-likelihood ratio to a condition in which the finding is rare, in steps of UNIT nats; age band and
-sex are findings too. The exact posterior is computed from the probabilities, never from points.
+Points are the log-likelihood ratio to a condition in which the finding is rare, in steps of UNIT nats; age
+band and sex are findings too. The exact posterior is computed from the probabilities, never from points.
+Prevalence has no points; where it would turn what the points say, the vignette is not used.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Cluster:
         return np.concatenate([rare, np.full(len(BANDS), 1 / len(BANDS)), np.full(len(SEXES), 0.5)])
 
     def points(self, fact: str, condition: int) -> int:
-        """What a fact ("fever", "no fever", "older") is worth for a condition; KeyError for an unknown fact."""
+        """What a fact ("fever", "no fever", "older") is worth; KeyError for an unknown one."""
         present = not fact.startswith("no ")
         column = self.column[fact.removeprefix("no ")]
         table = self.points_present if present else self.points_absent
