@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
-import random
+import os
+import pkgutil
+import signal
 import sys
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from grandrounds.recipe_file import recipe_from
+from grandrounds.training.folder import RunFolder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL there")
 
 RECIPE = {
     "name": "killed",
-    "rounds": 6,
+    "rounds": 8,
     "cases": {"source": "clinic", "clinic_train": 60, "clinic_test": 4},
-    "policy": {"scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 400}},
+    "policy": {"scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 800}},
     "sft": {"steps": 4, "batch_cases": 4},
     "grpo": {
         "group_size": 3,
         "cases_per_round": 3,
-        "max_new_tokens": 400,
+        "max_new_tokens": 200,
         "learning_rate": 1e-3,
         "iterations": 2,
         "beta": 0.05,
@@ -33,27 +39,62 @@ RECIPE = {
     "checkpoint": {"every": 2, "keep": 2},
     "guard": {"enabled": False},
 }
-KILLS = 10
+# Where the processes die, one after the other: in which function, at its how many-th call.
+DEATHS = (
+    ("grandrounds.grpo.learner.Learner.step", 3),  # in the warm-up
+    ("grandrounds.training.saving.write_state", 1),  # the cold start is half written
+    ("grandrounds.policy.model.Policy.hidden", 150),  # sampling
+    ("grandrounds.grpo.learner.Learner.step", 1),  # between two passes of an update
+    ("grandrounds.training.trace.write_atomically", 1),  # the round's trace is not written
+    ("grandrounds.training.folder.RunFolder.append_metrics", 2),  # the trace is written, the metrics row not
+    ("grandrounds.training.checkpoint.flush_tree", 1),  # the checkpoint is written, not yet visible
+    ("grandrounds.training.checkpoint.flush", 1),  # it just became visible
+    ("grandrounds.training.checkpoint.remove_tree", 1),  # while older ones are removed
+    ("grandrounds.training.saving.write_state", 1),  # the last one is half written
+)
 
 
-def work(path: str, begin: bool) -> None:
-    """Train or resume, in a process of its own."""
+def work(path: str, begin: bool, death: tuple[str, int] | None = None) -> None:
+    """Train or resume, in a process of its own, which dies where it is told to."""
     import torch
 
     from grandrounds.training.progress import SilentProgress
     from grandrounds.training.run import resume, train
 
     torch.set_num_threads(1)
+    if death is not None:
+        die_in(*death)
     progress = SilentProgress()
     run = train(recipe_from(RECIPE), path, progress=progress) if begin else resume(path, progress=progress)
     assert run.finished
 
 
+def die_in(function: str, call: int) -> None:
+    """Kill this process, as `kill -9` does, on entering the function for the `call`-th time."""
+    owner_name, _, name = function.rpartition(".")
+    owner = pkgutil.resolve_name(owner_name)
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def deadly(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **named)
+
+    setattr(owner, name, deadly)
+
+
 @pytest.fixture(scope="module")
-def processes() -> multiprocessing.context.ForkServerContext:
+def processes() -> ForkServerContext:
     """A server that has imported everything forks quickly; it has not computed anything yet."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["grandrounds.training.run", "transformers.models.llama"])
+    context.set_forkserver_preload(
+        [
+            "grandrounds.training.run",
+            "grandrounds.training.trace",
+            "pyarrow.parquet",
+            "transformers.modeling_utils",
+        ]
+    )
     return context
 
 
@@ -65,35 +106,36 @@ def result(path: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, processes: multiprocessing.context.ForkServerContext
+    tmp_path: Path, processes: ForkServerContext
 ) -> None:
-    import time
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_process(processes, str(whole), True) == 0
+    expected = result(whole)
+    saved = {name.split("/")[1] for name in expected if name.startswith("checkpoints")}
+    assert saved == {"000000", "000006", "000008"}
+    assert all(row["grad_norm"] > 0 for row in steadily(whole))  # else equal weights would show nothing
 
-    started = time.perf_counter()
-    whole = processes.Process(target=work, args=(str(tmp_path / "whole"), True))
-    whole.start()
-    whole.join()
-    length = time.perf_counter() - started
-    assert whole.exitcode == 0
-    expected = result(tmp_path / "whole")
-    assert {name.split("/")[1] for name in expected if "checkpoints" in name} == {
-        "000000",
-        "000004",
-        "000006",
-    }
-
-    moments, killed = random.Random(0), tmp_path / "killed"
-    for _ in range(KILLS):
-        process = processes.Process(target=work, args=(str(killed), not (killed / "recipe.yaml").exists()))
-        process.start()
-        process.join(moments.uniform(0.1, 0.8) * length)
-        process.kill()
-        process.join()
-        process.close()
-    last = processes.Process(target=work, args=(str(killed), False))
-    last.start()
-    last.join()
-    assert last.exitcode == 0
+    for death in DEATHS:
+        begin = not (killed / "recipe.yaml").exists()
+        assert run_process(processes, str(killed), begin, death) == -signal.SIGKILL, death
+    assert run_process(processes, str(killed), False) == 0
     found = result(killed)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
+    assert not list(killed.rglob(".writing-*"))
+    assert steadily(killed) == steadily(whole)
+
+
+def run_process(processes: ForkServerContext, *arguments: Any) -> int | None:
+    """Do `work` in a process of its own; its exit code."""
+    process = processes.Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def steadily(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl without what a clock says."""
+    clocked = ("_time", "per_second")
+    rows = RunFolder.open(path).metrics()
+    return [{key: value for key, value in row.items() if not key.endswith(clocked)} for row in rows]
