@@ -15,7 +15,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # From the top: a room imports from its own line and from those below.
 LAYERS = (
-    ("cli", "serving", "report", "doctor", "__main__"),
+    ("cli", "serving", "doctor", "__main__"),
+    ("api", "report"),
     ("training",),
     ("evaluation",),
     ("grpo",),
@@ -97,7 +98,7 @@ def test_imports_point_down_only() -> None:
         for module in MODULES
         if room_of(module)
         for name in own(imports(module, lazy=True))
-        if room_of(name) and HEIGHT[room_of(name)] > HEIGHT[room_of(module)]
+        if room_of(name) and HEIGHT.get(room_of(name), 0) > HEIGHT.get(room_of(module), 0)
     ]
     assert not upward, "\n".join(upward)
 
