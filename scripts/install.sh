@@ -66,6 +66,6 @@ constraints=$venv/constraints.txt
 grep -v '^torch==' constraints.txt >"$constraints"
 torch=${TORCH:-$(torch_requirement)}
 echo "Installing $torch"
-pip install --quiet --constraint "$constraints" "$torch"
+pip install --constraint "$constraints" "$torch"
 echo "Installing grandrounds and what it needs"
 pip install --quiet --constraint "$constraints" --editable ".${extra:+[$extra]}"
