@@ -11,6 +11,10 @@ from grandrounds.recipe import CasesRecipe
 
 def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
     """Read, check and split the recipe's source."""
-    from grandrounds.cases.clinic.book import clinic_book
+    if recipe.source.partition(":")[0] == "clinic":
+        from grandrounds.cases.clinic.book import clinic_book
 
-    return clinic_book(recipe, seed)
+        return clinic_book(recipe, seed, fitted)
+    from grandrounds.cases.case_reports import phenopacket_book
+
+    return phenopacket_book(recipe, seed, fitted)

@@ -1,0 +1,99 @@
+"""Naive Bayes over present findings: the baseline, the maker of hard options, and the points of demonstrations.
+
+    score(d) = ln p(d) + sum over present findings f of ln p(f|d)
+    p(f|d)   = (n_df + 0.05) / (n_d + 0.5)
+    points(f, d) = ln(p(f|d) / p(f)), rounded, clipped to [-5, 5];  p(f) = (n_f + 0.5) / (N + 1)
+
+n_d: training cases of label d; n_df: those of them with finding f; n_f: training cases with f; N: all of them.
+Absent findings are left out: in published case reports they tell the curator rather than the disease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MOST_POINTS = 5
+Record = tuple[str, Sequence[str]]  # a label and the findings present
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says of one case, for every label. L: labels, F: the case's findings, in its order.
+
+    log: [L] log of the joint probability. points: [L, F] whole numbers. totals: [L] the points' sum plus the
+    prior's points, which are 0 for the most frequent label.
+    """
+
+    log: np.ndarray
+    points: np.ndarray
+    totals: np.ndarray
+
+
+class NaiveBayes:
+    """Counts of findings by label, with leave-one-out."""
+
+    def __init__(
+        self, labels: Sequence[str], findings: Sequence[str], cases: np.ndarray, counts: np.ndarray
+    ) -> None:
+        """cases: [L] training cases by label. counts: [L, V] those with each of the V known findings."""
+        self.labels = tuple(labels)
+        self.findings = tuple(findings)
+        self.rows = {label: row for row, label in enumerate(self.labels)}
+        self.columns = {finding: column for column, finding in enumerate(self.findings)}
+        self._cases = cases
+        self._counts = counts
+
+    @classmethod
+    def fit(cls, labels: Sequence[str], records: Iterable[Record]) -> NaiveBayes:
+        """Count the training records; every record's label must be one of `labels`."""
+        records = list(records)
+        findings = sorted({finding for _, present in records for finding in present})
+        model = cls(labels, findings, np.zeros(len(labels)), np.zeros((len(labels), len(findings))))
+        for label, present in records:
+            row = model.rows[label]
+            model._cases[row] += 1
+            model._counts[row, [model.columns[finding] for finding in set(present)]] += 1
+        return model
+
+    def score(self, findings: Sequence[str], leave_out: str | None = None) -> Scores:
+        """Score a case. leave_out: the label under which this very case was counted in training."""
+        known = [(place, self.columns[f]) for place, f in enumerate(findings) if f in self.columns]
+        places, columns = [place for place, _ in known], [column for _, column in known]
+        cases, counts = self._cases.copy(), self._counts[:, columns]
+        if leave_out is not None:
+            cases[self.rows[leave_out]] -= 1
+            counts[self.rows[leave_out]] -= 1
+        given = (counts + 0.05) / (cases[:, None] + 0.5)
+        overall = (counts.sum(axis=0) + 0.5) / (cases.sum() + 1)
+        # A label whose only case is left out would have no prior; half a case keeps it finite.
+        prior = np.log(np.maximum(cases, 0.5) / max(cases.sum(), 1))
+        points = np.zeros((len(self.labels), len(findings)), dtype=int)
+        points[:, places] = np.clip(np.rint(np.log(given / overall)), -MOST_POINTS, MOST_POINTS)
+        head_start = np.rint(prior).astype(int)
+        return Scores(
+            log=prior + np.log(given).sum(axis=1),
+            points=points,
+            totals=points.sum(axis=1) + head_start - head_start.max(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able; the counts sparse: for each label, finding number -> cases."""
+        return {
+            "labels": list(self.labels),
+            "findings": list(self.findings),
+            "cases": self._cases.astype(int).tolist(),
+            "counts": [{str(c): int(row[c]) for c in np.flatnonzero(row)} for row in self._counts],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> NaiveBayes:
+        """The model that `state` came from."""
+        counts = np.zeros((len(state["labels"]), len(state["findings"])))
+        for row, sparse in enumerate(state["counts"]):
+            for column, number in sparse.items():
+                counts[row, int(column)] = number
+        return cls(state["labels"], state["findings"], np.asarray(state["cases"], dtype=float), counts)

@@ -1,0 +1,270 @@
+"""GA4GH phenopackets (ISO 4454) as differential-diagnosis cases.
+
+The findings observed, age and sex are told; the diagnosis is asked for, among options that a naive Bayes model
+fitted on the training split finds hardest to tell apart, or in free text. Cases are split by publication.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grandrounds.cases.bayes import NaiveBayes, Scores
+from grandrounds.cases.case import Answer, Case, CaseBook
+from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
+from grandrounds.cases.read import Row, read_rows
+from grandrounds.cases.split import is_test, keyed_unit
+from grandrounds.errors import CaseError, RecipeError
+from grandrounds.recipe import CasesRecipe
+
+_DURATION = re.compile(r"^P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?$")
+_BANDS = ((2, "under 2"), (12, "2 to 11"), (18, "12 to 17"), (40, "18 to 39"), (65, "40 to 64"))
+_UNKNOWN_LABEL = "the diagnosis is not among the labels"
+_NO_FINDING = "no observed finding"
+_DUPLICATE = "same findings and diagnosis as a training case"
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What a case is made of. days: age in days, or None. label: the diagnosis as asked for."""
+
+    id: str
+    label: str
+    findings: tuple[str, ...]
+    excluded: tuple[str, ...]
+    sex: str
+    days: int | None
+    group: str
+    columns: Mapping[str, Any]
+
+
+def phenopacket_book(
+    recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None, rows: Sequence[Row] | None = None
+) -> CaseBook:
+    """Cases of a phenopacket file. Raises CaseError where no cases are left.
+
+    fitted: of a book made before: every case becomes a test case, with that book's labels and hard options.
+    """
+    rows = read_rows(recipe.source, recipe.limit) if rows is None else rows
+    packets, dropped = _read_packets(rows, recipe.source)
+    if fitted is not None:
+        return _book_like(fitted, recipe, packets, dropped, len(rows))
+    if recipe.options == 1 or recipe.options > len(LETTERS):
+        raise RecipeError(
+            f"`cases.options` is {recipe.options}",
+            where="cases.options",
+            mend=f"Give 2 to {len(LETTERS)} options, or 0 for a free-text diagnosis.",
+        )
+    fraction = 0.0 if recipe.test_source else recipe.test_fraction
+    sides = [is_test(seed, packet.group, fraction) for packet in packets]
+    trained = Counter(packet.label for packet, held in zip(packets, sides, strict=True) if not held)
+    labels = sorted(label for label, count in trained.items() if count >= recipe.min_train_cases)
+    kept = [
+        (packet, held) for packet, held in zip(packets, sides, strict=True) if packet.label in set(labels)
+    ]
+    rare = f"fewer than {recipe.min_train_cases} training cases of the diagnosis"
+    dropped[rare] += len(packets) - len(kept)
+    if len(labels) < 2:
+        raise CaseError(
+            f"no cases are left: {len(labels)} diagnoses have {recipe.min_train_cases} training cases, "
+            f"of {len(packets)} cases with findings",
+            where=recipe.source,
+            mend="Lower `cases.min_train_cases`, or read more cases.",
+        )
+    train = [packet for packet, held in kept if not held]
+    known = {(packet.label, frozenset(packet.findings)) for packet in train}
+    held_out = [packet for packet, held in kept if held]
+    test = [packet for packet in held_out if (packet.label, frozenset(packet.findings)) not in known]
+    dropped[_DUPLICATE] += len(held_out) - len(test)
+    model = NaiveBayes.fit(labels, [(packet.label, packet.findings) for packet in train])
+    builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
+    state = {
+        "format": "phenopackets",
+        "seed": seed,
+        "options": recipe.options,
+        "min_train_cases": recipe.min_train_cases,
+        "excluded_findings": recipe.excluded_findings,
+        "groups": sorted({packet.group for packet in train}),
+        "model": model.state(),
+    }
+    return CaseBook(
+        train=[builder.case(packet, trained=True) for packet in train],
+        test=[builder.case(packet) for packet in test],
+        knowledge=PhenopacketKnowledge(model, frozenset(packet.id for packet in train)),
+        fitted=state,
+        read=len(rows),
+        dropped=+dropped,
+    )
+
+
+def _book_like(
+    fitted: Mapping[str, Any],
+    recipe: CasesRecipe,
+    packets: Sequence[Packet],
+    dropped: Counter[str],
+    read: int,
+) -> CaseBook:
+    """All packets as test cases, built as `fitted` says; those of publications trained on are tagged."""
+    model = NaiveBayes.from_state(fitted["model"])
+    kept = [packet for packet in packets if packet.label in model.rows]
+    dropped[_UNKNOWN_LABEL] += len(packets) - len(kept)
+    if not kept:
+        raise CaseError(
+            f"no cases are left: none of {len(packets)} has one of the {len(model.labels)} diagnoses trained on",
+            where=recipe.source,
+            mend="Use cases of the diagnoses that the run was trained on.",
+        )
+    builder = _Builder(model, fitted["seed"], fitted["options"], fitted["excluded_findings"])
+    groups = set(fitted["groups"])
+    seen = any(packet.group in groups for packet in kept)
+    tags = [
+        {"publication": "trained on" if packet.group in groups else "new"} if seen else {} for packet in kept
+    ]
+    return CaseBook(
+        train=[],
+        test=[builder.case(packet, tags=more) for packet, more in zip(kept, tags, strict=True)],
+        knowledge=PhenopacketKnowledge(model, frozenset()),
+        fitted=fitted,
+        read=read,
+        dropped=+dropped,
+    )
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Packets to cases."""
+
+    model: NaiveBayes
+    seed: int
+    options: int
+    excluded_findings: bool
+
+    def case(self, packet: Packet, *, trained: bool = False, tags: Mapping[str, str] | None = None) -> Case:
+        scores = self.model.score(packet.findings, packet.label if trained else None)
+        names = self._names(packet, scores)
+        options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
+        letter = LETTERS[names.index(packet.label)] if self.options else None
+        facts = packet.findings
+        if self.excluded_findings:
+            facts += tuple(f"no {finding}" for finding in packet.excluded)
+        return Case(
+            id=packet.id,
+            question=f"{_patient(packet)}Findings: {'; '.join(facts)}. Which diagnosis fits best?",
+            gold=Answer("choice" if self.options else "text", packet.label, letter=letter),
+            options=options,
+            facts=facts,
+            tags={"age": _band(packet.days), "sex": packet.sex, **(tags or {})},
+            group=packet.group,
+            demonstration=demonstrate(self.model, packet.findings, scores, names, options)
+            if trained
+            else None,
+            columns=packet.columns,
+        )
+
+    def _names(self, packet: Packet, scores: Scores) -> list[str]:
+        """The right label and those hardest to tell from it, in keyed order; without options, the likeliest."""
+        order = [self.model.labels[row] for row in np.argsort(-scores.log, kind="stable")]
+        if not self.options:
+            return order[:4]
+        hard = [label for label in order if label != packet.label][: self.options - 1]
+        return sorted([packet.label, *hard], key=lambda label: keyed_unit(self.seed, packet.id, label))
+
+
+def _read_packets(rows: Iterable[Row], source: str) -> tuple[list[Packet], Counter[str]]:
+    packets: list[Packet] = []
+    dropped: Counter[str] = Counter()
+    places: dict[str, str] = {}
+    for row in rows:
+        try:
+            packet = _packet(row.values)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise CaseError(
+                "this is no phenopacket with an id, findings and a diagnosis",
+                where=row.place,
+                mend="Give another --format, or remove the row.",
+            ) from None
+        if packet.id in places:
+            raise CaseError(
+                f"the id `{packet.id}` is used twice, first at {places[packet.id]}",
+                where=row.place,
+                mend="Remove one of them.",
+            )
+        places[packet.id] = row.place
+        if packet.findings:
+            packets.append(packet)
+        else:
+            dropped[_NO_FINDING] += 1
+    if not packets:
+        raise CaseError(f"no cases are left: none of {len(places)} has a finding", where=source)
+    return packets, dropped
+
+
+def _packet(values: Mapping[str, Any]) -> Packet:
+    diseases = [disease for disease in values.get("diseases") or () if not disease.get("excluded")]
+    disease = diseases[0]["term"] if diseases else values["interpretations"][0]["diagnosis"]["disease"]
+    features = values.get("phenotypicFeatures") or ()
+    observed = [feature["type"]["label"] for feature in features if not feature.get("excluded")]
+    findings = _distinct(observed)
+    excluded = _distinct(feature["type"]["label"] for feature in features if feature.get("excluded"))
+    subject = values.get("subject") or {}
+    references = (values.get("metaData") or {}).get("externalReferences") or ({},)
+    sex = {"FEMALE": "female", "MALE": "male"}.get(subject.get("sex", ""), "unknown")
+    return Packet(
+        id=str(values["id"]),
+        label=safe_name(disease["label"]),
+        findings=findings,
+        excluded=tuple(finding for finding in excluded if finding not in findings),
+        sex=sex,
+        days=_days(subject.get("timeAtLastEncounter") or {}),
+        group=str(references[0].get("id") or values["id"]),
+        columns={"disease": disease["label"], "disease_id": disease.get("id"), "finding_labels": observed},
+    )
+
+
+def safe_name(label: str) -> str:
+    """A name that the outline grammar can hold: without comma, colon and semicolon ("CD4:CD8" is "CD4/CD8")."""
+    label = re.sub(r"(?<=\w):(?=\w)", "/", label)
+    return " ".join(re.sub("[,;:]", " ", label).split()).rstrip(".")
+
+
+def _distinct(labels: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for label in labels if (name := safe_name(label).lower())))
+
+
+def _days(time: Mapping[str, Any]) -> int | None:
+    match = _DURATION.match((time.get("age") or {}).get("iso8601duration") or "")
+    if match is None or not any(match.groups()):
+        return None
+    years, months, weeks, days = (int(part or 0) for part in match.groups())
+    return years * 365 + years // 4 + months * 30 + weeks * 7 + days
+
+
+def _patient(packet: Packet) -> str:
+    """ "Girl, 6 years. ", as far as it is known."""
+    grown = packet.days is None or packet.days >= 18 * 365
+    who = {"female": "Woman" if grown else "Girl", "male": "Man" if grown else "Boy"}.get(
+        packet.sex, "Patient"
+    )
+    if packet.days is None:
+        return "" if packet.sex == "unknown" else f"{packet.sex.capitalize()} patient. "
+    return f"{who}, {_age(packet.days)}. "
+
+
+def _age(days: int) -> str:
+    if days == 0:
+        return "newborn"
+    for size, unit, least in ((365, "year", 730), (30, "month", 30), (1, "day", 1)):
+        if days >= least:
+            return f"{days // size} {unit}{'s' if days // size > 1 else ''}"
+    raise AssertionError("one day is the least")
+
+
+def _band(days: int | None) -> str:
+    if days is None:
+        return "unknown"
+    return next((name for years, name in _BANDS if days < years * 365), "65 and over")

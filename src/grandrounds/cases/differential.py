@@ -1,0 +1,186 @@
+"""Reasoning over findings with a fitted table of points: demonstrations of it, and the check of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grandrounds.cases.bayes import NaiveBayes, Scores
+from grandrounds.cases.case import Case, CaseBook, Demonstration
+from grandrounds.errors import CaseError
+from grandrounds.response.check import ReasoningCheck
+from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS = 12, 3, 2
+POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 2
+_LEAD = re.compile(r"^(?P<first>.+) leads (?P<second>.+) by (?P<points>-?\d+)$", re.IGNORECASE)
+
+
+def demonstrate(
+    model: NaiveBayes,
+    findings: Sequence[str],
+    scores: Scores,
+    names: Sequence[str],
+    options: Mapping[str, str],
+) -> Demonstration:
+    """Weigh the strongest findings for each candidate; the totals are over all findings, and so is the conclusion.
+
+    names: the candidates in the order to consider them in. options: letter -> name; empty for free text.
+    """
+    rows = [model.rows[name] for name in names]
+    points = scores.points[rows]  # [candidates, findings]
+    differential = tuple(
+        _candidate(name, findings, points[place], int(scores.totals[row]))
+        for place, (name, row) in enumerate(zip(names, rows, strict=True))
+    )
+    ordered = sorted(differential, key=lambda candidate: -(candidate.total or 0))
+    first, second = ordered[0], ordered[1]
+    strongest = np.argsort(-np.abs(points).max(axis=0), kind="stable")[:MOST_FINDINGS]
+    outline = Outline(
+        findings=tuple(findings[place] for place in sorted(strongest)),
+        differential=differential,
+        check=f"{first.name} leads {second.name} by {(first.total or 0) - (second.total or 0)}",
+        conclusion=first.name,
+    )
+    letter = next((f"{letter}. " for letter, name in options.items() if name == first.name), "")
+    return Demonstration(render_outline(outline), letter + first.name)
+
+
+def _candidate(name: str, findings: Sequence[str], points: np.ndarray, total: int) -> Candidate:
+    claims = [Claim(finding, int(value)) for finding, value in zip(findings, points, strict=True)]
+    supports = sorted((c for c in claims if (c.points or 0) > 0), key=lambda c: -(c.points or 0))
+    contradicts = sorted((c for c in claims if (c.points or 0) < 0), key=lambda c: c.points or 0)
+    return Candidate(name, tuple(supports[:MOST_SUPPORTS]), tuple(contradicts[:MOST_CONTRADICTIONS]), total)
+
+
+@dataclass(frozen=True)
+class PhenopacketKnowledge:
+    """The fitted table as `Knowledge`. trained: ids of the cases it was fitted on, which it leaves out."""
+
+    model: NaiveBayes
+    trained: frozenset[str]
+
+    def scores(self, case: Case) -> Scores:
+        """The table's view of a case."""
+        findings = [fact for fact in case.facts if not fact.startswith("no ") or fact in self.model.columns]
+        return self.model.score(findings, case.gold.text if case.id in self.trained else None)
+
+    def predict(self, case: Case) -> str:
+        """Naive Bayes' diagnosis: of the options where there are some, else of all labels."""
+        names = list(case.options.values()) or list(self.model.labels)
+        log = self.scores(case).log
+        return max(names, key=lambda name: log[self.model.rows[name]])
+
+    def check(self, case: Case, outline: Outline) -> ReasoningCheck:
+        """Check each claim, and the whole.
+
+        Claims are: each listed finding is in the case; each candidate is an option; each point has the table's
+        sign and is off by at most 1; each total is off by at most 2; the lead is what the totals say. What is
+        claimed twice is false. Complete: every option is considered (in free text, two candidates).
+        Follows: no candidate has a higher total than the conclusion.
+        """
+        facts = {fact.lower() for fact in case.facts}
+        verdicts = [
+            (finding, once and finding.lower() in facts)
+            for finding, once in zip(outline.findings, _once(outline.findings), strict=True)
+        ]
+        table = _Table(self.model, self.scores(case), case)
+        names = [candidate.name for candidate in outline.differential]
+        for candidate, once in zip(outline.differential, _once(names), strict=True):
+            verdicts += table.verdicts(candidate) if once else [(f"{candidate.name} again", False)]
+        totals = {c.name.lower(): c.total for c in outline.differential if c.total is not None}
+        if (lead := _lead(outline.check, totals)) is not None:
+            verdicts.append((outline.check or "", lead))
+        false = tuple(text for text, true in verdicts if not true)
+        considered = {name.lower() for name in names}
+        options = {option.lower() for option in case.options.values()}
+        return ReasoningCheck(
+            claims=len(verdicts),
+            true_claims=len(verdicts) - len(false),
+            conclusion_follows=_follows(outline.conclusion, totals),
+            complete=considered >= options if options else len(considered) >= 2,
+            false_claims=false,
+        )
+
+
+class _Table:
+    """The table's view of one case, by lower-cased names."""
+
+    def __init__(self, model: NaiveBayes, scores: Scores, case: Case) -> None:
+        findings = [fact for fact in case.facts if not fact.startswith("no ") or fact in model.columns]
+        self.places = {finding.lower(): place for place, finding in enumerate(findings)}
+        names = case.options.values() or model.labels
+        self.rows = {name.lower(): model.rows[name] for name in names if name in model.rows}
+        self.scores = scores
+
+    def verdicts(self, candidate: Candidate) -> list[tuple[str, bool]]:
+        name = candidate.name
+        row = self.rows.get(name.lower())
+        if row is None:
+            return [(f"{name} is an option", False)]
+        claims = [(claim, 1) for claim in candidate.supports] + [
+            (claim, -1) for claim in candidate.contradicts
+        ]
+        first_time = _once([claim.finding for claim, _ in claims])
+        verdicts = [
+            (f"{name}: {claim.finding} {claim.points or ''}".rstrip(), once and self._true(claim, sign, row))
+            for (claim, sign), once in zip(claims, first_time, strict=True)
+        ]
+        if candidate.total is not None:
+            near = abs(candidate.total - int(self.scores.totals[row])) <= TOTAL_TOLERANCE
+            verdicts.append((f"{name}: total {candidate.total}", near))
+        return verdicts
+
+    def _true(self, claim: Claim, sign: int, row: int) -> bool:
+        place = self.places.get(claim.finding.lower())
+        if place is None:
+            return False
+        points = int(self.scores.points[row, place])
+        if claim.points is None:
+            return points * sign > 0
+        stated_on_its_side = claim.points * sign > 0 and points * sign >= 0
+        return stated_on_its_side and abs(claim.points - points) <= POINTS_TOLERANCE
+
+
+def naive_bayes_correct(book: CaseBook, cases: Iterable[Case] | None = None) -> dict[str, bool]:
+    """Case id -> whether naive Bayes, fitted on the book's training split, is right; default: the test split.
+
+    Raises CaseError for a book that has no such model.
+    """
+    knowledge = book.knowledge
+    if not isinstance(knowledge, PhenopacketKnowledge):
+        raise CaseError("there is naive Bayes for phenopackets only", mend="Leave this baseline out.")
+    return {
+        case.id: knowledge.predict(case) == case.gold.text for case in (book.test if cases is None else cases)
+    }
+
+
+def naive_bayes_accuracy(book: CaseBook, cases: Iterable[Case] | None = None) -> float:
+    """The share that naive Bayes has right; see `naive_bayes_correct`."""
+    correct = naive_bayes_correct(book, cases)
+    return sum(correct.values()) / max(len(correct), 1)
+
+
+def _once(texts: Sequence[str]) -> list[bool]:
+    """Whether each text is said for the first time."""
+    lower = [text.lower() for text in texts]
+    return [text not in lower[:place] for place, text in enumerate(lower)]
+
+
+def _lead(check: str | None, totals: Mapping[str, int]) -> bool | None:
+    """Whether the check's lead is what the stated totals say; None where it states no lead."""
+    match = _LEAD.match(check or "")
+    if match is None:
+        return None
+    first, second = totals.get(match["first"].lower()), totals.get(match["second"].lower())
+    return first is not None and second is not None and first - second == int(match["points"])
+
+
+def _follows(conclusion: str | None, totals: Mapping[str, int]) -> bool | None:
+    if conclusion is None or not totals:
+        return None
+    return totals.get(conclusion.lower()) == max(totals.values())

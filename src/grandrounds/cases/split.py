@@ -1,0 +1,17 @@
+"""Keyed splits: on which side a case falls depends on the seed and its group alone, never on row order."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def keyed_unit(seed: int, *key: str) -> float:
+    """A number in [0, 1) that is fixed by the seed and the key."""
+    text = "|".join((str(seed), *key))
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+def is_test(seed: int, group: str, fraction: float) -> bool:
+    """Whether a group is held out for testing."""
+    return keyed_unit(seed, group) < fraction
