@@ -9,7 +9,7 @@ WORKERS ?= 2
 export PYTHON TORCH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format install clean
+.PHONY: help demo test lint lint-rules lint-format lint-types format install clean
 
 help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
@@ -25,9 +25,16 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
-lint: $(VENV)/installed-dev
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+# Three targets, so that `make -k lint` shows all that is wrong.
+lint: lint-rules lint-format lint-types
+
+lint-rules: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check --output-format concise .
+
+lint-format: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format --check --output-format concise .
+
+lint-types: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 
 format: $(VENV)/installed-dev

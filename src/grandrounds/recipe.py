@@ -149,7 +149,9 @@ class Recipe(Section):
     policy: PolicyRecipe = PolicyRecipe()
     sft: SftRecipe = SftRecipe()
     grpo: GrpoRecipe = GrpoRecipe()
-    rewards: dict[str, RewardRecipe] = Field({"accuracy": {"weight": 1.0}, "format": {"weight": 0.2}}, description="Components by name.")  # type: ignore[assignment]
+    rewards: dict[str, RewardRecipe] = Field(
+        {"accuracy": RewardRecipe(weight=1.0), "format": RewardRecipe(weight=0.2)}, description="Components by name."
+    )
     checkpoint: CheckpointRecipe = CheckpointRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()
     guard: GuardRecipe = GuardRecipe()
