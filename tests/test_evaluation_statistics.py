@@ -19,8 +19,8 @@ from grandrounds.evaluation.statistics import (
     wilson,
 )
 
-# scipy 1.17.1: binomtest(successes, count).proportion_ci(method="wilson"). (81, 263) and (15, 148) are also in
-# Newcombe 1998, Statistics in Medicine 17, table I.
+# scipy 1.17.1: binomtest(successes, count).proportion_ci(method="wilson"). (81, 263) and (15, 148) are also
+# in Newcombe 1998, Statistics in Medicine 17, table I.
 WILSON = [
     (0, 10, 0.0, 0.27753279986288926),
     (10, 10, 0.7224672001371109, 1.0),

@@ -102,8 +102,8 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile interval of the mean of per-case differences [n], by resampling cases.
 
-    groups: what each case belongs to (a patient, a publication). Whole groups are resampled then, for cases of
-        one group are not independent of each other.
+    groups: what each case belongs to (a patient, a publication). Whole groups are resampled then, for cases
+        of one group are not independent of each other.
     key: the result is a function of the key and of the data, their order included.
     """
     values = np.asarray(differences, dtype=np.float64)
@@ -141,8 +141,8 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 def maj_at_k(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
     """The chance that the most frequent answer of all k samples is right; equal answers vote together.
 
-    None (no readable answer) does not vote; without any vote the result is 0. Ties are split fairly: the result
-    is the expectation over drawing one of the tied answers, so that neither order nor luck decides.
+    None (no readable answer) does not vote; without any vote the result is 0. Ties are split fairly: the
+    result is the expectation over drawing one of the tied answers, so that neither order nor luck decides.
     """
     marks: dict[str, list[bool]] = defaultdict(list)
     for vote, mark in zip(votes, correct, strict=True):

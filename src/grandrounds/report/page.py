@@ -1,0 +1,272 @@
+"""The page of a comparison: one HTML file that stands by itself, with nothing fetched from anywhere.
+
+Whatever a model wrote is escaped by the template engine, and a content security policy allows the page's own
+script by its hash and no other: a hostile response could not run even if escaping failed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grandrounds.errors import RunError
+from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
+from grandrounds.evaluation.result import SMALL, Evaluation, Share, Subgroup
+from grandrounds.report import words
+from grandrounds.report.curves import curves
+from grandrounds.report.layout import Laid, lay_out
+from grandrounds.report.tables import shown_tags
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Cases shown of each outcome.
+EXAMPLES_EACH = 4
+# As many colours as the style sheet has; further policies begin again.
+COLOURS = 6
+
+
+def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
+    """Write `comparison_page(comparison, **options)`; RunError where the file cannot be written."""
+    page = comparison_page(comparison, **options)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"the page cannot be written: {error.strerror}",
+            where=str(path),
+            mend="Choose another --html file.",
+        ) from error
+
+
+def comparison_page(
+    comparison: Comparison,
+    *,
+    title: str = "Does it reason better?",
+    cases: str = "held-out cases",
+    notice: str = "",
+    metrics: Sequence[Mapping[str, Any]] = (),
+    further: Mapping[str, Comparison] | None = None,
+    about: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page.
+
+    cases: what the cases are, in a few words. notice: shown on top, e.g. that this is a teaching world.
+    metrics: rows of the last policy's `metrics.jsonl`. further: other cases -> the same policies on them.
+    about: what else the reader should know (model, seed, command), in order.
+    """
+    names = comparison.names
+    script, style = _resource("page.js"), _resource("page.css")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            cases=cases,
+            notice=notice,
+            names=names,
+            first=names[0],
+            last=names[-1],
+            count=comparison.count,
+            samples=comparison.evaluations[names[0]].samples,
+            colours={name: place % COLOURS for place, name in enumerate(names)},
+            rows=_score_rows(comparison),
+            headline=comparison.headline,
+            pairs=comparison.pairs,
+            outcomes=_outcomes(comparison),
+            measures=_measures(comparison),
+            further=[
+                RowGroup(name, other.count, other.count < SMALL, tuple(_score_rows(other)))
+                for name, other in (further or {}).items()
+            ],
+            grouped=any(case.group for case in comparison.evaluations[names[0]].cases),
+            subgroups=_subgroups(comparison),
+            curves=curves(metrics),
+            examples=[_shown(comparison, example) for example in comparison.examples(EXAMPLES_EACH)],
+            each=EXAMPLES_EACH,
+            skipped=comparison.evaluations[names[0]].skipped,
+            about=about or {},
+            style=style,
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy's accuracy, ready for a whisker."""
+
+    name: str
+    accuracy: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Some cases, and each policy's accuracy on them."""
+
+    name: str
+    count: int
+    small: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One policy's response to a shown case."""
+
+    name: str
+    correct: bool
+    answer: str | None
+    text: str
+    length: int
+    reasoned: bool
+    laid: Laid
+
+
+def _score_rows(comparison: Comparison) -> list[Row]:
+    return [
+        Row(name, evaluation.accuracy.value, evaluation.accuracy.interval)
+        for name, evaluation in comparison.evaluations.items()
+    ]
+
+
+def _outcomes(comparison: Comparison) -> list[dict[str, Any]]:
+    """For the bar: right-right and wrong-wrong outside, what differs in the middle."""
+    first, last = comparison.names[0], comparison.names[-1]
+    return [
+        {
+            "key": key,
+            "label": words.outcome(key, first, last),
+            "count": comparison.outcomes[key],
+            "share": comparison.outcomes[key] / comparison.count,
+        }
+        for key in ("both_right", "gained", "lost", "both_wrong")
+    ]
+
+
+def _measures(comparison: Comparison) -> list[dict[str, Any]]:
+    """Rows of the table of form and reasoning; None for what does not apply, no row where nothing does."""
+    evaluations = list(comparison.evaluations.values())
+    k = evaluations[0].samples
+    rows: list[tuple[str, str, list[str | None]]] = [
+        ("Answers the question", "an answer stands in its tags", [_cell(e.answered) for e in evaluations]),
+        ("Keeps the form", "one reasoning, one answer, nothing else", _of_reasoners(evaluations, "format")),
+        (
+            "Answers as it concludes",
+            "of responses with a reasoning",
+            _of_reasoners(evaluations, "consistency"),
+        ),
+        ("Cites the case", "findings cited, less those invented", _of_reasoners(evaluations, "evidence")),
+        (
+            "Reasons validly when right",
+            "every claim checked by program",
+            _of_reasoners(evaluations, "validity_given_correct"),
+        ),
+        ("Majority vote", f"of {k} answers", [_value(e.maj_at_k.get(k)) for e in evaluations]),
+        ("At least one right", f"of {k} answers", [_value(e.pass_at_k.get(k)) for e in evaluations]),
+        ("Length", "tokens, mean; 95 % are shorter than", [_length(e) for e in evaluations]),
+        ("Cut off", "at the longest allowed length", [_value(e.lengths.cut_off) for e in evaluations]),
+    ]
+    return [
+        {"label": label, "hint": hint, "cells": cells}
+        for label, hint, cells in rows
+        if any(cell is not None for cell in cells)
+    ]
+
+
+def _of_reasoners(evaluations: list[Evaluation], name: str) -> list[str | None]:
+    return [_cell(getattr(e, name)) if e.reasoned.value > 0 else None for e in evaluations]
+
+
+def _cell(share: Share | None) -> str | None:
+    return None if share is None else words.percent(share.value)
+
+
+def _value(value: float | None) -> str | None:
+    return None if value is None else words.percent(value)
+
+
+def _length(evaluation: Evaluation) -> str:
+    return f"{evaluation.lengths.mean:,.0f}; {evaluation.lengths.p95:,.0f}"
+
+
+def _subgroups(comparison: Comparison) -> dict[str, list[RowGroup]]:
+    """tag -> for each value, a row for each policy."""
+    first = next(iter(comparison.evaluations.values()))
+    return {
+        tag: [_subgroup(comparison, group) for group in first.subgroups if group.tag == tag]
+        for tag in shown_tags(first)
+    }
+
+
+def _subgroup(comparison: Comparison, wanted: Subgroup) -> RowGroup:
+    rows = [
+        Row(name, group.accuracy, group.interval)
+        for name, evaluation in comparison.evaluations.items()
+        for group in evaluation.subgroups
+        if (group.tag, group.value) == (wanted.tag, wanted.value)
+    ]
+    return RowGroup(wanted.value, wanted.count, wanted.small, tuple(rows))
+
+
+def _shown(comparison: Comparison, example: Example) -> dict[str, Any]:
+    """A case with the responses of the first and the last policy."""
+    first, last = comparison.names[0], comparison.names[-1]
+    results = comparison.results(example.id)
+    sides = []
+    for name in dict.fromkeys((first, last)):
+        answered = results[name].first
+        sides.append(
+            Side(
+                name=name,
+                correct=answered.correct,
+                answer=answered.answer,
+                text=answered.text,
+                length=answered.length,
+                reasoned=bool(answered.reasoning),
+                laid=lay_out(answered),
+            )
+        )
+    label = words.outcome(example.outcome, first, last)
+    return {"outcome": example.outcome, "label": label, "case": results[first], "sides": sides}
+
+
+@cache
+def _resource(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("grandrounds.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        percents=words.percents,
+        points=words.points,
+        p_value=words.p_value,
+    )
+    environment.globals.update(
+        split=words.split,
+        verdict=words.verdict,
+        gain=words.gain,
+        count_cases=words.cases,
+        outcomes_in_order=OUTCOMES,
+    )
+    return environment

@@ -1,0 +1,114 @@
+"""Numbers in words: the one place that decides how a share, an interval and a p-value are written."""
+
+from __future__ import annotations
+
+import math
+
+from grandrounds.evaluation.compare import Pair
+from grandrounds.evaluation.statistics import Interval
+
+# A difference with a p below this is called one.
+SIGNIFICANT = 0.05
+
+DEFECTS = {
+    "text_outside_tags": "text outside the tags",
+    "reasoning_missing": "shows no reasoning",
+    "reasoning_empty": "empty reasoning",
+    "reasoning_repeated": "more than one reasoning",
+    "answer_missing": "no answer",
+    "answer_empty": "empty answer",
+    "answer_repeated": "more than one answer",
+    "wrong_order": "answer before reasoning",
+    "tag_nested": "tags inside each other",
+    "tag_unclosed": "a tag is not closed",
+    "tag_unopened": "a tag is closed but not opened",
+    "cut_off": "cut off at the longest allowed length",
+}
+OUTCOMES = {
+    "gained": "only {after} right",
+    "lost": "only {before} right",
+    "both_right": "both right",
+    "both_wrong": "both wrong",
+}
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def percent(share: float) -> str:
+    """87.3 %; never "100.0 %" or "0.0 %" for what only nearly is."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0" and share < 1:
+        text = "> 99.9"
+    if text == "0.0" and share > 0:
+        text = "< 0.1"
+    return f"{text} %"
+
+
+def percents(interval: Interval) -> str:
+    """84.4 to 89.7."""
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def points(difference: float) -> str:
+    """+25.2, in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
+
+
+def p_value(log10_p: float, *, plain: bool = False) -> str:
+    """p = 0.031, p = 3.4 × 10⁻²⁷, or p = 3.4e-27 in plain text."""
+    if log10_p > -3:
+        return f"p = {10**log10_p:.2g}" if log10_p < -1 else f"p = {10**log10_p:.2f}"
+    exponent = math.floor(log10_p)
+    mantissa = f"{10 ** (log10_p - exponent):.1f}"
+    if mantissa == "10.0":
+        mantissa, exponent = "1.0", exponent + 1
+    if plain:
+        return f"p = {mantissa}e{exponent:d}"
+    return f"p = {mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
+def chance(log10_p: float) -> str:
+    """How often chance alone brings something about that has this p."""
+    if log10_p < -6:
+        return "less than once in a million times"
+    times = 10**-log10_p
+    if times < 1.5:
+        return "nearly every time"
+    size = 10 ** max(0, math.floor(math.log10(times)) - (0 if times >= 100 else 1))
+    return f"about once in {round(times / size) * size:,} times"
+
+
+def outcome(name: str, before: str, after: str) -> str:
+    """What "gained" and the like mean for two policies."""
+    return OUTCOMES[name].format(before=before, after=after)
+
+
+def split(pair: Pair, count: int, samples: int) -> str:
+    """The discordant cases, as a sentence."""
+    alone = "was right where the other was wrong" if samples == 1 else "was right more often than the other"
+    return (
+        f"Both answered the same {count:,} cases. {pair.after} {alone} in {cases(pair.gained)}, "
+        f"{pair.before} in {pair.lost:,}."
+    )
+
+
+def verdict(pair: Pair, *, plain: bool = False) -> str:
+    """What the paired test says, in words that need no statistics, with the numbers behind them."""
+    p = f"exact McNemar test, two-sided {p_value(pair.log10_p, plain=plain)}"
+    if pair.gained + pair.lost == 0:
+        return "The two never differed, so these cases cannot tell which one is better."
+    often = f"If neither were better, a split at least this uneven would come about {chance(pair.log10_p)}"
+    if pair.log10_p >= math.log10(SIGNIFICANT):
+        return f"{often} ({p}). So these cases do not show that either is better than the other."
+    better, worse = (pair.after, pair.before) if pair.gained > pair.lost else (pair.before, pair.after)
+    return f"{often} ({p}). So {better} answers cases like these better than {worse}."
+
+
+def gain(pair: Pair) -> str:
+    """+25.2 percentage points (95 % interval +21.3 to +29.0)."""
+    low, high = (points(end) for end in pair.interval)
+    return f"{points(pair.difference)} percentage points (95 % interval {low} to {high})"
+
+
+def cases(count: int) -> str:
+    """1 case, 2 cases."""
+    return f"{count:,} case{'' if count == 1 else 's'}"
