@@ -7,52 +7,57 @@ import numpy as np
 from grandrounds.cases.clinic.vignette import Vignette
 from grandrounds.cases.clinic.world import World
 
-# The last four are kept back for the held-out set of unseen phrasings.
+# Openings, lists and negatives set off the patient and every finding by punctuation, as clinical notes do: so each
+# becomes a token of its own in a tokenizer that merges within clauses, and a small model reads them sooner.
+# The last four openings are kept back for the held-out set of unseen phrasings.
 OPENINGS = (
-    "A {age}-year-old {sex} comes to the emergency department with {complaint}.",
-    "A {age}-year-old {sex} sees the family doctor about {complaint}.",
-    "A {sex} of {age} presents with {complaint}.",
-    "{Complaint} brings a {age}-year-old {sex} to the clinic.",
-    "A {age}-year-old {sex} is referred for {complaint}.",
-    "On the ward round: a {age}-year-old {sex} with {complaint}.",
-    "A {sex} aged {age} calls the out-of-hours service about {complaint}.",
-    "The ambulance brings a {age}-year-old {sex} with {complaint}.",
-    "In the walk-in clinic, a {age}-year-old {sex} reports {complaint}.",
-    "Night shift: a {sex} of {age} with {complaint}.",
-    "A {age}-year-old {sex} is admitted because of {complaint}.",
+    "Emergency department: {an} {age}-year-old {sex}, {complaint}.",
+    "Family practice: {an} {age}-year-old {sex}, {complaint}.",
+    "A {sex}, {age} years old, presents with {complaint}.",
+    "{Complaint} brings this patient, {an} {age}-year-old {sex}, to the clinic.",
+    "Referral: {sex}, {age} years, {complaint}.",
+    "On the ward round: {an} {age}-year-old {sex}, in for {complaint}.",
+    "Out-of-hours call: a {sex}, aged {age}, {complaint}.",
+    "By ambulance: {age}-year-old {sex}, {complaint}.",
+    "Walk-in clinic: {an} {age}-year-old {sex}, reporting {complaint}.",
+    "Night shift: {sex}, {age}, {complaint}.",
+    "Admitted for {complaint}: {an} {age}-year-old {sex}.",
     "A {sex}, {age} years old, asks for help with {complaint}.",
-    "You are asked to see a {age}-year-old {sex} with {complaint}.",
-    "Referral letter: {sex}, {age} years, {complaint}.",
-    "A {age}-year-old {sex} has had {complaint} since yesterday.",
-    "A {sex} aged {age} complains of {complaint}.",
-    "For two days a {age}-year-old {sex} has had {complaint}.",
-    "A {age}-year-old {sex} attends the day hospital with {complaint}.",
-    "Triage note: {sex}, {age}, {complaint}.",
-    "A home visit finds a {age}-year-old {sex} with {complaint}.",
-    "A {sex} of {age} is worried about {complaint}.",
-    "Telephone consultation: a {age}-year-old {sex} describes {complaint}.",
-    "A {age}-year-old {sex} returns to the practice with {complaint}.",
-    "The relatives of a {age}-year-old {sex} report {complaint}.",
-    "Seen in the rural hospital: a {sex} of {age} who suffers from {complaint}.",
-    "{Complaint} has troubled this {age}-year-old {sex} all week.",
-    "At the bus stop a {sex} aged {age} is overcome by {complaint}.",
-    "Handover: {age}-year-old {sex}, main problem {complaint}.",
+    "You are asked to see a patient: {sex}, {age}, {complaint}.",
+    "Letter from a colleague: {age}-year-old {sex}, {complaint} since Monday.",
+    "{Complaint} since yesterday: {sex}, {age} years.",
+    "A {sex}, aged {age}, complains of {complaint}.",
+    "For two days {complaint}: {an} {age}-year-old {sex}.",
+    "Day hospital: {sex}, {age}, {complaint}.",
+    "Triage note: {age}-year-old {sex}, {complaint}.",
+    "Home visit: a {sex}, {age} years old, {complaint}.",
+    "Worried about {complaint}: {an} {age}-year-old {sex}.",
+    "Telephone consultation: {sex}, aged {age}, {complaint}.",
+    "Back at the practice: {an} {age}-year-old {sex}, {complaint}.",
+    "The relatives report {complaint}: {sex}, {age} years.",
+    "Rural hospital: a {sex}, {age} years old, suffers from {complaint}.",
+    "{Complaint} all week: {sex}, aged {age}.",
+    "At the bus stop: {an} {age}-year-old {sex}, overcome by {complaint}.",
+    "Handover: {sex}, {age}, main problem {complaint}.",
 )
 KEPT_BACK = 4
+AN = (18, *range(80, 90))  # ages that begin with a vowel
 LISTS = (
-    "There is {findings}.",
-    "The history reveals {findings}.",
-    "Asked further, the patient mentions {findings}.",
+    "Complaints: {findings}.",
+    "The history reveals: {findings}.",
+    "Asked further, the patient mentions: {findings}.",
     "Noted: {findings}.",
-    "Also {findings}.",
+    "Also: {findings}.",
     "On examination and history: {findings}.",
 )
 NEGATIVES = (
-    "There is {negatives}.",
+    "However, {negatives}.",
     "Of note, {negatives}.",
-    "The notes say {negatives}.",
+    "The notes say: {negatives}.",
     "On direct questioning, {negatives}.",
 )
+# Of each finding's phrasings, those met in training besides its canonical name; the last is kept back.
+PHRASINGS_TRAINED = 1
 DETAILS = (
     "The patient keeps bees.",
     "Lunch was pasta.",
@@ -75,6 +80,7 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
     complaint = vignette.cluster.name
     opening = openings[generator.integers(len(openings))].format(
         age=vignette.age,
+        an="an" if vignette.age in AN else "a",
         sex=vignette.sex,
         complaint=complaint,
         Complaint=complaint[0].upper() + complaint[1:],
@@ -86,7 +92,7 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
     negative = told[len(positive) :]
     parts = [opening, _pick(LISTS, generator).format(findings=", ".join(positive))]
     if negative:
-        parts.append(_pick(NEGATIVES, generator).format(negatives=" and ".join(negative)))
+        parts.append(_pick(NEGATIVES, generator).format(negatives=", ".join(negative)))
     if generator.random() < DETAIL_SHARE:
         parts.insert(int(generator.integers(1, len(parts) + 1)), _pick(DETAILS, generator))
     return " ".join([*parts, QUESTION])
@@ -96,8 +102,8 @@ def _worded(world: World, fact: str, generator: np.random.Generator, unseen: boo
     """Negatives keep the canonical name; findings take one of their phrasings."""
     if fact.startswith("no "):
         return fact
-    *known, kept_back = world.phrasings[fact]
-    return kept_back if unseen else _pick((fact, *known), generator)
+    phrasings = world.phrasings[fact]
+    return phrasings[-1] if unseen else _pick((fact, *phrasings[:PHRASINGS_TRAINED]), generator)
 
 
 def _pick(texts: tuple[str, ...] | list[str], generator: np.random.Generator) -> str:
