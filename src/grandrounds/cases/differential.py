@@ -66,7 +66,7 @@ class PhenopacketKnowledge:
 
     def scores(self, case: Case) -> Scores:
         """The table's view of a case."""
-        findings = [fact for fact in case.facts if not fact.startswith("no ") or fact in self.model.columns]
+        findings = present(self.model, case)
         return self.model.score(findings, case.gold.text if case.id in self.trained else None)
 
     def predict(self, case: Case) -> str:
@@ -107,12 +107,16 @@ class PhenopacketKnowledge:
         )
 
 
+def present(model: NaiveBayes, case: Case) -> list[str]:
+    """The case's observed findings ("no social interaction" is one, too)."""
+    return [fact for fact in case.facts if not fact.startswith("no ") or fact in model.columns]
+
+
 class _Table:
     """The table's view of one case, by lower-cased names."""
 
     def __init__(self, model: NaiveBayes, scores: Scores, case: Case) -> None:
-        findings = [fact for fact in case.facts if not fact.startswith("no ") or fact in model.columns]
-        self.places = {finding.lower(): place for place, finding in enumerate(findings)}
+        self.places = {finding.lower(): place for place, finding in enumerate(present(model, case))}
         names = case.options.values() or model.labels
         self.rows = {name.lower(): model.rows[name] for name in names if name in model.rows}
         self.scores = scores

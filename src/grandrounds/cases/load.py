@@ -2,19 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from grandrounds.cases.case import CaseBook
+from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.formats import PHENOPACKETS, build_cases, recognise
+from grandrounds.cases.phenopackets import phenopacket_book, tested_on
+from grandrounds.cases.read import read_rows
+from grandrounds.cases.split import is_test
+from grandrounds.errors import CaseError
 from grandrounds.recipe import CasesRecipe
+
+CLINIC = "clinic"
+_SEEN_GROUP = "its group is in the training cases"
 
 
 def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
-    """Read, check and split the recipe's source."""
-    if recipe.source.partition(":")[0] == "clinic":
-        from grandrounds.cases.clinic.book import clinic_book
+    """Read, check and split the recipe's source.
 
-        return clinic_book(recipe, seed, fitted)
-    from grandrounds.cases.case_reports import phenopacket_book
+    source: a file, a Hub dataset, `clinic`, or `clinic:NAME`, which makes that held-out set the test split.
+    fitted: `CaseBook.fitted` of a book made before; this source is then built as that one was. Phenopackets all
+        become test cases with its labels and hard options; other formats follow its seed.
+    Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
+    """
+    if recipe.source.partition(":")[0] == CLINIC:
+        return _clinic(recipe, seed, fitted)
+    rows = read_rows(recipe.source, recipe.limit)
+    name = recognise(rows, recipe.format, recipe.columns, recipe.source)
+    if fitted is not None and (fitted.get("format") == PHENOPACKETS) != (name == PHENOPACKETS):
+        fitted = None  # nothing that was fitted on one kind of source says anything of the other
+    if name == PHENOPACKETS:
+        book = phenopacket_book(rows, recipe, seed, fitted)
+        if recipe.test_source and fitted is None:
+            return tested_on(book, read_rows(recipe.test_source, recipe.limit), recipe.test_source)
+        return book
+    seed = fitted["seed"] if fitted else seed
+    cases = build_cases(rows, name, recipe.columns)
+    state = {"format": name, "seed": seed}
+    if recipe.test_source and fitted is None:
+        return _with_test_source(recipe, cases, state)
+    held = [is_test(seed, split_key(case), recipe.test_fraction) for case in cases]
+    return CaseBook(
+        train=[case for case, out in zip(cases, held, strict=True) if not out],
+        test=[case for case, out in zip(cases, held, strict=True) if out],
+        fitted=state,
+        read=len(rows),
+    )
 
-    return phenopacket_book(recipe, seed, fitted)
+
+def split_key(case: Case) -> str:
+    """What decides a case's side: its group, or what it asks, so that copies of a case stay together."""
+    if case.group is not None:
+        return case.group
+    question = case.question
+    asked = question if isinstance(question, str) else "\n".join(message.content for message in question)
+    return "\n".join((*case.context, asked))
+
+
+def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping[str, Any]) -> CaseBook:
+    """All cases of `source` for training; those of `test_source` for testing, but for groups trained on."""
+    source = recipe.test_source or ""
+    rows = read_rows(source, recipe.limit)
+    name = recognise(rows, recipe.format, recipe.columns, source)
+    if name == PHENOPACKETS:
+        raise CaseError(
+            "phenopackets cannot test what other cases trained",
+            where=source,
+            mend="Give cases.test_source in the format of cases.source.",
+        )
+    cases = build_cases(rows, name, recipe.columns)
+    groups = {case.group for case in train if case.group is not None}
+    test = [case for case in cases if case.group not in groups]
+    if not test:
+        raise CaseError(
+            f"no test cases are left: the groups of all {len(cases)} are in the training cases",
+            where=source,
+            mend="Give cases.test_source of other groups.",
+        )
+    if {case.id for case in train} & {case.id for case in test}:  # ids that follow the rows
+        test = [replace(case, id=f"test-{case.id}") for case in test]
+    dropped = {_SEEN_GROUP: len(cases) - len(test)} if len(test) < len(cases) else {}
+    return CaseBook(train=train, test=test, fitted=state, read=len(train) + len(cases), dropped=dropped)
+
+
+def _clinic(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None) -> CaseBook:
+    from grandrounds.cases.clinic.book import clinic_book
+
+    own = fitted if fitted is not None and fitted.get("format") == CLINIC else None
+    book = clinic_book(recipe, seed, own)
+    _, asked_for, name = recipe.source.partition(":")
+    if not asked_for:
+        return book
+    sets = {"new vignettes": book.test, **book.held_out}
+    found = next((known for known in sets if known == " ".join(name.lower().split())), None)
+    if found is None:
+        close = difflib.get_close_matches(name.lower(), list(sets), n=1)
+        raise CaseError(
+            f"the clinic has no held-out set `{name}`",
+            where=recipe.source,
+            mend=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(sets)}.",
+        )
+    return replace(book, test=sets[found])

@@ -9,23 +9,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes, Scores
 from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
-from grandrounds.cases.read import Row, read_rows
+from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 
-_DURATION = re.compile(r"^P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?$")
-_BANDS = ((2, "under 2"), (12, "2 to 11"), (18, "12 to 17"), (40, "18 to 39"), (65, "40 to 64"))
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
 _NO_FINDING = "no observed finding"
+_TRAINED_ON = "its publication is in the training cases"
 _DUPLICATE = "same findings and diagnosis as a training case"
 
 
@@ -44,16 +44,15 @@ class Packet:
 
 
 def phenopacket_book(
-    recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None, rows: Sequence[Row] | None = None
+    rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None
 ) -> CaseBook:
-    """Cases of a phenopacket file. Raises CaseError where no cases are left.
+    """Cases of a phenopacket file's rows. Raises CaseError where no cases are left.
 
     fitted: of a book made before: every case becomes a test case, with that book's labels and hard options.
     """
-    rows = read_rows(recipe.source, recipe.limit) if rows is None else rows
     packets, dropped = _read_packets(rows, recipe.source)
     if fitted is not None:
-        return _book_like(fitted, recipe, packets, dropped, len(rows))
+        return _book_like(fitted, recipe.source, packets, dropped, len(rows))
     if recipe.options == 1 or recipe.options > len(LETTERS):
         raise RecipeError(
             f"`cases.options` is {recipe.options}",
@@ -61,34 +60,24 @@ def phenopacket_book(
             mend=f"Give 2 to {len(LETTERS)} options, or 0 for a free-text diagnosis.",
         )
     fraction = 0.0 if recipe.test_source else recipe.test_fraction
-    sides = [is_test(seed, packet.group, fraction) for packet in packets]
-    trained = Counter(packet.label for packet, held in zip(packets, sides, strict=True) if not held)
-    labels = sorted(label for label, count in trained.items() if count >= recipe.min_train_cases)
-    kept = [
-        (packet, held) for packet, held in zip(packets, sides, strict=True) if packet.label in set(labels)
-    ]
-    rare = f"fewer than {recipe.min_train_cases} training cases of the diagnosis"
-    dropped[rare] += len(packets) - len(kept)
-    if len(labels) < 2:
-        raise CaseError(
-            f"no cases are left: {len(labels)} diagnoses have {recipe.min_train_cases} training cases, "
-            f"of {len(packets)} cases with findings",
-            where=recipe.source,
-            mend="Lower `cases.min_train_cases`, or read more cases.",
-        )
-    train = [packet for packet, held in kept if not held]
-    known = {(packet.label, frozenset(packet.findings)) for packet in train}
-    held_out = [packet for packet, held in kept if held]
-    test = [packet for packet in held_out if (packet.label, frozenset(packet.findings)) not in known]
-    dropped[_DUPLICATE] += len(held_out) - len(test)
-    model = NaiveBayes.fit(labels, [(packet.label, packet.findings) for packet in train])
+    held = {packet.id for packet in packets if is_test(seed, packet.group, fraction)}
+    labels = _frequent((packet for packet in packets if packet.id not in held), recipe, len(packets))
+    kept = [packet for packet in packets if packet.label in labels]
+    dropped[f"fewer than {recipe.min_train_cases} training cases of the diagnosis"] += len(packets) - len(
+        kept
+    )
+    train = [packet for packet in kept if packet.id not in held]
+    known = {_content(packet) for packet in train}
+    test = [packet for packet in kept if packet.id in held and _content(packet) not in known]
+    dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
+    model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
     state = {
         "format": "phenopackets",
         "seed": seed,
         "options": recipe.options,
-        "min_train_cases": recipe.min_train_cases,
         "excluded_findings": recipe.excluded_findings,
+        "min_train_cases": recipe.min_train_cases,
         "groups": sorted({packet.group for packet in train}),
         "model": model.state(),
     }
@@ -102,9 +91,46 @@ def phenopacket_book(
     )
 
 
+def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
+    """The book with another file's cases for testing, but for those of publications trained on."""
+    other = phenopacket_book(rows, CasesRecipe(source=source), 0, book.fitted)
+    ids = {case.id for case in book.train}
+    groups = {case.group for case in book.train}
+    known = {(case.gold.text, frozenset(case.facts)) for case in book.train}
+    new = [case for case in other.test if case.group not in groups and case.id not in ids]
+    test = [case for case in new if (case.gold.text, frozenset(case.facts)) not in known]
+    if not test:
+        raise CaseError(
+            f"no test cases are left: the publications of all {len(other.test)} are trained on",
+            where=source,
+            mend="Give cases.test_source of other publications.",
+        )
+    dropped = Counter({**book.dropped}) + Counter({**other.dropped})
+    dropped += Counter({_TRAINED_ON: len(other.test) - len(new), _DUPLICATE: len(new) - len(test)})
+    return replace(book, test=test, read=book.read + other.read, dropped=dropped)
+
+
+def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[str]:
+    """The labels with enough training cases. count: all cases with findings, for the message."""
+    sizes = Counter(packet.label for packet in train)
+    labels = {label for label, size in sizes.items() if size >= recipe.min_train_cases}
+    if len(labels) < 2:
+        raise CaseError(
+            f"no cases are left: of {len(sizes)} diagnoses in {count} cases, {len(labels)} have "
+            f"{recipe.min_train_cases} training cases, and two are needed",
+            where="cases.min_train_cases",
+            mend="Lower it, or read more cases.",
+        )
+    return labels
+
+
+def _content(packet: Packet) -> tuple[str, frozenset[str]]:
+    return packet.label, frozenset(packet.findings)
+
+
 def _book_like(
     fitted: Mapping[str, Any],
-    recipe: CasesRecipe,
+    source: str,
     packets: Sequence[Packet],
     dropped: Counter[str],
     read: int,
@@ -116,7 +142,7 @@ def _book_like(
     if not kept:
         raise CaseError(
             f"no cases are left: none of {len(packets)} has one of the {len(model.labels)} diagnoses trained on",
-            where=recipe.source,
+            where=source,
             mend="Use cases of the diagnoses that the run was trained on.",
         )
     builder = _Builder(model, fitted["seed"], fitted["options"], fitted["excluded_findings"])
@@ -158,7 +184,7 @@ class _Builder:
             gold=Answer("choice" if self.options else "text", packet.label, letter=letter),
             options=options,
             facts=facts,
-            tags={"age": _band(packet.days), "sex": packet.sex, **(tags or {})},
+            tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
             group=packet.group,
             demonstration=demonstrate(self.model, packet.findings, scores, names, options)
             if trained
@@ -212,7 +238,9 @@ def _packet(values: Mapping[str, Any]) -> Packet:
     findings = _distinct(observed)
     excluded = _distinct(feature["type"]["label"] for feature in features if feature.get("excluded"))
     subject = values.get("subject") or {}
-    references = (values.get("metaData") or {}).get("externalReferences") or ({},)
+    references: Sequence[Mapping[str, Any]] = (values.get("metaData") or {}).get("externalReferences") or (
+        {},
+    )
     sex = {"FEMALE": "female", "MALE": "male"}.get(subject.get("sex", ""), "unknown")
     return Packet(
         id=str(values["id"]),
@@ -220,7 +248,9 @@ def _packet(values: Mapping[str, Any]) -> Packet:
         findings=findings,
         excluded=tuple(finding for finding in excluded if finding not in findings),
         sex=sex,
-        days=_days(subject.get("timeAtLastEncounter") or {}),
+        days=days_of(
+            ((subject.get("timeAtLastEncounter") or {}).get("age") or {}).get("iso8601duration") or ""
+        ),
         group=str(references[0].get("id") or values["id"]),
         columns={"disease": disease["label"], "disease_id": disease.get("id"), "finding_labels": observed},
     )
@@ -236,35 +266,12 @@ def _distinct(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for label in labels if (name := safe_name(label).lower())))
 
 
-def _days(time: Mapping[str, Any]) -> int | None:
-    match = _DURATION.match((time.get("age") or {}).get("iso8601duration") or "")
-    if match is None or not any(match.groups()):
-        return None
-    years, months, weeks, days = (int(part or 0) for part in match.groups())
-    return years * 365 + years // 4 + months * 30 + weeks * 7 + days
-
-
 def _patient(packet: Packet) -> str:
     """ "Girl, 6 years. ", as far as it is known."""
-    grown = packet.days is None or packet.days >= 18 * 365
+    grown = packet.days is None or packet.days >= int(18 * 365.25)
     who = {"female": "Woman" if grown else "Girl", "male": "Man" if grown else "Boy"}.get(
         packet.sex, "Patient"
     )
     if packet.days is None:
         return "" if packet.sex == "unknown" else f"{packet.sex.capitalize()} patient. "
-    return f"{who}, {_age(packet.days)}. "
-
-
-def _age(days: int) -> str:
-    if days == 0:
-        return "newborn"
-    for size, unit, least in ((365, "year", 730), (30, "month", 30), (1, "day", 1)):
-        if days >= least:
-            return f"{days // size} {unit}{'s' if days // size > 1 else ''}"
-    raise AssertionError("one day is the least")
-
-
-def _band(days: int | None) -> str:
-    if days is None:
-        return "unknown"
-    return next((name for years, name in _BANDS if days < years * 365), "65 and over")
+    return f"{who}, {age_text(packet.days)}. "

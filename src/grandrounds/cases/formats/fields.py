@@ -1,0 +1,188 @@
+"""A row's columns, read with care: what is missing, empty or of the wrong shape is named with its place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from grandrounds.cases.case import Answer
+from grandrounds.errors import CaseError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERED = re.compile(r"^\(?([A-Za-z])[.):]\s+(.+)$", re.DOTALL)
+
+
+class Fields:
+    """One row: columns are taken from it by name; those never asked for are its `rest`.
+
+    place: where the row is. position: its number in the source, from 0.
+    """
+
+    def __init__(self, values: Mapping[str, Any], place: str, position: int) -> None:
+        self.values, self.place, self.position = values, place, position
+        self._taken: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        """The column's value, or None where it is absent, null, NaN or blank."""
+        self._taken.add(name)
+        value = self.values.get(name)
+        if isinstance(value, float) and math.isnan(value):
+            return None
+        if isinstance(value, str):
+            return value.strip() or None
+        return value
+
+    def text(self, name: str) -> str:
+        """A column that must be there and must not be blank."""
+        if name not in self.values:
+            self.missing(name)
+        value = self.get(name)
+        if value is None:
+            self.fail(f"the column `{name}` is empty", "Fill it in, or remove the row.")
+        return plain_text(value)
+
+    def maybe_text(self, name: str) -> str | None:
+        """A column that may be absent."""
+        value = self.get(name)
+        return None if value is None else plain_text(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Several texts: a list, a JSON list, or one text with semicolons between them."""
+        value = self.structure(name)
+        if value is None:
+            return ()
+        items = value if isinstance(value, (list, tuple)) else str(value).split(";")
+        return tuple(text for item in items if item is not None and (text := plain_text(item)))
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """A mapping, or one written as JSON."""
+        value = self.structure(name)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.fail(f"`{name}` should be a mapping, not {type(value).__name__}", 'Write {"name": "value"}.')
+        return {str(key): item for key, item in value.items() if item is not None}
+
+    def number(self, name: str) -> float | None:
+        """A number, or None where it is absent."""
+        value = self.get(name)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"`{name}` should be a number, not {value!r}", "Write it as 0.01.")
+        return number
+
+    def options(self, name: str) -> dict[str, str]:
+        """Letter -> text of a mapping or a list (or one written as JSON); blank options are left out."""
+        value = self.structure(name)
+        if value is None:
+            return {}
+        if isinstance(value, (list, tuple)):
+            if len(value) > len(LETTERS):
+                self.fail(f"there are {len(value)} options", f"Give at most {len(LETTERS)}.")
+            value = dict(zip(LETTERS, value, strict=False))
+        if not isinstance(value, Mapping):
+            self.fail(f"`{name}` should be a list or a mapping of letters", 'Write {"A": "…", "B": "…"}.')
+        texts = {str(key).strip(): plain_text(text) for key, text in value.items() if text is not None}
+        return {key.upper() if len(key) == 1 else key: text for key, text in texts.items() if text}
+
+    def structure(self, name: str) -> Any:
+        """The value; text that looks like a JSON list or mapping (CSV files have such) is parsed."""
+        value = self.get(name)
+        if isinstance(value, str) and value[0] in "[{":
+            try:
+                return json.loads(value)
+            except ValueError:
+                self.fail(f"`{name}` looks like JSON, but is not valid", "Correct it.")
+        return value
+
+    def rest(self) -> dict[str, Any]:
+        """The columns that were not asked for."""
+        return {name: value for name, value in self.values.items() if name not in self._taken}
+
+    def missing(self, name: str) -> NoReturn:
+        """Complain of a missing column."""
+        raise missing_column(name, self.values, self.place)
+
+    def fail(self, what: str, mend: str) -> NoReturn:
+        """Complain of this row."""
+        raise CaseError(what, where=self.place, mend=mend)
+
+
+def plain_text(value: Any) -> str:
+    """A value as text: true, not True; 5, not 5.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value).strip()
+
+
+def missing_column(name: str, columns: Iterable[str], place: str) -> CaseError:
+    """The error for a column that is not there, with the nearest one that is."""
+    columns = list(columns)
+    close = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.6)
+    near = next((column for column in columns if close and column.lower() == close[0]), None)
+    if near is None:
+        mend = f"Name the one that holds it: --set cases.columns.{name}=…"
+    else:
+        mend = f"Did you mean `{near}`? Then: --set cases.columns.{name}={near}"
+    listed = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
+    return CaseError(f"there is no column `{name}` among {listed}", where=place, mend=mend)
+
+
+def choice(fields: Fields, options: Mapping[str, str], answer: str | None, letter: str | None) -> Answer:
+    """The gold option, by its letter, its text or both ("B. Pericarditis").
+
+    Raises CaseError where it is empty, is not among the options, or letter and text disagree.
+    """
+    if len(options) < 2:
+        fields.fail(f"there are {len(options)} options", "Give at least two.")
+    if answer is None and letter is None:
+        fields.fail("the gold answer is empty", "Fill it in, or remove the row.")
+    by_letter = {key.casefold(): key for key in options}
+    by_text = {text.casefold(): key for key, text in reversed(list(options.items()))}
+    if letter is not None:
+        key = by_letter.get(letter.casefold())
+        if key is None:
+            fields.fail(
+                f"the answer's letter `{letter}` is not among the options {', '.join(options)}", "Correct it."
+            )
+        agrees = answer is None or answer.casefold() in (options[key].casefold(), key.casefold())
+        if not agrees and not _says(answer or "", key, options[key]):
+            fields.fail(
+                f"the answer `{answer}` is not what option {key} says: `{options[key]}`",
+                "Correct one of them.",
+            )
+        return Answer("choice", options[key], letter=key)
+    assert answer is not None
+    key = by_text.get(answer.casefold()) or by_letter.get(answer.casefold())
+    if key is None:
+        key = next((key for key, text in options.items() if _says(answer, key, text)), None)
+    if key is None:
+        close = difflib.get_close_matches(answer, list(options.values()), n=1)
+        fields.fail(
+            f"the answer `{_short(answer)}` is not among the options",
+            f"Did you mean `{close[0]}`?" if close else "Give an option's letter or its text.",
+        )
+    return Answer("choice", options[key], letter=key)
+
+
+def _says(answer: str, key: str, text: str) -> bool:
+    """Whether the answer is "B. text" of just this option."""
+    match = _LETTERED.match(answer)
+    if match is None:
+        return False
+    return (match[1].casefold(), match[2].strip().casefold()) == (key.casefold(), text.casefold())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
