@@ -1,0 +1,165 @@
+"""Tables and cases in the terminal: they fit, are ASCII in a pipe, and let no response steer the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from evaluation_support import (
+    ANSWER_ONLY,
+    REASONING,
+    RIGHT,
+    WRONG,
+    FakeSampler,
+    NoMigraine,
+    examined,
+    make_case,
+)
+from rich.console import Console
+
+from grandrounds.evaluation import Comparison, compare
+from grandrounds.report.layout import lay_out
+from grandrounds.report.side_by_side import clean, print_example
+from grandrounds.report.tables import print_comparison, print_evaluation
+from grandrounds.response import Grammar
+
+
+def printed(draw, *, width: int, terminal: bool = False) -> str:
+    stream = io.StringIO()
+    draw(Console(file=stream, width=width, force_terminal=terminal, color_system=None))
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    cases = [make_case(f"case-{i}", sex="woman" if i % 3 else "man", record=str(i)) for i in range(40)]
+    wrong = FakeSampler({f"case-{i}": WRONG for i in range(15)}, otherwise=ANSWER_ONLY)
+    cold = FakeSampler({f"case-{i}": WRONG for i in range(8)})
+    last = FakeSampler({"case-0": WRONG, "case-30": WRONG})
+    samplers = {"regular": wrong, "cold start": cold, "GRPO": last}
+    return compare({n: examined(s, cases=cases, knowledge=NoMigraine()) for n, s in samplers.items()})
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_every_line_fits_the_width(comparison, width, terminal):
+    def draw(console):
+        print_comparison(console, comparison, notice="A teaching world.")
+        print_evaluation(console, "GRPO", comparison.evaluations["GRPO"])
+        for example in comparison.examples():
+            print_example(console, comparison, example)
+
+    assert max(map(len, printed(draw, width=width, terminal=terminal).splitlines())) <= width
+
+
+def test_three_policies_stand_beside_each_other_in_60_columns(comparison):
+    text = printed(lambda console: print_comparison(console, comparison), width=60)
+    assert any(all(name in line for name in comparison.names) for line in text.splitlines())
+
+
+def test_many_policies_are_shown_in_several_tables(comparison):
+    many = compare({f"policy {i}": comparison.evaluations["GRPO"] for i in range(7)})
+    text = printed(lambda console: print_comparison(console, many), width=60)
+    assert all(f"policy {i}" in text for i in range(7))
+
+
+def test_output_is_ascii_when_not_a_terminal(comparison):
+    def draw(console):
+        print_comparison(console, comparison)
+        print_example(console, comparison, comparison.examples()[0])
+
+    assert printed(draw, width=100).isascii()
+
+
+def test_tables_say_what_was_measured(comparison):
+    text = printed(lambda console: print_comparison(console, comparison), width=100)
+    for words in ("Accuracy", "95.0 %", "Form kept", "Valid if right", "1 : 14"):
+        assert words in text
+    assert "GRPO answers cases like these better than regular" in text
+
+
+def test_measures_of_reasoning_do_not_apply_to_a_policy_that_answers_only():
+    terse = examined(FakeSampler(otherwise=ANSWER_ONLY))
+    both = compare({"terse": terse, "reasoning": examined()})
+    text = printed(lambda console: print_comparison(console, both), width=100)
+    for label in ("Form kept", "Consistent"):
+        line = next(line for line in text.splitlines() if label in line)
+        assert line.removeprefix(label).split() == ["-", "100.0", "%"]
+    assert "Consistent" not in printed(lambda console: print_evaluation(console, "terse", terse), width=100)
+
+
+def test_tags_that_identify_cases_are_not_shown_as_groups(comparison):
+    text = printed(lambda console: print_comparison(console, comparison), width=100)
+    assert "\nsex " in text
+    assert "\nrecord " not in text
+
+
+def test_small_groups_carry_an_asterisk(comparison):
+    text = printed(lambda console: print_comparison(console, comparison), width=100)
+    assert "man (14*)" in text
+    assert "a small group" in text
+
+
+def test_skipped_cases_are_told():
+    evaluation = examined(skipped={"longer than the context": 3})
+    text = printed(lambda console: print_evaluation(console, "GRPO", evaluation), width=80)
+    assert "3 cases not asked: longer than the context" in text
+
+
+def test_responses_stand_beside_each_other_where_there_is_room(comparison):
+    def draw(console):
+        print_example(console, comparison, comparison.examples()[0])
+
+    wide, narrow = printed(draw, width=120), printed(draw, width=60)
+    titles = [[line for line in text.splitlines() if "regular (" in line] for text in (wide, narrow)]
+    assert "GRPO (" in titles[0][0]
+    assert "GRPO (" not in titles[1][0]
+
+
+def test_a_response_cannot_steer_the_terminal():
+    hostile = RIGHT.replace("B. Pericarditis", "B. \x1b]0;gotcha\x07\x1b[2JPericarditis\x9b31m [red]x[/red]")
+    comparison = compare({"a": examined(FakeSampler(otherwise=hostile)), "b": examined()})
+    text = printed(lambda console: print_example(console, comparison, comparison.examples()[0]), width=120)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "\x9b" not in text
+    assert "[red]x[/red]" in text
+
+
+def test_clean_keeps_text_and_line_breaks():
+    assert clean("37 °C\n\tnaïve\r\x00") == "37 °C\n\tnaïve\ufffd\ufffd"
+
+
+def test_false_claims_and_invented_findings_are_marked_where_they_stand():
+    false = REASONING.replace("for chest pain +3", "for a lie +9, chest pain +3").replace(
+        "no fever.\n", "no fever; green hair.\n", 1
+    )
+    sampler = FakeSampler(otherwise=Grammar().render(false, "B. Pericarditis"))
+    laid = lay_out(examined(sampler, cases=1, knowledge=NoMigraine()).cases[0].first)
+    assert [(finding.text, finding.wrong) for finding in laid.findings] == [
+        ("chest pain", ""),
+        ("no fever", ""),
+        ("green hair", "not in the case"),
+    ]
+    pericarditis = laid.differential[1]
+    assert pericarditis.concluded
+    assert [(claim.text, bool(claim.wrong)) for claim in pericarditis.supports] == [
+        ("a lie", True),
+        ("chest pain", False),
+    ]
+    assert any("Pericarditis: a lie +9" in remark for remark in laid.remarks)
+    assert laid.praise == ()
+
+
+def test_a_valid_reasoning_is_praised():
+    laid = lay_out(examined(cases=1, knowledge=NoMigraine()).cases[0].first)
+    assert laid.remarks == ()
+    assert "3 claims hold" in laid.praise[0]
+
+
+def test_prose_is_kept_as_written():
+    prose = "The pain is sharp.\n\nSo the answer is Pericarditis."
+    sampler = FakeSampler(otherwise=Grammar().render(prose, "B. Pericarditis"))
+    laid = lay_out(examined(sampler, cases=1).cases[0].first)
+    assert laid.prose == prose
+    assert laid.differential == ()
