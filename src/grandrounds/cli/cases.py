@@ -1,0 +1,58 @@
+"""`cases`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grandrounds.errors import PolicyError
+
+if TYPE_CHECKING:
+    from grandrounds.cases.inspect import Lengths
+
+
+def show_cases(
+    source: str, format: str, overrides: Sequence[str], tokenizer: str | None, as_json: bool
+) -> None:
+    """Read a source as a run would, and print what it holds."""
+    from grandrounds.cases.inspect import inspect_cases
+    from grandrounds.cases.load import load_cases
+    from grandrounds.recipe import Recipe
+    from grandrounds.recipe_file import with_overrides
+
+    given = [f"cases.source={json.dumps(source)}", f"cases.format={json.dumps(format)}"]
+    recipe = with_overrides(Recipe(), [*given, *overrides])
+    lengths = token_lengths(tokenizer) if tokenizer else None
+    report = inspect_cases(load_cases(recipe.cases, seed=recipe.seed), lengths=lengths)
+    if as_json:
+        print(json.dumps({"source": source, **report.to_json()}, ensure_ascii=False, indent=1))
+        return
+    from rich.console import Console
+
+    from grandrounds.report.cases_table import print_cases
+
+    print_cases(Console(highlight=False), source, report)
+
+
+def token_lengths(tokenizer: str) -> Lengths:
+    """A function that counts a tokenizer's tokens. Raises PolicyError where it cannot be loaded."""
+    from grandrounds.cli.train import quiet_libraries
+
+    quiet_libraries()
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"there is no tokenizer to be had: {str(error).splitlines()[0][:200]}",
+            where=tokenizer,
+            mend="Name a model folder, or a Hub name that can be reached."
+            if not Path(tokenizer).exists()
+            else "",
+        ) from None
+    return lambda texts: [
+        len(tokens) for tokens in loaded(list(texts), add_special_tokens=False)["input_ids"]
+    ]

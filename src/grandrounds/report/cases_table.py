@@ -1,0 +1,99 @@
+"""What a source of cases holds, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from grandrounds.cases.inspect import CasesReport
+from grandrounds.cases.overlap import Pair
+
+_MOST_TAGS = 8
+
+
+def print_cases(console: Console, source: str, report: CasesReport) -> None:
+    """Counts, lengths, answers, shortcuts, copies, identifiers."""
+    kept = sum(report.splits.values())
+    console.print(
+        Text(f"{source}: {report.count:,} cases read ({report.format}), {kept:,} kept", style="bold")
+    )
+    _table(console, ("Split", "Cases"), ((name, f"{count:,}") for name, count in report.splits.items()))
+    if report.dropped:
+        _table(console, ("Left out because", "Cases"), ((why, f"{n:,}") for why, n in report.dropped.items()))
+    _table(
+        console,
+        (f"Length in {report.unit}", "mean", "median", "95 %", "longest"),
+        (
+            (name, f"{spread.mean:,.1f}", f"{spread.median:,}", f"{spread.p95:,}", f"{spread.longest:,}")
+            for name, spread in report.lengths.items()
+        ),
+    )
+    kept = sum(report.kinds.values())
+    if report.letters:
+        _table(console, ("Right letter", "Cases", "Share"), _shares(report.letters, kept))
+    if report.distinct_answers < kept / 2:
+        _table(
+            console,
+            (f"Answer (of {report.distinct_answers:,})", "Cases", "Share"),
+            _shares(report.answers, kept),
+        )
+    for name, values in report.tags.items():
+        shown = dict(list(values.items())[:_MOST_TAGS])
+        more = len(values) - len(shown)
+        title = f"{name} ({more} more)" if more else name
+        _table(console, (title, "Cases", "Share"), _shares(shown, kept))
+    _table(
+        console,
+        ("Shortcut", "Accuracy", "Cases", ""),
+        ((cut.name, f"{cut.accuracy:.1%}", f"{cut.cases:,}", cut.detail) for cut in report.shortcuts),
+    )
+    _print_copies(console, report)
+    _print_identifiers(console, report)
+
+
+def _print_copies(console: Console, report: CasesReport) -> None:
+    console.print(f"Duplicates: {report.duplicates:,} cases copy an earlier one.")
+    _pairs(console, report.duplicate_pairs[:3])
+    leak = report.leakage
+    console.print(
+        f"Leakage: of {report.splits['test']:,} test cases, {leak.exact:,} copy a training case; {leak.contained:,} of "
+        f"{leak.compared:,} share at least half of their 8-grams with one."
+    )
+    _pairs(console, leak.pairs[:5])
+
+
+def _pairs(console: Console, pairs: Iterable[Pair]) -> None:
+    for pair in pairs:
+        shared = f': "{_short(pair.shared)}"' if pair.shared else ""
+        console.print(Text(f"  {pair.case} ~ {pair.other} ({pair.containment:.0%}){shared}", style="dim"))
+
+
+def _print_identifiers(console: Console, report: CasesReport) -> None:
+    if not report.identifiers:
+        console.print("Identifiers: no pattern that looks like a patient's was found. That is no proof.")
+        return
+    console.print("Identifiers: these look like a patient's; check them before you train or share.")
+    for name, suspicion in report.identifiers.items():
+        examples = ", ".join(f"{text} (case {case})" for case, text in suspicion.examples)
+        console.print(Text(f"  {name}: {suspicion.cases:,} cases, such as {examples}"))
+
+
+def _shares(counts: Mapping[str, int], total: int) -> Iterable[tuple[str, str, str]]:
+    return ((_short(name), f"{count:,}", f"{count / total:.1%}") for name, count in counts.items())
+
+
+def _table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(header):
+        table.add_column(Text(title), justify="left" if number == 0 or not title else "right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
