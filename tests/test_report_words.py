@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from grandrounds.evaluation.compare import Pair
 from grandrounds.evaluation.statistics import mcnemar_exact
-from grandrounds.report.words import DEFECTS, chance, gain, p_value, percent, points, split, verdict
+from grandrounds.report.words import (
+    DEFECTS,
+    chance,
+    gain,
+    listed,
+    p_value,
+    percent,
+    points,
+    split,
+    tight,
+    verdict,
+)
 from grandrounds.response import Defect
 
 
@@ -103,6 +114,14 @@ def test_split_and_gain_name_both_sides():
         "Both answered the same 600 cases. GRPO was right where the other was wrong in 182 cases, regular in 31."
     )
     assert gain(make_pair(31, 182)) == "+25.2 percentage points (95 % interval +21.2 to +29.2)"
+
+
+def test_names_are_listed_as_one_says_them():
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_values_do_not_break_across_lines():
+    assert tight("so p = 3.4 × 10⁻²⁷, 95 % of it") == "so p\xa0=\xa03.4\xa0×\xa010⁻²⁷, 95\xa0% of it"
 
 
 def test_every_defect_has_words():

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Cases shown of each outcome.
 EXAMPLES_EACH = 4
-# As many colours as the style sheet has; further policies begin again.
-COLOURS = 6
+# Numbers of the style sheet's colours. The first policy is grey, the last one green, whatever stands between.
+_FIRST, _LAST, _BETWEEN = 0, 2, (1, 3, 4, 5)
 
 
 def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
@@ -76,7 +76,7 @@ def comparison_page(
             last=names[-1],
             count=comparison.count,
             samples=comparison.evaluations[names[0]].samples,
-            colours={name: place % COLOURS for place, name in enumerate(names)},
+            colours=_colours(names),
             rows=_score_rows(comparison),
             headline=comparison.headline,
             pairs=comparison.pairs,
@@ -130,6 +130,11 @@ class Side:
     length: int
     reasoned: bool
     laid: Laid
+
+
+def _colours(names: Sequence[str]) -> dict[str, int]:
+    between = {name: _BETWEEN[place % len(_BETWEEN)] for place, name in enumerate(names[1:-1])}
+    return {names[-1]: _LAST, names[0]: _FIRST, **between}
 
 
 def _score_rows(comparison: Comparison) -> list[Row]:
@@ -260,6 +265,8 @@ def _environment() -> Environment:
         percent=words.percent,
         percents=words.percents,
         points=words.points,
+        listed=words.listed,
+        tight=words.tight,
         p_value=words.p_value,
     )
     environment.globals.update(

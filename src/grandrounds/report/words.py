@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 from grandrounds.evaluation.compare import Pair
 from grandrounds.evaluation.statistics import Interval
@@ -96,7 +98,7 @@ def verdict(pair: Pair, *, plain: bool = False) -> str:
     p = f"exact McNemar test, two-sided {p_value(pair.log10_p, plain=plain)}"
     if pair.gained + pair.lost == 0:
         return "The two never differed, so these cases cannot tell which one is better."
-    often = f"If neither were better, a split at least this uneven would come about {chance(pair.log10_p)}"
+    often = f"If neither were better, a split at least this uneven would happen {chance(pair.log10_p)}"
     if pair.log10_p >= math.log10(SIGNIFICANT):
         return f"{often} ({p}). So these cases do not show that either is better than the other."
     better, worse = (pair.after, pair.before) if pair.gained > pair.lost else (pair.before, pair.after)
@@ -107,6 +109,16 @@ def gain(pair: Pair) -> str:
     """+25.2 percentage points (95 % interval +21.3 to +29.0)."""
     low, high = (points(end) for end in pair.interval)
     return f"{points(pair.difference)} percentage points (95 % interval {low} to {high})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def tight(text: str) -> str:
+    """With spaces that do not break before a percent sign and within a p-value."""
+    return re.sub(r" (?=%)|(?<=\bp) (?==)|(?<==) (?=\d)| (?=×)|(?<=×) ", "\N{NO-BREAK SPACE}", text)
 
 
 def cases(count: int) -> str:
