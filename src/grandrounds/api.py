@@ -1,6 +1,6 @@
 """The Python API: what the command line does, as functions.
 
-    from grandrounds import Recipe, compare, evaluate, load_recipe, resume, train
+from grandrounds import Recipe, compare, evaluate, load_recipe, resume, train
 """
 
 from __future__ import annotations
@@ -77,12 +77,16 @@ def compare(
     The cases are the first run's: every policy is asked them as they stand, in the form of its own recipe.
     """
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
-    subjects = [open_subject(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
+    subjects = [
+        open_subject(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named
+    ]
     how = Examination(str(cases), split, limit, samples, tuple(overrides))
     return compare_subjects(subjects, how, progress)
 
 
-def compare_subjects(subjects: Sequence[Subject], how: Examination, progress: Done | None = None) -> Comparison:
+def compare_subjects(
+    subjects: Sequence[Subject], how: Examination, progress: Done | None = None
+) -> Comparison:
     """As `compare`, for opened subjects."""
     if len(subjects) < 2:
         raise RecipeError("a comparison needs two policies", mend="Name another, for example the cold start.")

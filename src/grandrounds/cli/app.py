@@ -15,7 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `grandrounds recipe`) or a YAML file.")]
+RecipeName = Annotated[
+    str, typer.Argument(help="A shipped recipe (see `grandrounds recipe`) or a YAML file.")
+]
 Overrides = Annotated[
     list[str], typer.Option("--set", help="Change a recipe key: --set grpo.group_size=16. Repeatable.")
 ]
@@ -70,7 +72,8 @@ def cases(
     format: Annotated[str, typer.Option("--format", help="The source's format.")] = "auto",
     overrides: Overrides = [],  # noqa: B006 - typer reads the default, nobody mutates it
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="Model folder or name whose tokens lengths are counted in.")
+        str | None,
+        typer.Option("--tokenizer", help="Model folder or name whose tokens lengths are counted in."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -129,7 +132,9 @@ def evaluate(
 
 @app.command()
 def compare(
-    policies: Annotated[list[str], typer.Argument(help="Two or more policies; NAME=POLICY gives one a name.")],
+    policies: Annotated[
+        list[str], typer.Argument(help="Two or more policies; NAME=POLICY gives one a name.")
+    ],
     cases: Source,
     samples: Samples = None,
     split: Split = "auto",
@@ -148,7 +153,9 @@ def compare(
 def recipe(
     name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
     overrides: Overrides = [],  # noqa: B006
-    explain: Annotated[bool, typer.Option("--explain", help="Every key with its default and meaning.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Every key with its default and meaning.")
+    ] = False,
 ) -> None:
     """List the shipped recipes, print one, or explain every key."""
     from grandrounds.cli.recipe import show_recipe

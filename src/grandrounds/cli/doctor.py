@@ -16,7 +16,7 @@ def show_doctor() -> None:
     console = Console(highlight=False)
     findings = examine()
     for finding in findings:
-        console.print(Text.assemble(marks[finding.level], " ", finding.what))
+        console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
         if finding.mend:
             console.print(Text(f"     {finding.mend}", style="dim"))
     if any(finding.level == "bad" for finding in findings):

@@ -9,9 +9,11 @@ from grandrounds.recipe_help import explain_recipe
 
 
 def show_recipe(name: str | None, overrides: Sequence[str], explain: bool) -> None:
-    """Explain every key, print one recipe resolved, or list the shipped ones with their first line."""
+    """Explain every key, print a shipped recipe as it is written or any resolved, or list the shipped ones with their first line."""
     if explain:
         print(explain_recipe())
+    elif name in shipped_recipes() and not overrides:
+        print(shipped_recipes()[name].read_text(encoding="utf-8"), end="")
     elif name is not None:
         print(dump_recipe(load_recipe(name, overrides)), end="")
     else:

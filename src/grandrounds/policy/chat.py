@@ -23,7 +23,11 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> tuple[np.ndarr
     text = _render(tokenizer, messages)
     tokens = tokenizer.encode(text, add_special_tokens=False)
     opened = _OPENED.search(text)
-    return np.asarray(tokens, dtype=np.int64), text, opened[0] if opened and _is_plain(tokenizer, opened) else ""
+    return (
+        np.asarray(tokens, dtype=np.int64),
+        text,
+        opened[0] if opened and _is_plain(tokenizer, opened) else "",
+    )
 
 
 def _is_plain(tokenizer: Any, opened: re.Match[str]) -> bool:

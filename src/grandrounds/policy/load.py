@@ -38,7 +38,9 @@ def load_policy(
     attention.register()
     device = choose_device(recipe.device)
     dtype, reason = choose_precision(recipe.precision, device)
-    with torch.random.fork_rng(devices=[]):  # initial weights are keyed by the seed; torch's own state is not touched
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # initial weights are keyed by the seed; torch's own state is not touched
         torch.manual_seed(seed)
         if recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, corpus, tags)
@@ -146,7 +148,11 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _looks_like_path(name: str) -> bool:
-    return Path(name).exists() or name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name)
+    return (
+        Path(name).exists()
+        or name.startswith((".", "/", "~"))
+        or not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name)
+    )
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -179,14 +185,18 @@ def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise RecipeError(
-            _first_line(error), where="policy.lora_targets", mend="Name modules of this model, or `all-linear`."
+            _first_line(error),
+            where="policy.lora_targets",
+            mend="Name modules of this model, or `all-linear`.",
         ) from error
     return adapted, adapted.get_base_model()
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
     """Every token that ends a response, and the one that ends the template's own assistant turn."""
-    configured = getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
+    configured = (
+        getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
+    )
     ids = set(configured if isinstance(configured, list) else [configured])
     ids.add(tokenizer.eos_token_id)
     template = tokenizer.chat_template

@@ -26,9 +26,7 @@ KEPT_SHARE = 0.75
 class Sampler(Protocol):
     """Anything that turns prompts into groups of completions."""
 
-    def sample(
-        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
-    ) -> list[Group]:
+    def sample(self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key) -> list[Group]:
         """n completions of each prompt, in order."""
         ...
 
@@ -51,9 +49,7 @@ class NativeSampler:
         self._ends = torch.tensor(sorted(policy.eos_ids), device=policy.device)
 
     @torch.inference_mode()
-    def sample(
-        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
-    ) -> list[Group]:
+    def sample(self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key) -> list[Group]:
         """n completions of each prompt, in order. Noise depends on (key, case id, attempt, position) alone."""
         groups: list[Group] = []
         for wave in self._waves(prompts, n, settings.max_new_tokens):

@@ -52,7 +52,9 @@ class PrefillLayout:
         self.prefixes[layer] = (key, value)
         if softcap is None and window is None:
             gqa = query.shape[1] != key.shape[1]
-            out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=gqa)
+            out = F.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=scale, enable_gqa=gqa
+            )
         else:
             repeats = query.shape[1] // key.shape[1]
             scores = _capped(query @ key.repeat_interleave(repeats, 1).mT * scale, softcap)
@@ -81,7 +83,9 @@ class DecodeLayout:
         longest: int,
     ) -> None:
         self.lengths = lengths
-        self.group = torch.arange(len(lengths), device=lengths.device).repeat_interleave(rows_per_group)  # [B]
+        self.group = torch.arange(len(lengths), device=lengths.device).repeat_interleave(
+            rows_per_group
+        )  # [B]
         self.step = 0
         self._layers: dict[int, _Layer] = {}
         for layer, (keys, values) in prefixes.items():

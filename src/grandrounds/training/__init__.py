@@ -1,0 +1,1 @@
+"""The run: warm-up, rounds, checkpoints, trace, and what watches over them."""

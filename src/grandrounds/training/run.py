@@ -59,6 +59,7 @@ def _run(recipe: Recipe, folder: RunFolder, progress: Progress) -> Run:
             setup = assemble(recipe, folder, progress, checkpoint)
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
+            folder.warmup.clear()
         else:
             half_warm = folder.warmup.latest(progress.note)
             setup = assemble(recipe, folder, progress, half_warm)

@@ -1,7 +1,7 @@
 """What a checkpoint holds, and how a run takes it up again.
 
-    checkpoints/NNNNNN/   after round NNNNNN; 000000 is the cold start
-    warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, none once the warm-up is over
+checkpoints/NNNNNN/   after round NNNNNN; 000000 is the cold start
+warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, none once the warm-up is over
 """
 
 from __future__ import annotations

@@ -60,9 +60,13 @@ class Subject:
         auto: the held-out cases of the run's own source; all cases of any other file.
         """
         if split not in SPLITS:
-            raise RecipeError(f"there is no split `{split}`", where="--split", mend=f"Use {', '.join(SPLITS)}.")
+            raise RecipeError(
+                f"there is no split `{split}`", where="--split", mend=f"Use {', '.join(SPLITS)}."
+            )
         book = self.book(source)
-        own = self.is_run and (source == self.recipe.cases.source or same_file(source, self.recipe.cases.source))
+        own = self.is_run and (
+            source == self.recipe.cases.source or same_file(source, self.recipe.cases.source)
+        )
         if split == "auto":
             split = "test" if own or book.fitted.get("format") in ("clinic", "phenopackets") else "all"
         chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
@@ -85,7 +89,9 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
     folder = RunFolder.open(run)
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
-        raise RunError("the run has no checkpoint yet", where=text, mend=f"Go on with: grandrounds resume {text}")
+        raise RunError(
+            "the run has no checkpoint yet", where=text, mend=f"Go on with: grandrounds resume {text}"
+        )
     recipe = with_overrides(folder.recipe(), overrides)
     return Subject(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
 

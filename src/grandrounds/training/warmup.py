@@ -25,21 +25,25 @@ from grandrounds.training.setup import Setup
 WARMUP_SHARE = 0.1
 # Between saves within the warm-up; when they fall changes nothing of the result.
 SAVE_SECONDS = 60.0
+# Demonstrations whose length is checked before the first step.
+LONGEST = 32
 
 
 def teachable(setup: Setup) -> list[Case]:
-    """The training cases that SFT can learn from; CaseError where there are none."""
+    """The training cases that SFT can learn from. CaseError where there are none, or a demonstration is too long."""
     cases = list(setup.book.train)
-    if not setup.recipe.sft.reasoning:
-        return cases
-    shown = [case for case in cases if case.demonstration is not None]
-    if not shown:
+    if setup.recipe.sft.reasoning:
+        cases = [case for case in cases if case.demonstration is not None]
+    if not cases:
         raise CaseError(
             "no training case has a demonstration to learn reasoning from",
             where=setup.recipe.cases.source,
             mend="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
         )
-    return shown
+    # The ones with the most letters have the most tokens, nearly: better to refuse now than in an hour.
+    for case in sorted(cases, key=lambda case: len(_target_text(setup, case)))[-LONGEST:]:
+        _example(setup, case)
+    return cases
 
 
 def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt) -> int:
@@ -52,7 +56,9 @@ def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt)
         metrics = _learn(setup, chosen, sft.learning_rate * _schedule(step, sft.steps))
         setup.progress.warmup(step, sft.steps, metrics)
         if not math.isfinite(metrics["loss"]):
-            raise RunError(f"the loss is {metrics['loss']}", where=f"SFT step {step}", mend="Lower sft.learning_rate.")
+            raise RunError(
+                f"the loss is {metrics['loss']}", where=f"SFT step {step}", mend="Lower sft.learning_rate."
+            )
         if interrupt.requested or time.monotonic() - saved > SAVE_SECONDS:
             save_warmup(setup, step)
             saved = time.monotonic()
@@ -76,11 +82,7 @@ def _example(setup: Setup, case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Prompt and target tokens of one demonstration."""
     recipe = setup.recipe
     prompt = make_prompt(setup.policy, case, recipe.prompt, recipe.grpo.max_new_tokens)
-    if recipe.sft.reasoning and case.demonstration is not None:
-        text = setup.grammar.render(case.demonstration.reasoning, case.demonstration.answer)
-    else:
-        text = setup.grammar.render(None, gold_text(case))
-    target = setup.policy.encode_response(text.removeprefix(prompt.prefilled))
+    target = setup.policy.encode_response(_target_text(setup, case).removeprefix(prompt.prefilled))
     limit = recipe.grpo.max_new_tokens
     if len(target) > limit:
         raise CaseError(
@@ -89,6 +91,12 @@ def _example(setup: Setup, case: Case) -> tuple[np.ndarray, np.ndarray]:
             mend="Raise grpo.max_new_tokens or shorten the demonstration.",
         )
     return prompt.tokens, target
+
+
+def _target_text(setup: Setup, case: Case) -> str:
+    if setup.recipe.sft.reasoning and case.demonstration is not None:
+        return setup.grammar.render(case.demonstration.reasoning, case.demonstration.answer)
+    return setup.grammar.render(None, gold_text(case))
 
 
 def _schedule(step: int, steps: int) -> float:

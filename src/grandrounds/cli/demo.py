@@ -1,0 +1,115 @@
+"""`demo`: a regular and a reasoning model trained on the embedded clinic, and compared."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grandrounds.cli.train import quiet_libraries
+from grandrounds.recipe_file import load_recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from grandrounds.evaluation import Comparison
+    from grandrounds.training.subject import Subject
+
+# The regular model learns the answer alone, a far shorter target: as many steps take a third of the time.
+REGULAR = ("rounds=0", "sft.reasoning=false", "name=regular")
+NAMES = ("regular", "cold start", "GRPO")
+CASES = 600
+HELD_OUT_CASES = 200
+
+
+def run_demo(out: Path, seed: int) -> None:
+    """Train both, examine them with the cold start between, print tables and one case, write the page."""
+    quiet_libraries()
+    from rich.console import Console
+
+    from grandrounds.cases.clinic import NOTICE
+    from grandrounds.report.side_by_side import print_example
+    from grandrounds.report.tables import print_comparison
+
+    started = time.monotonic()
+    console = Console(highlight=False)
+    out = _free(out)
+    console.print(f"Grand Rounds demo, in {out}. {NOTICE}")
+    subjects = _trained(console, out, seed)
+    comparison = _compared(subjects, "clinic", CASES)
+    print_comparison(console, comparison, notice=NOTICE)
+    for example in comparison.examples()[:1]:
+        print_example(console, comparison, example)
+    held_out = _held_out(console, subjects)
+    page = _written(out, comparison, held_out)
+    console.print(f"\nTook {(time.monotonic() - started) / 60:.1f} minutes. Page: {page}", soft_wrap=True)
+
+
+def _free(out: Path) -> Path:
+    """The folder, numbered where an earlier demo lies there."""
+    folder, number = out, 1
+    while folder.exists():
+        number += 1
+        folder = out.with_name(f"{out.name}-{number}")
+    return folder
+
+
+def _trained(console: Console, out: Path, seed: int) -> list[Subject]:
+    from grandrounds.training.run import train
+    from grandrounds.training.subject import open_subject
+
+    regular = load_recipe("clinic", [f"seed={seed}", *REGULAR])
+    reasoning = load_recipe("clinic", [f"seed={seed}"])
+    console.print("\n1  Regular model: SFT on the answers alone", style="bold")
+    _whole(train(regular, out / "regular").finished)
+    console.print("\n2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", style="bold")
+    _whole(train(reasoning, out / "reasoning").finished)
+    places = (out / "regular", out / "reasoning" / "checkpoints" / "000000", out / "reasoning")
+    return [open_subject(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
+
+
+def _whole(finished: bool) -> None:
+    if not finished:
+        sys.exit(130)
+
+
+def _compared(subjects: list[Subject], source: str, limit: int) -> Comparison:
+    from grandrounds.api import Examination, compare_subjects
+    from grandrounds.cli.counting import counted
+
+    with counted("examined") as progress:
+        return compare_subjects(subjects, Examination(source, limit=limit), progress)
+
+
+def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison]:
+    """Each further held-out set, one line for each."""
+    from rich.table import Table
+
+    from grandrounds.cases.clinic.book import HELD_OUT
+    from grandrounds.report.words import percent, percents
+
+    table = Table(title=f"Held-out sets, {HELD_OUT_CASES} cases each", title_justify="left", box=None)
+    table.add_column("")
+    for name in NAMES:
+        table.add_column(name, justify="right")
+    comparisons = {}
+    for name in HELD_OUT:
+        comparisons[name] = _compared(subjects, f"clinic:{name}", HELD_OUT_CASES)
+        shares = [evaluation.accuracy for evaluation in comparisons[name].evaluations.values()]
+        table.add_row(name, *(f"{percent(share.value)}\n{percents(share.interval)}" for share in shares))
+    console.print(table)
+    return comparisons
+
+
+def _written(out: Path, comparison: Comparison, held_out: dict[str, Comparison]) -> Path:
+    from grandrounds.cases.clinic import NOTICE
+    from grandrounds.cli.evaluate import write_json, write_page
+    from grandrounds.training.folder import RunFolder
+
+    rows = {name: other.to_json() for name, other in held_out.items()}
+    write_json(out / "demo.json", {**comparison.to_json(), "held_out": rows})
+    page = out / "demo.html"
+    metrics = RunFolder.open(out / "reasoning").metrics()
+    write_page(page, comparison, title="Regular and reasoning model", notice=NOTICE, metrics=metrics)
+    return page

@@ -1,0 +1,124 @@
+"""`evaluate` and `compare`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grandrounds.cli.train import quiet_libraries
+from grandrounds.errors import RunError
+
+if TYPE_CHECKING:
+    from grandrounds.evaluation import Comparison
+
+
+def show_evaluation(
+    policy: str,
+    cases: str,
+    samples: int | None,
+    split: str,
+    limit: int | None,
+    overrides: Sequence[str],
+    json_file: Path | None,
+) -> None:
+    """Examine a policy, print its table, write its JSON."""
+    quiet_libraries()
+    from rich.console import Console
+
+    from grandrounds.api import Examination, examine_subject
+    from grandrounds.cli.counting import counted
+    from grandrounds.report.tables import print_evaluation
+    from grandrounds.training.subject import open_subject
+
+    _writable(json_file)
+    subject = open_subject(policy, overrides)
+    with counted("examined") as progress:
+        evaluation = examine_subject(
+            subject, Examination(cases, split, limit, samples, tuple(overrides)), progress
+        )
+    print_evaluation(Console(highlight=False), subject.name, evaluation)
+    _notice(cases)
+    if json_file is not None:
+        write_json(json_file, {"policy": policy, "cases_source": cases, **evaluation.to_json()})
+
+
+def show_comparison(
+    policies: Sequence[str],
+    cases: str,
+    samples: int | None,
+    split: str,
+    limit: int | None,
+    overrides: Sequence[str],
+    json_file: Path | None,
+    html: Path | None,
+) -> None:
+    """Examine policies on the same cases; print tables and one case side by side, write JSON and page."""
+    quiet_libraries()
+    from rich.console import Console
+
+    from grandrounds.api import Examination, compare_subjects
+    from grandrounds.cli.counting import counted
+    from grandrounds.report.side_by_side import print_example
+    from grandrounds.report.tables import print_comparison
+    from grandrounds.training.subject import open_subject
+
+    _writable(json_file)
+    _writable(html)
+    subjects = [open_subject(policy, overrides) for policy in policies]
+    with counted("examined") as progress:
+        comparison = compare_subjects(
+            subjects, Examination(cases, split, limit, samples, tuple(overrides)), progress
+        )
+    console = Console(highlight=False)
+    print_comparison(console, comparison, notice=notice_of(cases))
+    for example in comparison.examples()[:1]:
+        print_example(console, comparison, example)
+    if json_file is not None:
+        write_json(json_file, {"cases_source": cases, **comparison.to_json(cases=True)})
+    if html is not None:
+        write_page(html, comparison, title=f"Comparison on {cases}", notice=notice_of(cases))
+        console.print(f"Page: {html}")
+
+
+def notice_of(cases: str) -> str:
+    """What must be said of results on these cases."""
+    if cases.partition(":")[0] != "clinic":
+        return ""
+    from grandrounds.cases.clinic import NOTICE
+
+    return NOTICE
+
+
+def _notice(cases: str) -> None:
+    if notice := notice_of(cases):
+        print(notice)
+
+
+def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
+    """Write the comparison's page."""
+    from grandrounds.report.page import comparison_page
+
+    _write(path, comparison_page(comparison, **options))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file."""
+    _write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"cannot write: {error.strerror}", where=str(path), mend="Choose another file."
+        ) from error
+
+
+def _writable(path: Path | None) -> None:
+    """Before minutes of work, not after them."""
+    if path is not None and path.is_dir():
+        raise RunError("this is a folder", where=str(path), mend="Name a file.")
