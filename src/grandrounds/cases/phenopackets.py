@@ -116,8 +116,8 @@ def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[s
     labels = {label for label, size in sizes.items() if size >= recipe.min_train_cases}
     if len(labels) < 2:
         raise CaseError(
-            f"no cases are left: of {len(sizes)} diagnoses in {count} cases, {len(labels)} have "
-            f"{recipe.min_train_cases} training cases, and two are needed",
+            f"no cases are left: of the {len(sizes)} diagnoses of {count} cases, {len(labels)} have at least "
+            f"{recipe.min_train_cases} training cases, and two such are needed",
             where="cases.min_train_cases",
             mend="Lower it, or read more cases.",
         )

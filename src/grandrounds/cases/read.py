@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,11 +38,7 @@ def read_rows(source: str, limit: int | None = None) -> list[Row]:
     if path.is_dir():
         raise CaseError("a folder is no source of cases", where=source, mend="Name one file in it.")
     rows = _read_file(path) if path.is_file() else _read_hub(source, path)
-    taken: list[Row] = []
-    for row in rows:
-        if limit is not None and len(taken) == limit:
-            break
-        taken.append(row)
+    taken = list(islice(rows, limit))
     if not taken:
         raise CaseError("there are no rows in it", where=source, mend="Check that the file is complete.")
     return taken
@@ -189,7 +186,7 @@ _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".
 def _missing(source: str, path: Path) -> NoReturn:
     folder = path.parent
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     mend = f"Did you mean {folder / close[0]}?" if close else f"Paths are relative to {Path.cwd()}."
     raise CaseError("there is no such file", where=source, mend=mend)
 

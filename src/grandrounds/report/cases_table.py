@@ -19,7 +19,8 @@ def print_cases(console: Console, source: str, report: CasesReport) -> None:
     """Counts, lengths, answers, shortcuts, copies, identifiers."""
     kept = sum(report.splits.values())
     console.print(
-        Text(f"{source}: {report.count:,} cases read ({report.format}), {kept:,} kept", style="bold")
+        Text(f"{source}: {report.count:,} cases read ({report.format}), {kept:,} kept", style="bold"),
+        soft_wrap=True,
     )
     _table(console, ("Split", "Cases"), ((name, f"{count:,}") for name, count in report.splits.items()))
     if report.dropped:
@@ -69,7 +70,10 @@ def _print_copies(console: Console, report: CasesReport) -> None:
 def _pairs(console: Console, pairs: Iterable[Pair]) -> None:
     for pair in pairs:
         shared = f': "{_short(pair.shared)}"' if pair.shared else ""
-        console.print(Text(f"  {pair.case} ~ {pair.other} ({pair.containment:.0%}){shared}", style="dim"))
+        console.print(
+            Text(f"  {pair.case} ~ {pair.other} ({pair.containment:.0%}){shared}", style="dim"),
+            soft_wrap=True,
+        )
 
 
 def _print_identifiers(console: Console, report: CasesReport) -> None:
@@ -79,7 +83,12 @@ def _print_identifiers(console: Console, report: CasesReport) -> None:
     console.print("Identifiers: these look like a patient's; check them before you train or share.")
     for name, suspicion in report.identifiers.items():
         examples = ", ".join(f"{text} (case {case})" for case, text in suspicion.examples)
-        console.print(Text(f"  {name}: {suspicion.cases:,} cases, such as {examples}"))
+        console.print(
+            Text(
+                f"  {name}: {suspicion.cases:,} {'case' if suspicion.cases == 1 else 'cases'}, such as {examples}"
+            ),
+            soft_wrap=True,
+        )
 
 
 def _shares(counts: Mapping[str, int], total: int) -> Iterable[tuple[str, str, str]]:

@@ -55,6 +55,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     """
     if wanted != "auto":
         return wanted
+    _check_mapping(mapping, wanted)
     columns = set(mapped(rows[0], mapping).values)
     if "metaData" in columns and columns & {"phenotypicFeatures", "diseases", "interpretations"}:
         return PHENOPACKETS
@@ -103,9 +104,8 @@ def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
 
 def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> list[Case]:
     """Every row as a case. Raises CaseError with the place of the first row that is none."""
-    form = FORMATS[name]
-    _check_mapping(mapping, name, form)
-    build = form.case
+    _check_mapping(mapping, name)
+    build = FORMATS[name].case
     rows = list(rows)
     if name == "medmcqa" and any(row.values.get(mapping.get("cop", "cop")) in (0, "0") for row in rows):
         build = _counting_from_zero
@@ -129,8 +129,11 @@ def _counting_from_zero(fields: Fields) -> Case:
     return medmcqa_case(fields, 0)
 
 
-def _check_mapping(mapping: Mapping[str, str], name: str, form: Format) -> None:
-    known = sorted({*form.known, *(column for columns in form.columns for column in columns)})
+def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
+    """name: a format; "auto" for any."""
+    forms = FORMATS.values() if name == "auto" else [FORMATS[name]]
+    columns = (column for form in forms for needed in form.columns for column in needed)
+    known = sorted({*columns, *(column for form in forms for column in form.known)})
     for ours in mapping:
         if ours not in known:
             close = difflib.get_close_matches(ours, known, n=1)

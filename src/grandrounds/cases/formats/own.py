@@ -28,7 +28,7 @@ COLUMNS = (
 )
 TRL_QUESTIONS = ("prompt",)
 TRL_ANSWERS = ("solution", "answer", "ground_truth")
-_NUMBER = re.compile(r"^\s*([-+−]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*)$", re.DOTALL)
+_NUMBER = re.compile(r"^\s*([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*)$", re.DOTALL)
 # A number that nobody said is a measurement (a count, a result of arithmetic) has to be met exactly.
 EXACTLY = 1e-6
 

@@ -35,6 +35,8 @@ def medmcqa_case(fields: Fields, first: int) -> Case:
     letters = "abcd"
     texts = {letter.upper(): fields.maybe_text(f"op{letter}") for letter in letters}
     options = {letter: text for letter, text in texts.items() if text}
+    if "cop" not in fields.values:
+        fields.missing("cop")
     number = fields.number("cop")
     if number is None or number - first not in range(len(letters)):
         fields.fail(

@@ -1,0 +1,347 @@
+"""Phenopackets become differential-diagnosis cases: split by publication, options and points from training alone."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grandrounds.cases.ages import age_band, age_text, days_of
+from grandrounds.cases.bayes import NaiveBayes
+from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.differential import naive_bayes_accuracy, naive_bayes_correct
+from grandrounds.cases.load import load_cases
+from grandrounds.cases.phenopackets import safe_name
+from grandrounds.errors import CaseError, RecipeError
+from grandrounds.recipe import CasesRecipe
+from grandrounds.response.outline import parse_outline
+
+FILE = Path(__file__).parents[2] / "shared/data/phenopackets.jsonl.gz"
+published = pytest.mark.skipif(not FILE.is_file(), reason="the published data are not here")
+
+
+def packet(number: int, disease: str, findings: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """A phenopacket; three of them share a publication. "-fever" is looked for and absent."""
+    features = [
+        {"type": {"id": "HP:1", "label": name.removeprefix("-")}, "excluded": name[0] == "-"}
+        for name in findings
+    ]
+    return {
+        "id": f"case-{number}",
+        "subject": {"sex": "FEMALE", "timeAtLastEncounter": {"age": {"iso8601duration": "P6Y2M"}}},
+        "phenotypicFeatures": features,
+        "diseases": [{"term": {"id": "OMIM:1", "label": disease}}],
+        "metaData": {"externalReferences": [{"id": f"PMID:{number // 3}"}]},
+        **changes,
+    }
+
+
+def world(count: int = 240) -> list[dict[str, Any]]:
+    """Four diseases, each with three findings of its own and one that all share."""
+    rng = np.random.default_rng(0)
+    packets = []
+    for number in range(count):
+        disease = number % 4
+        own = [f"Finding {disease}{part}" for part in range(3) if rng.random() < 0.7]
+        odd = [f"Oddity {rng.integers(40)}"]
+        packets.append(packet(number, f"Disease, type {disease}", [*own, *odd, "Fever"]))
+    return packets
+
+
+def book(
+    path: Path, packets: list[dict[str, Any]], fitted: dict[str, Any] | None = None, **changes: Any
+) -> CaseBook:
+    path.write_text("".join(json.dumps(packet) + "\n" for packet in packets))
+    settings = {"test_fraction": 0.3, "min_train_cases": 20, **changes}
+    return load_cases(CasesRecipe(source=str(path), **settings), seed=0, fitted=fitted)
+
+
+@cache
+def whole(options: int = 4) -> CaseBook:
+    recipe = CasesRecipe(source=str(FILE), format="phenopackets", test_fraction=0.3, options=options)
+    return load_cases(recipe, seed=0)
+
+
+@published
+def test_the_published_file_is_read_whole_and_splits_as_measured() -> None:
+    cases = whole()
+    assert cases.read == 8588
+    assert len(cases.fitted["model"]["labels"]) == 63
+    assert (len(cases.train), len(cases.test)) == (3479, 462)
+    assert len(cases.train) + len(cases.test) + sum(cases.dropped.values()) == 8588
+    assert sum(count for reason, count in cases.dropped.items() if "no observed finding" in reason) == 3
+    assert {case.group for case in cases.train}.isdisjoint(case.group for case in cases.test)
+
+
+@published
+def test_naive_bayes_is_as_good_as_measured() -> None:
+    cases = whole()
+    assert naive_bayes_accuracy(cases) == pytest.approx(0.9026, abs=0.001)
+    assert naive_bayes_accuracy(cases, cases.train) == pytest.approx(0.9014, abs=0.001)
+    assert set(naive_bayes_correct(cases)) == {case.id for case in cases.test}
+
+
+@published
+def test_hard_options_are_no_easier_than_all_labels() -> None:
+    """The others are the likeliest, so that naive Bayes errs on the options just where it errs on all labels."""
+    choices, texts = whole(), whole(0)
+    assert naive_bayes_correct(choices) == naive_bayes_correct(texts)
+
+
+@published
+def test_letters_are_balanced() -> None:
+    letters = Counter(case.gold.letter for case in whole().train)
+    assert max(letters.values()) / len(whole().train) < 0.28
+
+
+@published
+@pytest.mark.parametrize("options", [4, 0])
+def test_every_demonstration_is_valid_and_concludes_as_it_answers(options: int) -> None:
+    cases = whole(options)
+    for case in cases.train:
+        assert case.demonstration is not None
+        outline = parse_outline(case.demonstration.reasoning)
+        check = cases.knowledge.check(case, outline)
+        assert check.valid, (case.id, check.false_claims)
+        assert case.demonstration.answer.endswith(outline.conclusion or "?")
+        assert (case.demonstration.answer[1:3] == ". ") == bool(options)
+
+
+@published
+def test_another_file_is_built_as_the_run_built_its_own(tmp_path: Path) -> None:
+    with gzip.open(FILE, "rt", encoding="utf-8") as file:
+        lines = file.readlines()
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(lines[:900]), encoding="utf-8")
+    fitted = json.loads(json.dumps(whole().fitted))
+    cases = load_cases(CasesRecipe(source=str(other)), seed=5, fitted=fitted)
+    assert not cases.train
+    assert len(cases.test) + sum(cases.dropped.values()) == cases.read == 900
+    own = {case.id: case for case in whole().test}
+    same = [case for case in cases.test if case.id in own]
+    assert same
+    for case in same:
+        assert case.options == own[case.id].options
+        assert case.tags["publication"] == "new"
+    assert {case.tags["publication"] for case in cases.test} == {"new", "trained on"}
+
+
+def test_the_question_tells_who_and_what_and_nothing_absent(tmp_path: Path) -> None:
+    strange = packet(900, "Disease, type 1", ["EMG: slow, weak", "Fever", "fever", "-Rash", "CD4:CD8 low"])
+    case = find(book(tmp_path / "a.jsonl", [*world(), strange], test_fraction=0), "case-900")
+    assert (
+        case.question
+        == "Girl, 6 years. Findings: emg slow weak; fever; cd4/cd8 low. Which diagnosis fits best?"
+    )
+    assert case.facts == ("emg slow weak", "fever", "cd4/cd8 low")
+    assert case.gold.text == "Disease type 1"
+    assert case.columns["disease"] == "Disease, type 1"
+    assert case.tags == {"age": "2 to 11", "sex": "female"}
+    told = book(tmp_path / "a.jsonl", [*world(), strange], test_fraction=0, excluded_findings=True)
+    assert find(told, "case-900").facts[-1] == "no rash"
+
+
+def find(cases: CaseBook, identity: str) -> Case:
+    return next(case for case in (*cases.train, *cases.test) if case.id == identity)
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    more = [packet(900, "Disease, type 1", ["-Fever"]), packet(903, "Rare", ["Fever"])]
+    cases = book(tmp_path / "a.jsonl", [*world(), *more], test_fraction=0)
+    assert cases.dropped == {"no observed finding": 1, "fewer than 20 training cases of the diagnosis": 1}
+    assert cases.read == 242
+
+
+def test_a_copy_of_a_training_case_is_no_test_case(tmp_path: Path) -> None:
+    packets = world()
+    first = book(tmp_path / "a.jsonl", packets)
+    original = next(p for p in packets if p["id"] == first.train[0].id)
+    publication = {"externalReferences": [{"id": first.test[0].group}]}
+    second = book(tmp_path / "a.jsonl", [*packets, {**original, "id": "copy", "metaData": publication}])
+    assert "copy" not in {case.id for case in (*second.train, *second.test)}
+    assert sum(second.dropped.values()) == sum(first.dropped.values()) + 1
+
+
+def test_what_is_fitted_does_not_see_the_test_cases(tmp_path: Path) -> None:
+    packets = world()
+    cases = book(tmp_path / "a.jsonl", packets)
+    tested = {case.id for case in cases.test}
+    changed = [
+        {**p, "phenotypicFeatures": [{"type": {"label": "Novelty"}}]} if p["id"] in tested else p
+        for p in packets
+    ]
+    again = book(tmp_path / "a.jsonl", changed)
+    assert (again.fitted, again.train) == (cases.fitted, cases.train)
+
+
+def test_the_order_of_the_file_changes_no_case(tmp_path: Path) -> None:
+    forward, backward = book(tmp_path / "a.jsonl", world()), book(tmp_path / "b.jsonl", world()[::-1])
+    assert sorted(map(repr, forward.train)) == sorted(map(repr, backward.train))
+    assert sorted(map(repr, forward.test)) == sorted(map(repr, backward.test))
+
+
+def test_a_test_file_of_other_publications_is_the_test_split(tmp_path: Path) -> None:
+    other = [
+        packet(900 + n, f"Disease, type {n % 4}", [f"Finding {n % 4}{n % 3}", f"New {n}"]) for n in range(12)
+    ]
+    (tmp_path / "test.jsonl").write_text(
+        "".join(json.dumps(p) + "\n" for p in [*other, world()[0] | {"id": "seen"}])
+    )
+    cases = book(tmp_path / "a.jsonl", world(), test_source=str(tmp_path / "test.jsonl"))
+    assert (len(cases.train), len(cases.test), cases.read) == (240, 12, 253)
+    assert cases.dropped == {"its publication is in the training cases": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [({"options": 1}, RecipeError), ({"min_train_cases": 500}, CaseError)]
+)
+def test_settings_that_leave_nothing_to_ask_are_errors(
+    tmp_path: Path, change: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="cases"):
+        book(tmp_path / "a.jsonl", world(), **change)
+
+
+def test_a_file_without_the_runs_diagnoses_is_an_error(tmp_path: Path) -> None:
+    fitted = dict(book(tmp_path / "a.jsonl", world()).fitted)
+    with pytest.raises(CaseError, match="no cases are left"):
+        book(tmp_path / "b.jsonl", [packet(1, "Unheard of", ["Fever"])], fitted)
+
+
+def test_a_row_that_is_no_phenopacket_is_named(tmp_path: Path) -> None:
+    for broken in (
+        {"diseases": [], "interpretations": []},
+        {"phenotypicFeatures": [{"type": {}}]},
+        {"id": "case-0"},
+    ):
+        with pytest.raises(CaseError) as caught:
+            book(tmp_path / "a.jsonl", [*world(), packet(900, "Disease, type 1", ["Fever"], **broken)])
+        assert caught.value.where == f"{tmp_path / 'a.jsonl'}:241"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> CaseBook:
+    return book(tmp_path_factory.mktemp("small") / "a.jsonl", world())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("Findings: ", "Findings: jaundice; ", "a finding that is not in the case"),
+        ("for finding", "for jaundice +3, finding", "a claim about a finding that is not in the case"),
+        ("; total", "; total 9", "a total that is far off"),
+        (" by ", " by 9", "a lead that the totals do not give"),
+        ("Disease type 0: ", "Disease type 9: ", "a candidate that is no option"),
+        ("Conclusion: Disease type ", "Conclusion: Disease type 9", "a conclusion without the highest total"),
+    ],
+)  # fmt: skip
+def test_the_check_finds(small: CaseBook, old: str, new: str, why: str) -> None:
+    case = small.train[0]
+    assert case.demonstration is not None
+    reasoning = case.demonstration.reasoning
+    assert old in reasoning
+    assert small.knowledge.check(case, parse_outline(reasoning)).valid
+    assert not small.knowledge.check(case, parse_outline(reasoning.replace(old, new, 1))).valid, why
+
+
+def test_points_may_be_off_by_one_but_not_on_the_wrong_side(small: CaseBook) -> None:
+    case = next(c for c in small.train if c.demonstration and " +1" in c.demonstration.reasoning)
+    assert case.demonstration is not None
+    reasoning = case.demonstration.reasoning
+    for points, valid in (("+2", True), ("+3", False), ("-1", False)):
+        outline = parse_outline(reasoning.replace("+1", points, 1))
+        assert small.knowledge.check(case, outline).valid == valid
+
+
+def test_saying_a_true_thing_twice_does_not_pay(small: CaseBook) -> None:
+    case = small.train[0]
+    assert case.demonstration is not None
+    outline = parse_outline(case.demonstration.reasoning)
+    twice = replace(outline, findings=outline.findings * 2, differential=outline.differential * 2)
+    assert small.knowledge.check(case, twice).score < small.knowledge.check(case, outline).score
+
+
+RECORDS = st.lists(
+    st.tuples(st.sampled_from("xyz"), st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)),
+    min_size=4,
+)
+
+
+@given(RECORDS, st.data())
+def test_leaving_a_case_out_is_fitting_without_it(records: list[tuple[str, list[str]]], data: Any) -> None:
+    number = data.draw(st.integers(0, len(records) - 1))
+    label, findings = records[number]
+    whole_model = NaiveBayes.fit("xyz", records)
+    without = NaiveBayes(
+        "xyz", whole_model.findings, *_counts(whole_model, records[:number] + records[number + 1 :])
+    )
+    left_out, refitted = whole_model.score(findings, label), without.score(findings)
+    np.testing.assert_allclose(left_out.log, refitted.log, rtol=1e-12)
+    np.testing.assert_array_equal(left_out.points, refitted.points)
+    np.testing.assert_array_equal(left_out.totals, refitted.totals)
+
+
+def _counts(model: NaiveBayes, records: list[tuple[str, list[str]]]) -> tuple[np.ndarray, np.ndarray]:
+    cases, counts = np.zeros(3), np.zeros((3, len(model.findings)))
+    for label, findings in records:
+        cases[model.rows[label]] += 1
+        counts[model.rows[label], [model.columns[finding] for finding in findings]] += 1
+    return cases, counts
+
+
+@given(RECORDS, st.lists(st.sampled_from("abcdefgh"), unique=True))
+def test_the_fitted_state_survives_json(records: list[tuple[str, list[str]]], findings: list[str]) -> None:
+    model = NaiveBayes.fit("xyz", records)
+    again = NaiveBayes.from_state(json.loads(json.dumps(model.state())))
+    np.testing.assert_array_equal(model.score(findings).log, again.score(findings).log)
+
+
+@given(st.text(max_size=30))
+def test_safe_names_hold_nothing_the_outline_is_cut_at(name: str) -> None:
+    safe = safe_name(name)
+    assert not set(safe) & set(",;:\n")
+    assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "band"),
+    [
+        ("P6Y2M", "6 years", "2 to 11"),
+        ("P1Y5M", "17 months", "under 2"),
+        ("P18Y", "18 years", "18 to 39"),
+        ("P65Y", "65 years", "65 and over"),
+        ("P2M", "2 months", "under 2"),
+        ("P1D", "1 day", "under 2"),
+        ("P0D", "newborn", "under 2"),
+        ("21 years old", "21 years", "18 to 39"),
+        ("3-week-old", "21 days", "under 2"),
+        ("55", "55 years", "40 to 64"),
+    ],
+)
+def test_ages_are_understood(text: str, words: str, band: str) -> None:
+    days = days_of(text)
+    assert days is not None
+    assert (age_text(days), age_band(days)) == (words, band)
+
+
+@pytest.mark.parametrize("text", ["", "study", "P", "PT5H"])
+def test_no_age_is_none(text: str) -> None:
+    assert days_of(text) is None
+    assert age_band(None) == "unknown"
+
+
+@pytest.mark.parametrize("years", range(0, 110))
+def test_whole_years_stay_whole(years: int) -> None:
+    days = days_of(f"P{years}Y")
+    assert days is not None
+    assert age_text(days) == ("newborn" if years == 0 else f"{years} years" if years > 1 else "12 months")
