@@ -104,10 +104,13 @@ BAD_CASES: dict[str, tuple[list[Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_CASES)
-def test_a_bad_case_is_named_with_file_and_line(fails: Fails, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("command", ["cases", "train"])
+def test_a_bad_case_is_named_with_file_and_line(
+    fails: Fails, tmp_path: Path, kind: str, command: str
+) -> None:
     rows, named = BAD_CASES[kind]
     source = written(tmp_path / "cases.jsonl", rows)
-    message = fails(*train(f"cases.source={source}"))
+    message = fails(*(["cases", source] if command == "cases" else train(f"cases.source={source}")))
     for text in named:
         assert text in message
 
@@ -151,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_named(
     fails: Fails, tmp_path: Path, name: str, write: Callable[[Path], Any], named: str
 ) -> None:
     write(tmp_path / name)
-    assert named in fails(*train(f"cases.source={tmp_path / name}"))
+    assert named in fails("cases", str(tmp_path / name))
 
 
 def test_no_cases_left_names_the_filter(fails: Fails, tmp_path: Path) -> None:
@@ -165,6 +168,13 @@ def test_no_cases_left_names_the_filter(fails: Fails, tmp_path: Path) -> None:
     message = fails(*train(f"cases.source={source}", "cases.format=phenopackets"))
     assert "no cases are left" in message
     assert "min_train_cases" in message
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_named(fails: Fails, tmp_path: Path) -> None:
+    source = written(tmp_path / "cases.jsonl", GOOD)
+    message = fails(*train(f"cases.source={source}", "cases.test_fraction=1", "rewards={accuracy: {}}"))
+    assert "no training cases are left" in message
+    assert "cases.test_fraction" in message
 
 
 @pytest.mark.parametrize(
@@ -327,6 +337,21 @@ def test_a_bad_source_for_evaluation_is_named(
     assert "tset" in fails("evaluate", "run", "--cases", "clinic", "--split", "tset")
     (tmp_path / "folder").mkdir()
     assert "folder" in fails("evaluate", "run", "--cases", "clinic", "--json", "folder")
+
+
+def test_an_unknown_tokenizer_is_named(fails: Fails, tmp_path: Path) -> None:
+    source = written(tmp_path / "cases.jsonl", GOOD)
+    assert "./nowhere" in fails("cases", source, "--tokenizer", "./nowhere")
+
+
+def test_changed_cases_stop_a_resumed_run(
+    run: Callable[..., tuple[int, str, str]], fails: Fails, tmp_path: Path
+) -> None:
+    source = written(tmp_path / "cases.jsonl", GOOD)
+    code, _, err = run(*train(f"cases.source={source}", "rewards={accuracy: {}}", "rounds=0"))
+    assert code == 0, err
+    written(tmp_path / "cases.jsonl", GOOD[:-1])
+    assert "cases.jsonl" in fails("resume", "run")
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train"], ["train", "clinic", "--rounds", "3"]])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
 from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.load import load_cases
+from grandrounds.errors import CaseError
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
@@ -59,6 +61,12 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
     Cheap checks come first, the model last.
     """
     book = load_cases(recipe.cases, seed=recipe.seed)
+    if not book.train:
+        raise CaseError(
+            f"no training cases are left: all {len(book.test)} are held out for testing",
+            where="cases.test_fraction",
+            mend="Lower it, or read more cases.",
+        )
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())
     policy = load_policy(
