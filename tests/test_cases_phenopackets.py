@@ -155,6 +155,13 @@ def find(cases: CaseBook, identity: str) -> Case:
     return next(case for case in (*cases.train, *cases.test) if case.id == identity)
 
 
+def test_a_free_text_diagnosis_may_be_given_by_its_published_name(tmp_path: Path) -> None:
+    case = book(tmp_path / "a.jsonl", world(), options=0).train[0]
+    assert (case.gold.kind, case.options) == ("text", {})
+    assert case.gold.synonyms == (case.columns["disease"],)
+    assert case.gold.text == case.columns["disease"].replace(",", "")
+
+
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     more = [packet(900, "Disease, type 1", ["-Fever"]), packet(903, "Rare", ["Fever"])]
     cases = book(tmp_path / "a.jsonl", [*world(), *more], test_fraction=0)

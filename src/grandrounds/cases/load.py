@@ -53,12 +53,16 @@ def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | No
 
 
 def split_key(case: Case) -> str:
-    """What decides a case's side: its group, or what it asks, so that copies of a case stay together."""
+    """What decides a case's side: its group, or what it asks, so that copies of a case stay together.
+
+    Letters and digits alone: published copies differ in a colon, a hyphen or a space.
+    """
     if case.group is not None:
         return case.group
     question = case.question
     asked = question if isinstance(question, str) else "\n".join(message.content for message in question)
-    return "\n".join((*case.context, asked))
+    text = "\n".join((*case.context, asked))
+    return "".join(filter(str.isalnum, text.lower())) or text
 
 
 def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping[str, Any]) -> CaseBook:

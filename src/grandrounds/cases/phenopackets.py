@@ -175,13 +175,16 @@ class _Builder:
         names = self._names(packet, scores)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
+        # In free text, the published name with its commas is as good as ours without.
+        published = packet.columns["disease"]
+        synonyms = () if self.options or published == packet.label else (published,)
         facts = packet.findings
         if self.excluded_findings:
             facts += tuple(f"no {finding}" for finding in packet.excluded)
         return Case(
             id=packet.id,
             question=f"{_patient(packet)}Findings: {'; '.join(facts)}. Which diagnosis fits best?",
-            gold=Answer("choice" if self.options else "text", packet.label, letter=letter),
+            gold=Answer("choice" if self.options else "text", packet.label, letter=letter, synonyms=synonyms),
             options=options,
             facts=facts,
             tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
