@@ -20,17 +20,27 @@ class Section(BaseModel):
 class CasesRecipe(Section):
     """What is asked."""
 
-    source: str = Field("clinic", description="A file (JSONL, JSON, CSV, Parquet, each also .gz), a Hub dataset, or `clinic`.")
+    source: str = Field(
+        "clinic", description="A file (JSONL, JSON, CSV, Parquet, each also .gz), a Hub dataset, or `clinic`."
+    )
     format: Literal["auto", "own", "trl", "medqa", "medmcqa", "mediq", "pubmedqa", "phenopackets"] = Field(
         "auto", description="The source's format; `auto` recognises it by its columns."
     )
     columns: dict[str, str] = Field({}, description="Our column name -> the source's, where they differ.")
-    test_source: str | None = Field(None, description="A separate source of test cases; the default splits `source`.")
-    test_fraction: Fraction = Field(0.15, description="Share of groups (patients, PMIDs) held out for testing.")
+    test_source: str | None = Field(
+        None, description="A separate source of test cases; the default splits `source`."
+    )
+    test_fraction: Fraction = Field(
+        0.15, description="Share of groups (patients, PMIDs) held out for testing."
+    )
     limit: Positive | None = Field(None, description="Read at most this many cases.")
     options: Count = Field(4, description="Phenopackets: options per case; 0 asks for a free-text diagnosis.")
-    min_train_cases: Positive = Field(20, description="Phenopackets: a diagnosis needs this many training cases.")
-    excluded_findings: bool = Field(False, description="Phenopackets: also tell which findings were looked for and absent.")
+    min_train_cases: Positive = Field(
+        20, description="Phenopackets: a diagnosis needs this many training cases."
+    )
+    excluded_findings: bool = Field(
+        False, description="Phenopackets: also tell which findings were looked for and absent."
+    )
     clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
     clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")
 
@@ -38,9 +48,15 @@ class CasesRecipe(Section):
 class PromptRecipe(Section):
     """How it is asked, and the form of the answer."""
 
-    system: str | None = Field(None, description="System message; null takes the built-in one, empty sends none.")
-    reasoning_tag: str = Field("reasoning", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the reasoning.")
-    answer_tag: str = Field("answer", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the answer.")
+    system: str | None = Field(
+        None, description="System message; null takes the built-in one, empty sends none."
+    )
+    reasoning_tag: str = Field(
+        "reasoning", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the reasoning."
+    )
+    answer_tag: str = Field(
+        "answer", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the answer."
+    )
 
 
 class ScratchRecipe(Section):
@@ -50,20 +66,30 @@ class ScratchRecipe(Section):
     hidden: Positive = Field(160, description="Width of the residual stream.")
     heads: Positive = Field(4, description="Attention heads.")
     feedforward: Positive = Field(480, description="Width of the feed-forward layer.")
-    vocabulary: Positive = Field(2048, description="Largest vocabulary of the byte-level BPE tokenizer trained on the cases.")
+    vocabulary: Positive = Field(
+        2048, description="Largest vocabulary of the byte-level BPE tokenizer trained on the cases."
+    )
 
 
 class PolicyRecipe(Section):
     """The model that is trained."""
 
     model: str = Field("scratch", description="A model folder, a Hub name, or `scratch`.")
-    adapter: Literal["lora", "full"] = Field("lora", description="LoRA, or all weights. `scratch` always trains all.")
+    adapter: Literal["lora", "full"] = Field(
+        "lora", description="LoRA, or all weights. `scratch` always trains all."
+    )
     lora_rank: Positive = Field(16, description="LoRA rank.")
     lora_alpha: Positive = Field(32, description="LoRA alpha.")
-    lora_targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules that LoRA adapts.")
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field("auto", description="Weights' type; `auto` chooses for the device.")
+    lora_targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Modules that LoRA adapts."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
+        "auto", description="Weights' type; `auto` chooses for the device."
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
-    trust_remote_code: bool = Field(False, description="Run Python code shipped with the model. Only if you trust it.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code shipped with the model. Only if you trust it."
+    )
     scratch: ScratchRecipe = ScratchRecipe()
 
 
@@ -74,7 +100,9 @@ class SftRecipe(Section):
     batch_cases: Positive = Field(32, description="Cases per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; linear warm-up, cosine decay.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
-    reasoning: bool = Field(True, description="Learn the demonstration's reasoning and answer; false: the gold answer alone.")
+    reasoning: bool = Field(
+        True, description="Learn the demonstration's reasoning and answer; false: the gold answer alone."
+    )
 
 
 class GrpoRecipe(Section):
@@ -84,8 +112,13 @@ class GrpoRecipe(Section):
     cases_per_round: Positive = Field(32, description="Cases, hence groups, per round.")
     max_new_tokens: Positive = Field(256, description="Longest completion, in tokens.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field("dapo", description="How token losses are averaged.")
-    advantage_scale: Literal["group", "batch", "none"] = Field("group", description="What rewards are divided by: the group's or batch's standard deviation, or nothing.")
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field(
+        "dapo", description="How token losses are averaged."
+    )
+    advantage_scale: Literal["group", "batch", "none"] = Field(
+        "group",
+        description="What rewards are divided by: the group's or batch's standard deviation, or nothing.",
+    )
     baseline: Literal["mean", "leave_one_out"] = Field("mean", description="What rewards are compared with.")
     clip_low: float = Field(0.2, ge=0, description="Lower clip of the ratio.")
     clip_high: float = Field(0.28, ge=0, description="Upper clip of the ratio (clip-higher).")
@@ -93,19 +126,29 @@ class GrpoRecipe(Section):
     iterations: Positive = Field(1, description="Passes over a round's completions (mu).")
     minibatches: Positive = Field(1, description="Optimizer steps per pass.")
     mask_truncated: bool = Field(False, description="Leave cut-off completions out of the loss.")
-    dynamic_sampling: Count = Field(0, description="Extra sampling attempts per round to replace groups without signal; 0 is off.")
+    dynamic_sampling: Count = Field(
+        0, description="Extra sampling attempts per round to replace groups without signal; 0 is off."
+    )
     learning_rate: float = Field(1e-5, gt=0, description="AdamW learning rate, after the warm-up.")
     warmup_rounds: Count = Field(0, description="Rounds of linear learning-rate warm-up.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Learning rate after the warm-up: constant, or decayed to a tenth by the last round.")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="Learning rate after the warm-up: constant, or decayed to a tenth by the last round.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm is clipped to this.")
-    tokens_per_pack: Positive = Field(16_384, description="Tokens forwarded at once in the update; changes memory, not the result.")
+    tokens_per_pack: Positive = Field(
+        16_384, description="Tokens forwarded at once in the update; changes memory, not the result."
+    )
 
 
 class RewardRecipe(Section):
     """One reward component."""
 
-    use: str | None = Field(None, description="Built-in name, `package.module:function` or `file.py:function`; default: the component's own name.")
+    use: str | None = Field(
+        None,
+        description="Built-in name, `package.module:function` or `file.py:function`; default: the component's name.",
+    )
     weight: float = Field(1.0, description="Weight in the sum.")
     gate: bool = Field(False, description="Multiply the sum by this component instead of adding it.")
     options: dict[str, Any] = Field({}, description="Keyword arguments of the component.")
@@ -116,7 +159,9 @@ class RewardRecipe(Section):
 class CheckpointRecipe(Section):
     """When the run is saved."""
 
-    every: Positive = Field(20, description="Rounds between checkpoints. The cold start and the last round are always saved.")
+    every: Positive = Field(
+        20, description="Rounds between checkpoints. The cold start and the last round are always saved."
+    )
     keep: Positive = Field(3, description="Newest checkpoints kept, besides the cold start.")
 
 
@@ -150,7 +195,8 @@ class Recipe(Section):
     sft: SftRecipe = SftRecipe()
     grpo: GrpoRecipe = GrpoRecipe()
     rewards: dict[str, RewardRecipe] = Field(
-        {"accuracy": RewardRecipe(weight=1.0), "format": RewardRecipe(weight=0.2)}, description="Components by name."
+        {"accuracy": RewardRecipe(weight=1.0), "format": RewardRecipe(weight=0.2)},
+        description="Components by name.",
     )
     checkpoint: CheckpointRecipe = CheckpointRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()

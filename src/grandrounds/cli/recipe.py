@@ -9,7 +9,7 @@ from grandrounds.recipe_help import explain_recipe
 
 
 def show_recipe(name: str | None, overrides: Sequence[str], explain: bool) -> None:
-    """Explain every key, print a shipped recipe as it is written or any resolved, or list the shipped ones with their first line."""
+    """Explain every key, print a recipe (a shipped one as it is written), or list the shipped ones."""
     if explain:
         print(explain_recipe())
     elif name in shipped_recipes() and not overrides:

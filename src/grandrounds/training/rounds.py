@@ -137,7 +137,7 @@ def update_policy(
     Returns the metrics of the steps, averaged; `sampling/ratio_error` is that of the first step, where sampler and
     learner hold the same weights and every ratio must be 1.
     """
-    recipe, grpo = setup.recipe, setup.recipe.grpo
+    grpo = setup.recipe.grpo
     lengths = np.array([[len(c.tokens) for c in group.completions] for group in groups])  # [N, G]
     cut_off = np.array([[c.finish == "length" for c in group.completions] for group in groups])
     active = ~cut_off if grpo.mask_truncated else np.ones_like(cut_off)
