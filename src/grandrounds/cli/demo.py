@@ -104,12 +104,15 @@ def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison
 
 def _written(out: Path, comparison: Comparison, held_out: dict[str, Comparison]) -> Path:
     from grandrounds.cases.clinic import NOTICE
-    from grandrounds.cli.evaluate import write_json, write_page
+    from grandrounds.cli.evaluate import write_json
+    from grandrounds.report.page import write_page
     from grandrounds.training.folder import RunFolder
 
     rows = {name: other.to_json() for name, other in held_out.items()}
     write_json(out / "demo.json", {**comparison.to_json(), "held_out": rows})
     page = out / "demo.html"
     metrics = RunFolder.open(out / "reasoning").metrics()
-    write_page(page, comparison, title="Regular and reasoning model", notice=NOTICE, metrics=metrics)
+    write_page(
+        page, comparison, cases="new clinic vignettes", notice=NOTICE, metrics=metrics, further=held_out
+    )
     return page

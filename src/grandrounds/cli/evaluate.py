@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.errors import RunError
-
-if TYPE_CHECKING:
-    from grandrounds.evaluation import Comparison
 
 
 def show_evaluation(
@@ -60,6 +57,7 @@ def show_comparison(
 
     from grandrounds.api import Examination, compare_subjects
     from grandrounds.cli.counting import counted
+    from grandrounds.report.page import write_page
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
     from grandrounds.training.subject import open_subject
@@ -78,7 +76,7 @@ def show_comparison(
     if json_file is not None:
         write_json(json_file, {"cases_source": cases, **comparison.to_json(cases=True)})
     if html is not None:
-        write_page(html, comparison, title=f"Comparison on {cases}", notice=notice_of(cases))
+        write_page(html, comparison, cases=cases, notice=notice_of(cases))
         console.print(f"Page: {html}")
 
 
@@ -96,22 +94,11 @@ def _notice(cases: str) -> None:
         print(notice)
 
 
-def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
-    """Write the comparison's page."""
-    from grandrounds.report.page import comparison_page
-
-    _write(path, comparison_page(comparison, **options))
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file."""
-    _write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
+    """Write a JSON file; RunError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"cannot write: {error.strerror}", where=str(path), mend="Choose another file."
