@@ -57,10 +57,10 @@ def test_phrasings_are_unambiguous() -> None:
 def test_points_are_rounded_likelihood_ratios() -> None:
     cluster, row = world().by_condition["pericarditis"]
     assert [
-        cluster.points(fact, row) for fact in ("pain eased by sitting forward", "fever", "palpitations")
+        cluster.points(fact, row) for fact in ("pain eased when sitting forward", "fever", "palpitations")
     ] == [4, 3, 2]
     assert cluster.points("crushing chest pain", row) == 0
-    assert cluster.points("no pain eased by sitting forward", row) == -2
+    assert cluster.points("no pain eased when sitting forward", row) == -2
     assert cluster.points("young", row) == 1
 
 
