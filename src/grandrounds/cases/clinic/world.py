@@ -24,9 +24,10 @@ STRENGTHS = {"hallmark": 0.8, "common": 0.5, "occasional": 0.2, "rare": 0.04}
 PREVALENCE = {"common": 4.0, "uncommon": 2.0, "rare": 1.0}
 BANDS = {"young": (18, 34), "midlife": (35, 59), "older": (60, 88)}
 SEXES = ("man", "woman")
-# Probability of the typical band or sex, and of each other one, in a condition that has a typical one.
-TYPICAL_BAND, OTHER_BAND = 0.7, 0.15
-TYPICAL_SEX, OTHER_SEX = 0.75, 0.25
+# Probability of the typical band or sex, and of each other one, in a condition that has a typical one. In points: a
+# typical age speaks for a condition (+1), an untypical sex against it (-1), the others are worth nothing.
+TYPICAL_BAND, OTHER_BAND = 0.5, 0.25
+TYPICAL_SEX, OTHER_SEX = 0.68, 0.32
 
 
 @dataclass(frozen=True)
