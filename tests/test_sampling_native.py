@@ -1,0 +1,224 @@
+"""The native sampler says what transformers would say, whatever else is in the batch, and does no work twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FAMILIES, tiny_model_folder
+from transformers import AutoModelForCausalLM
+
+from grandrounds.cases.case import Answer, Case
+from grandrounds.policy.load import load_policy
+from grandrounds.policy.model import Policy
+from grandrounds.recipe import PolicyRecipe
+from grandrounds.sampling import native
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
+
+# Prompts shorter and longer than the windows of the families that have one (12 and 16).
+LENGTHS = (5, 23, 14, 1, 30)
+KEY = (7, 3)
+SAMPLED = SamplingSettings(max_new_tokens=20)
+
+
+def _policy(folder: Path, architecture: str, *, ends: int = 0) -> Policy:
+    """A policy over all weights. With `ends`, that many tokens end a response, so that rows end soon and unevenly."""
+    tiny_model_folder(folder, architecture)
+    policy = load_policy(PolicyRecipe(model=str(folder), adapter="full", device="cpu"), seed=0)
+    return dataclasses.replace(policy, eos_ids=frozenset(range(100, 100 + ends))) if ends else policy
+
+
+def _prompts(policy: Policy, lengths: Sequence[int] = LENGTHS) -> list[Prompt]:
+    noise = np.random.default_rng(0)
+    return [
+        Prompt(
+            Case(id=f"case-{index}", question="?", gold=Answer(kind="text", text="!")),
+            noise.integers(5, len(policy.tokenizer), length),
+            "",
+        )
+        for index, length in enumerate(lengths)
+    ]
+
+
+def _tokens(groups: Sequence[Group]) -> list[list[int]]:
+    return [completion.tokens.tolist() for group in groups for completion in group.completions]
+
+
+def _plain_model(folder: Path) -> torch.nn.Module:
+    """The same weights, loaded anew, with transformers' own attention."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+@contextmanager
+def embedded(policy: Policy) -> Iterator[list[int]]:
+    """How many tokens each forward pass within the block embeds."""
+    counts: list[int] = []
+    layer = policy.base.get_input_embeddings()
+    hook = layer.register_forward_hook(lambda module, inputs, output: counts.append(inputs[0].numel()))
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_greedy_decoding_equals_generate(architecture: str, tmp_path: Path) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    prompts = _prompts(policy)
+    settings = SamplingSettings(max_new_tokens=24, temperature=0)
+    ours = _tokens(NativeSampler(policy).sample(prompts, 1, settings, KEY))
+    model = _plain_model(tmp_path)
+    for prompt, tokens in zip(prompts, ours, strict=True):
+        row = torch.from_numpy(prompt.tokens)[None]
+        theirs = model.generate(
+            row,
+            attention_mask=torch.ones_like(row),
+            do_sample=False,
+            max_new_tokens=24,
+            eos_token_id=sorted(policy.eos_ids),
+            pad_token_id=0,
+        )
+        assert tokens == theirs[0, len(prompt.tokens) :].tolist()
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_behaviour_logprobs_are_those_of_a_plain_forward_pass(architecture: str, tmp_path: Path) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    settings = SamplingSettings(max_new_tokens=20, temperature=0.8)
+    groups = NativeSampler(policy).sample(_prompts(policy), 3, settings, KEY)
+    model = _plain_model(tmp_path)
+    for group in groups:
+        for completion in group.completions:
+            row = torch.from_numpy(np.concatenate([group.prompt.tokens, completion.tokens]))[None]
+            with torch.no_grad():
+                logits = model(input_ids=row, use_cache=False).logits[0, len(group.prompt.tokens) - 1 : -1]
+            logs = torch.log_softmax(logits / 0.8, -1)
+            plain = logs.gather(1, torch.from_numpy(completion.tokens)[:, None])[:, 0]
+            np.testing.assert_allclose(completion.logprobs, plain.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_case_is_answered_alike_whatever_else_is_in_the_batch(architecture: str, tmp_path: Path) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    sampler, prompts = NativeSampler(policy), _prompts(policy)
+    together = sampler.sample(prompts, 3, SAMPLED, KEY)
+    alone = [sampler.sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
+    backwards = sampler.sample(prompts[::-1], 3, SAMPLED, KEY)[::-1]
+    assert _tokens(together) == _tokens(alone) == _tokens(backwards)
+    # The first attempts do not depend on how many there are.
+    fewer = sampler.sample(prompts, 1, SAMPLED, KEY)
+    assert _tokens(fewer) == _tokens(together)[::3]
+
+
+def test_the_key_decides_the_samples(tmp_path: Path) -> None:
+    policy = _policy(tmp_path, "qwen2")
+    prompts = _prompts(policy)
+    torch.manual_seed(1)
+    first = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    again = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
+    other = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 4))
+    assert _tokens(first) == _tokens(again)
+    assert all(one != two for one, two in zip(_tokens(first), _tokens(other), strict=True))
+    # Attempts of one case differ, and torch's own state is not drawn from.
+    assert all(
+        group.completions[0].tokens.tolist() != group.completions[1].tokens.tolist() for group in first
+    )
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_prompt_passes_the_model_once_per_group(tmp_path: Path) -> None:
+    policy = _policy(tmp_path, "llama")
+    with embedded(policy) as counts:
+        NativeSampler(policy).sample(_prompts(policy), 4, SamplingSettings(max_new_tokens=3), KEY)
+    # No padding either. The last tokens chosen are never fed.
+    assert counts == [sum(LENGTHS), 4 * len(LENGTHS), 4 * len(LENGTHS)]
+
+
+def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
+    policy = _policy(tmp_path, "llama", ends=60)
+    with embedded(policy) as counts:
+        groups = NativeSampler(policy).sample(_prompts(policy), 6, SamplingSettings(max_new_tokens=30), KEY)
+    lengths = np.array([len(tokens) for tokens in _tokens(groups)])
+    decoded = counts[1:]
+    assert decoded == sorted(decoded, reverse=True)
+    assert len(decoded) == lengths.max() - 1
+    for step, rows in enumerate(decoded):
+        needed = int((lengths > step + 1).sum())
+        assert needed <= rows <= needed / native.KEPT_SHARE + 1e-9
+    assert decoded[-1] < decoded[0]
+
+
+def test_responses_stop_at_their_first_end_token(tmp_path: Path) -> None:
+    policy = _policy(tmp_path, "llama", ends=40)
+    groups = NativeSampler(policy).sample(_prompts(policy), 6, SamplingSettings(max_new_tokens=8), KEY)
+    completions = [completion for group in groups for completion in group.completions]
+    assert {completion.finish for completion in completions} == {"stop", "length"}
+    for completion in completions:
+        ends = [token in policy.eos_ids for token in completion.tokens.tolist()]
+        assert not any(ends[:-1])
+        assert ends[-1] == (completion.finish == "stop")
+        assert len(completion.tokens) == len(completion.logprobs)
+        assert completion.finish == "stop" or len(completion.tokens) == 8
+
+
+def test_a_padding_token_that_also_ends_is_an_end(tmp_path: Path) -> None:
+    """Mistral's kind: pad == eos. The end token stays in the completion and is not taken for padding."""
+    policy = _policy(tmp_path, "mistral")
+    assert policy.eos_ids == {policy.tokenizer.pad_token_id}
+    groups = NativeSampler(policy).sample(_prompts(policy), 12, SamplingSettings(max_new_tokens=40), KEY)
+    stopped = [c for group in groups for c in group.completions if c.finish == "stop"]
+    assert stopped
+    assert all(completion.tokens[-1] == policy.end_id for completion in stopped)
+    assert all("</s>" not in completion.text for completion in stopped)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma2"])
+def test_a_small_store_makes_waves_and_changes_nothing(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    prompts = _prompts(policy)
+    with embedded(policy) as counts:
+        whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    monkeypatch.setattr(native, "STORE_BYTES", 1)
+    with embedded(policy) as counts_in_waves:
+        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    assert _tokens(whole) == _tokens(parts)
+    assert [group.prompt for group in parts] == prompts
+    assert counts[0] == sum(LENGTHS)
+    assert counts_in_waves[0] == LENGTHS[0]
+
+
+def test_no_prompts_make_no_groups(tmp_path: Path) -> None:
+    assert NativeSampler(_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
+
+
+def test_bfloat16_sampler_and_plain_forward_pass_agree_within_its_precision(tmp_path: Path) -> None:
+    tiny_model_folder(tmp_path, "qwen2")
+    recipe = PolicyRecipe(model=str(tmp_path), adapter="full", precision="bfloat16", device="cpu")
+    policy = load_policy(recipe, seed=0)
+    groups = NativeSampler(policy).sample(_prompts(policy), 3, SAMPLED, KEY)
+    model = _plain_model(tmp_path)
+    errors = []
+    for group in groups:
+        for completion in group.completions:
+            row = torch.from_numpy(np.concatenate([group.prompt.tokens, completion.tokens]))[None]
+            with torch.no_grad():
+                logits = model(input_ids=row, use_cache=False).logits[0, len(group.prompt.tokens) - 1 : -1]
+            plain = torch.log_softmax(logits, -1).gather(1, torch.from_numpy(completion.tokens)[:, None])[
+                :, 0
+            ]
+            errors.extend(np.abs(completion.logprobs - plain.numpy()))
+    assert policy.head().weight.dtype == torch.bfloat16
+    assert np.mean(errors) < 0.05
