@@ -43,13 +43,16 @@ def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
         return tokenizer.apply_chat_template(rows, add_generation_prompt=True, tokenize=False)
 
     try:
-        return render(messages)
+        try:
+            return render(messages)
+        except TemplateError:
+            if len(messages) < 2 or messages[0].role != "system":
+                raise
+            system, first, *rest = messages
+            return render([Message(first.role, f"{system.content}\n\n{first.content}"), *rest])
     except TemplateError as refusal:
-        if messages[0].role != "system":
-            raise PolicyError(
-                f"the model's chat template refuses the messages: {refusal}",
-                where=str(tokenizer.name_or_path),
-                mend="Check the roles and their order; most templates want user and assistant in turn.",
-            ) from refusal
-        system, first, *rest = messages
-        return render([Message(first.role, f"{system.content}\n\n{first.content}"), *rest])
+        raise PolicyError(
+            f"the model's chat template refuses the messages: {refusal}",
+            where=str(tokenizer.name_or_path),
+            mend="Check the roles and their order; most templates want user and assistant in turn.",
+        ) from refusal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
 from grandrounds.policy.model import Policy
-from grandrounds.policy.verify import verify
+from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
@@ -127,17 +128,23 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     source = _base_of(folder) if _is_adapter(folder) else recipe.model
     options = {"trust_remote_code": recipe.trust_remote_code}
-    try:
+    with _loading(str(source)):
         tokenizer = AutoTokenizer.from_pretrained(recipe.model, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention.ATTENTION, use_safetensors=True, **options
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=attention.ATTENTION,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    model, report = loaded
+    if report["missing_keys"]:  # transformers makes them up at random
         raise PolicyError(
-            f"the model cannot be loaded: {_first_line(error)}",
+            f"weights are lacking: {min(report['missing_keys'])}",
             where=str(source),
-            mend="Check the name and files; a Hub name needs network or a local cache.",
-        ) from error
+            mend="Give a complete causal language model; the files may be damaged, or of a model without its head.",
+        )
     if not tokenizer.chat_template:
         raise PolicyError(
             "the tokenizer has no chat template",
@@ -145,6 +152,25 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
             mend="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
         )
     return model, tokenizer
+
+
+@contextmanager
+def _loading(source: str) -> Iterator[None]:
+    """Whatever transformers or PEFT make of a bad file, as a PolicyError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
+        # A model that looks its attention up in a table of its own.
+        own = isinstance(error, KeyError) and error.args == (attention.ATTENTION,)
+        raise PolicyError(
+            "this architecture allows no attention but its own"
+            if own
+            else f"the model cannot be loaded: {_first_line(error)}",
+            where=source,
+            mend=MEND if own else "Check the name and files; a Hub name needs network or a local cache.",
+        ) from error
 
 
 def _looks_like_path(name: str) -> bool:
@@ -160,7 +186,16 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _base_of(folder: Path) -> str:
-    return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    """The model that an adapter belongs to."""
+    with _loading(str(folder)):
+        base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    if _looks_like_path(base) and not Path(base).exists():
+        raise PolicyError(
+            f"the model that this adapter belongs to is not there: {base}",
+            where=str(folder),
+            mend="Put it back, or set `base_model_name_or_path` in adapter_config.json.",
+        )
+    return base
 
 
 def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
@@ -168,7 +203,8 @@ def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
     if recipe.model != SCRATCH and _is_adapter(Path(recipe.model)):
         from peft import PeftModel
 
-        adapted = PeftModel.from_pretrained(model, recipe.model, is_trainable=True)
+        with _loading(recipe.model):
+            adapted = PeftModel.from_pretrained(model, recipe.model, is_trainable=True)
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
         return model.requires_grad_(True), model
