@@ -79,7 +79,9 @@ def test_demonstrations_answer_what_they_conclude_in_the_outline_grammar(book: C
     for case in book.train:
         assert case.demonstration is not None
         outline = outline_of(case)
-        assert render_outline(outline) == case.demonstration.reasoning
+        lines = case.demonstration.reasoning.splitlines()
+        told = [line for line in lines if not line.startswith("Shortlist:")]
+        assert render_outline(outline).splitlines() == told
         letter, _, name = case.demonstration.answer.partition(". ")
         assert case.options[letter] == name == outline.conclusion
 

@@ -2,11 +2,12 @@
 
     Findings: crushing chest pain; sweating; no fever.
     Acute coronary syndrome: for crushing chest pain +3, sweating +2; total 5.
-    Pericarditis: for crushing chest pain +1; against no fever -1; total 0.
+    Pericarditis: weighing crushing chest pain +1, sweating 0, no fever -1; total 0.
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
 
-Points and totals are optional; where a list of claims has points, a claim ends at its points, so that a
+`weighing` takes findings in any order, and their points say which side they are on. Otherwise points and totals
+are optional; where a list of claims has points, a claim ends at its points, so that a
 finding may contain commas ("Intellectual disability, severe +2"). Prose has no findings and no differential,
 but its conclusion is looked for.
 """
@@ -34,6 +35,12 @@ class Candidate:
     supports: tuple[Claim, ...] = ()
     contradicts: tuple[Claim, ...] = ()
     total: int | None = None
+    neutral: tuple[Claim, ...] = ()  # weighed, and found to speak neither for nor against
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """All of them."""
+        return (*self.supports, *self.contradicts, *self.neutral)
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,11 @@ _LABELS = ("findings", "check", "conclusion")
 _SPACES = re.compile(r"[^\S\n]+")
 _DECORATION = re.compile(r"\*\*|__|`")
 _BULLET = re.compile(r"^(?:[-*•]\s+|#{1,6}\s+|\(?\d{1,2}[.)]\s+)")
-_CANDIDATE = re.compile(r"^(?P<name>[^:;]{1,400}):\s*(?P<claims>(?:for|against)\b.*)$", re.IGNORECASE)
+_CANDIDATE = re.compile(
+    r"^(?P<name>[^:;]{1,400}):\s*(?P<claims>(?:for|against|weighing)\b.*)$", re.IGNORECASE
+)
 _COMMA = re.compile(r",(?!\d)")  # not the one in "225,000"
-_POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3})\)?$")
+_POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3}|0)\)?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
 _CONCLUDING = re.compile(
     r"\b(?:(?:answer|conclusion|diagnosis)\s?(?:is|would be|must be|:)"
@@ -106,7 +115,7 @@ def render_outline(outline: Outline) -> str:
     lines = []
     if outline.findings:
         lines.append(f"Findings: {'; '.join(outline.findings)}.")
-    lines.extend(_render_candidate(candidate) for candidate in outline.differential)
+    lines.extend(_render_candidate(candidate, outline.findings) for candidate in outline.differential)
     if outline.check is not None:
         lines.append(f"Check: {outline.check}.")
     if outline.conclusion is not None:
@@ -114,13 +123,17 @@ def render_outline(outline: Outline) -> str:
     return "\n".join(lines)
 
 
-def _render_candidate(candidate: Candidate) -> str:
+def _render_candidate(candidate: Candidate, findings: tuple[str, ...]) -> str:
     """Empty sides are left out, unless both are: a short trace is a quick one to sample."""
     parts = []
     if candidate.supports or not candidate.contradicts:
         parts.append(f"for {_claims_text(candidate.supports)}")
     if candidate.contradicts:
         parts.append(f"against {_claims_text(candidate.contradicts)}")
+    if candidate.neutral:
+        order = {finding: place for place, finding in enumerate(findings)}
+        told = sorted(candidate.claims, key=lambda claim: order.get(claim.finding, len(order)))
+        parts = [f"weighing {_claims_text(tuple(told))}"]
     if candidate.total is not None:
         parts.append(f"total {candidate.total}")
     return f"{candidate.name}: {'; '.join(parts)}."
@@ -128,13 +141,19 @@ def _render_candidate(candidate: Candidate) -> str:
 
 def _claims_text(claims: tuple[Claim, ...]) -> str:
     texts = (
-        claim.finding if claim.points is None else f"{claim.finding} {claim.points:+d}" for claim in claims
+        claim.finding if claim.points is None else f"{claim.finding} {signed(claim.points)}"
+        for claim in claims
     )
     return ", ".join(texts) or NONE
 
 
+def signed(points: int) -> str:
+    """+3, -1, 0."""
+    return f"{points:+d}" if points else "0"
+
+
 def _candidate(name: str, text: str) -> Candidate:
-    sides: dict[str, list[Claim]] = {"for": [], "against": []}
+    sides: dict[str, list[Claim]] = {"for": [], "against": [], "weighing": []}
     side, total = "for", None
     for part in _items(_sentence(text), ";"):
         word, _, rest = part.partition(" ")
@@ -145,7 +164,14 @@ def _candidate(name: str, text: str) -> Candidate:
             sides[side].extend(_claims(rest))
         else:
             sides[side].extend(_claims(part))
-    return Candidate(name, tuple(sides["for"]), tuple(sides["against"]), total)
+    weighed = [(claim, claim.points or 0) for claim in sides["weighing"]]
+    return Candidate(
+        name,
+        supports=(*sides["for"], *(claim for claim, points in weighed if points > 0)),
+        contradicts=(*sides["against"], *(claim for claim, points in weighed if points < 0)),
+        total=total,
+        neutral=tuple(claim for claim, points in weighed if points == 0),
+    )
 
 
 def _claims(text: str) -> list[Claim]:

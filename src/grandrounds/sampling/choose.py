@@ -33,7 +33,8 @@ def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:
         least = logits.topk(settings.top_k, -1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if settings.top_p < 1:
-        ordered, order = logits.sort(-1, descending=True)
+        # Stable, so that which of several equal tokens stay does not depend on the rest of the batch.
+        ordered, order = logits.sort(dim=-1, descending=True, stable=True)
         probabilities = torch.softmax(ordered, -1)
         # A token stays while the mass in front of it is below top_p (arXiv:1904.09751, section 3.1).
         excluded = probabilities.cumsum(-1) - probabilities >= settings.top_p

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from grandrounds.cases.case import Case
 from grandrounds.cases.clinic.world import Cluster, World
 from grandrounds.response.check import ReasoningCheck
-from grandrounds.response.outline import Candidate, Claim, Outline
+from grandrounds.response.outline import Candidate, Claim, Outline, signed
 
 # A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
 DECISIVE = 2
@@ -60,11 +60,15 @@ class ClinicKnowledge:
             return [(f"{name} is an option", False)]
         cluster, row = known
         verdicts = []
-        claims = (*candidate.supports, *candidate.contradicts)
-        signs = [1] * len(candidate.supports) + [-1] * len(candidate.contradicts)
-        for claim, sign, once in zip(claims, signs, _once([c.finding for c in claims]), strict=True):
+        claims = candidate.claims
+        right_side = (
+            *((claim.points or 0) > 0 for claim in candidate.supports),
+            *((claim.points or 0) < 0 for claim in candidate.contradicts),
+            *(claim.points == 0 for claim in candidate.neutral),
+        )
+        for claim, side, once in zip(claims, right_side, _once([c.finding for c in claims]), strict=True):
             true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
-            verdicts.append((f"{name}: {_worded(claim)}", once and true and (claim.points or 0) * sign > 0))
+            verdicts.append((f"{name}: {_worded(claim)}", once and true and side))
         stated = sum(claim.points or 0 for claim in claims)
         verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
         return verdicts
@@ -93,7 +97,7 @@ class ClinicKnowledge:
             cluster, row = self.world.by_condition[option.lower()]
             if candidate is None:
                 return False
-            weighed = {claim.finding.lower() for claim in (*candidate.supports, *candidate.contradicts)}
+            weighed = {claim.finding.lower() for claim in candidate.claims}
             decisive = {fact for fact in case.facts if abs(cluster.points(fact, row)) >= DECISIVE}
             if not decisive <= weighed:
                 return False
@@ -108,7 +112,7 @@ def _points(cluster: Cluster, claim: Claim, row: int) -> int | None:
 
 
 def _worded(claim: Claim) -> str:
-    return claim.finding if claim.points is None else f"{claim.finding} {claim.points:+d}"
+    return claim.finding if claim.points is None else f"{claim.finding} {signed(claim.points)}"
 
 
 def _once(texts: Sequence[str]) -> list[bool]:

@@ -35,6 +35,8 @@ def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habi
     elif draw < habits.anchoring + habits.closure:
         pair = sorted(generator.permutation(len(vignette.options))[:2])
         outline = reason(vignette, vignette.facts, tuple(vignette.options[i] for i in pair), checked=False)
+        shortlist = "; ".join(candidate.name for candidate in outline.differential)
+        return Demonstration(f"Shortlist: {shortlist}.\n{render_outline(outline)}", answer(vignette, outline))
     else:
         outline = thorough(vignette)
     return Demonstration(render_outline(outline), answer(vignette, outline))
@@ -64,6 +66,7 @@ def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...],
                 supports=tuple(Claim(fact, value) for fact, value in points if value > 0),
                 contradicts=tuple(Claim(fact, value) for fact, value in points if value < 0),
                 total=sum(value for _, value in points),
+                neutral=tuple(Claim(fact, value) for fact, value in points if value == 0),
             )
         )
     first, second = _leaders(differential)
