@@ -51,8 +51,8 @@ def test_filters_act_one_after_the_other() -> None:
 
 @given(LOGITS, SETTINGS)
 def test_the_likeliest_token_always_stays(logits: torch.Tensor, settings: SamplingSettings) -> None:
-    left = filtered(logits / settings.temperature, settings)
-    assert torch.isfinite(left[0, logits[0] == logits.max()]).any()
+    logits = logits / settings.temperature
+    assert torch.isfinite(filtered(logits, settings)[0, logits[0] == logits.max()]).any()
 
 
 @given(LOGITS, SETTINGS)
