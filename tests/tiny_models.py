@@ -70,7 +70,7 @@ ROLES = (
 class Family:
     """A configuration and the way its chats are written.
 
-    special: its special tokens; the first that is named `bos`, `eos` or `pad` plays that part.
+    special: its special tokens, those that play a part among them.
     ends: the end tokens of generation_config.json.
     """
 
@@ -190,7 +190,7 @@ FAMILIES = {
 
 def tiny_tokenizer(family: Family, lines: Sequence[str] = LINES) -> PreTrainedTokenizerFast:
     """Byte-level BPE with the family's special tokens and chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -205,6 +205,11 @@ def tiny_tokenizer(family: Family, lines: Sequence[str] = LINES) -> PreTrainedTo
     parts = {"eos_token": family.eos, "pad_token": family.pad}
     if family.bos:
         parts["bos_token"] = family.bos
+        # As the families' own do: plain texts get a <bos>, to which the template's must not be added.
+        begin = (family.bos, tokenizer.token_to_id(family.bos))
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{family.bos} $A", special_tokens=[begin]
+        )
     others = [token for token in family.special if token not in parts.values()]
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
