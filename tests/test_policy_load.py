@@ -256,6 +256,15 @@ def test_a_truncated_adapter_is_one_policy_error(tmp_path: Path) -> None:
         _load(tmp_path / "saved")
 
 
+def test_an_adapter_that_lacks_a_weight_is_one_policy_error(tmp_path: Path) -> None:
+    save_policy(_load(tiny_model_folder(tmp_path / "model", "llama")), tmp_path / "saved")
+    tensors = load_file(tmp_path / "saved/adapter_model.safetensors")
+    del tensors[min(tensors)]
+    save_file(tensors, tmp_path / "saved/adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PolicyError, match="missing adapter keys"):
+        _load(tmp_path / "saved")
+
+
 def test_a_hub_name_without_network_is_one_policy_error() -> None:
     with pytest.raises(PolicyError, match="nobody/no-such-model"):
         _load("nobody/no-such-model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,7 +162,15 @@ def _loading(source: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        ImportError,
+        RuntimeError,
+        UserWarning,
+        SafetensorError,
+    ) as error:
         # A model that looks its attention up in a table of its own.
         own = isinstance(error, KeyError) and error.args == (attention.ATTENTION,)
         raise PolicyError(
@@ -203,7 +212,9 @@ def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
     if recipe.model != SCRATCH and _is_adapter(Path(recipe.model)):
         from peft import PeftModel
 
-        with _loading(recipe.model):
+        with _loading(recipe.model), warnings.catch_warnings():
+            # PEFT leaves what it does not find as it was made up, and only warns.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, recipe.model, is_trainable=True)
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
