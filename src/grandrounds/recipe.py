@@ -100,6 +100,10 @@ class SftRecipe(Section):
     batch_cases: Positive = Field(32, description="Cases per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; linear warm-up, cosine decay.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="`muon` suits small models from scratch: it learns rare associations in fewer steps.",
+    )
     reasoning: bool = Field(
         True, description="Learn the demonstration's reasoning and answer; false: the gold answer alone."
     )

@@ -15,14 +15,10 @@ from torch import Tensor
 
 from grandrounds.errors import RunError
 from grandrounds.grpo.loss import likelihood_loss, policy_loss
+from grandrounds.grpo.optimizers import build_optimizers
 from grandrounds.grpo.packing import Pack
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-
-# beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
-# them.
-BETAS = (0.9, 0.95)
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(frozen=True)
@@ -34,10 +30,11 @@ class LearnerSettings:
     beta: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    muon: bool = False
 
 
 class Learner:
-    """AdamW on a policy's trainable parameters.
+    """AdamW, or Muon, on a policy's trainable parameters.
 
     for pack in packs: learner.accumulate(pack)
     metrics = learner.step(learning_rate)
@@ -48,15 +45,9 @@ class Learner:
         self.parameters = {
             name: parameter for name, parameter in policy.model.named_parameters() if parameter.requires_grad
         }
-        matrices = [parameter for parameter in self.parameters.values() if parameter.ndim >= 2]
-        others = [parameter for parameter in self.parameters.values() if parameter.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            betas=BETAS,
-            fused=True,
+        self._names = {parameter: name for name, parameter in self.parameters.items()}
+        self.optimizers = build_optimizers(
+            policy.model, self.parameters, weight_decay=settings.weight_decay, muon=settings.muon
         )
         self._tally = _Tally()
         if settings.beta:
@@ -105,19 +96,21 @@ class Learner:
         parameters = list(self.parameters.values())
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         if torch.isfinite(torch.tensor(norm)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
         return {**metrics, "grad_norm": norm, "learning_rate": learning_rate}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The optimizer's state by parameter name, `NAME.exp_avg` and so on; for safetensors."""
         return {
-            f"{name}.{moment}": state[moment]
+            f"{name}.{moment}": value
             for name, parameter in self.parameters.items()
-            if (state := self.optimizer.state.get(parameter))
-            for moment in MOMENTS
+            for optimizer in self.optimizers
+            for moment, value in optimizer.state.get(parameter, {}).items()
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
@@ -128,12 +121,17 @@ class Learner:
                 f"the optimizer's state is of another model: it has `{min(unknown)}`",
                 mend="Resume with the recipe and checkpoint that belong together.",
             )
-        self.optimizer.state.clear()
-        for name, parameter in self.parameters.items():
-            if f"{name}.step" in tensors:
-                self.optimizer.state[parameter] = {
-                    moment: tensors[f"{name}.{moment}"].to(parameter.device, copy=True) for moment in MOMENTS
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                name = self._names[parameter]
+                moments = {
+                    key.removeprefix(f"{name}."): tensor.to(parameter.device, copy=True)
+                    for key, tensor in tensors.items()
+                    if key.rpartition(".")[0] == name
                 }
+                if moments:
+                    optimizer.state[parameter] = moments
 
 
 class _Tally:

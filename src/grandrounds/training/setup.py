@@ -98,7 +98,11 @@ def saved_policy(recipe: Recipe, checkpoint: Path) -> PolicyRecipe:
 
 def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
     """A learner for the warm-up, with a fresh optimizer."""
-    settings = LearnerSettings(weight_decay=recipe.sft.weight_decay, max_grad_norm=recipe.grpo.max_grad_norm)
+    settings = LearnerSettings(
+        weight_decay=recipe.sft.weight_decay,
+        max_grad_norm=recipe.grpo.max_grad_norm,
+        muon=recipe.sft.optimizer == "muon",
+    )
     return Learner(policy, settings)
 
 

@@ -20,8 +20,8 @@ from grandrounds.response.outline import Candidate, Claim, Outline, render_outli
 class Habits:
     """How often each way of reasoning is demonstrated; the rest is thorough."""
 
-    anchoring: float = 0.55  # weighs the first finding only
-    closure: float = 0.15  # considers two options only
+    anchoring: float = 0.08  # weighs the first finding only
+    closure: float = 0.57  # shortlists two options and weighs no other
 
 
 NOT_CHECKED = "not done"
