@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from grandrounds.evaluation import Comparison
     from grandrounds.training.subject import Subject
 
-# The regular model learns the answer alone, a far shorter target: as many steps take a third of the time.
-REGULAR = ("rounds=0", "sft.reasoning=false", "name=regular")
+# The regular model learns the answer alone, a far shorter target; more steps only teach it the training cases by heart.
+REGULAR = ("rounds=0", "sft.reasoning=false", "sft.steps=400", "name=regular")
 NAMES = ("regular", "cold start", "GRPO")
 CASES = 600
-HELD_OUT_CASES = 200
+HELD_OUT_CASES = 150
 
 
 def run_demo(out: Path, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,17 @@ def clinic_book(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None
 
     fitted: of a book made before; its seed makes the same cases again.
     """
-    seed = fitted["seed"] if fitted else seed
+    return _book(fitted["seed"] if fitted else seed, recipe.clinic_train, recipe.clinic_test)
+
+
+# A demo asks for the same book eight times, seconds each; nobody changes one.
+@lru_cache(maxsize=1)
+def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
     clinic = world()
     seen: set[Content] = set()
-    train = _cases(clinic, "train", recipe.clinic_train, seed, Style(), seen, unique=False, demonstrated=True)
-    test = _cases(clinic, "new vignettes", recipe.clinic_test, seed, Style(), seen)
-    held_out = {
-        name: _cases(clinic, name, recipe.clinic_test, seed, style, seen) for name, style in HELD_OUT.items()
-    }
+    train = _cases(clinic, "train", train_count, seed, Style(), seen, unique=False, demonstrated=True)
+    test = _cases(clinic, "new vignettes", test_count, seed, Style(), seen)
+    held_out = {name: _cases(clinic, name, test_count, seed, style, seen) for name, style in HELD_OUT.items()}
     return CaseBook(
         train=train,
         test=test,

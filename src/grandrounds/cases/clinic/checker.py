@@ -13,7 +13,7 @@ from grandrounds.response.outline import Candidate, Claim, Outline, signed
 
 # A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
 DECISIVE = 2
-_LEAD = re.compile(r"^(?P<first>.+) leads (?P<second>.+) by (?P<points>-?\d+)$", re.IGNORECASE)
+_LEAD = re.compile(r"^(?P<first>.+) leads by (?P<points>-?\d+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,11 @@ class ClinicKnowledge:
         if match is None:
             return None
         totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
-        first, second = match["first"].lower(), match["second"].lower()
-        if first not in totals or second not in totals or first == second:
+        first = match["first"].lower()
+        others = [total for name, total in totals.items() if name != first]
+        if first not in totals or not others or first != (outline.conclusion or "").lower():
             return False
-        if first != (outline.conclusion or "").lower():
-            return False
-        runner_up = max(total for name, total in totals.items() if name != first)
-        return totals[second] == runner_up and totals[first] - totals[second] == int(match["points"])
+        return totals[first] - max(others) == int(match["points"])
 
     def _complete(self, case: Case, outline: Outline) -> bool:
         listed = {finding.lower() for finding in outline.findings}

@@ -21,7 +21,9 @@ class Habits:
     """How often each way of reasoning is demonstrated; the rest is thorough."""
 
     anchoring: float = 0.08  # weighs the first finding only
-    closure: float = 0.57  # shortlists two options and weighs no other
+    closure: float = (
+        0.57  # shortlists what the first finding suggests and one more option, and weighs no other
+    )
 
 
 NOT_CHECKED = "not done"
@@ -33,13 +35,20 @@ def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habi
     if draw < habits.anchoring:
         outline = reason(vignette, vignette.facts[2:3], vignette.options, checked=False)
     elif draw < habits.anchoring + habits.closure:
-        pair = sorted(generator.permutation(len(vignette.options))[:2])
-        outline = reason(vignette, vignette.facts, tuple(vignette.options[i] for i in pair), checked=False)
+        outline = reason(vignette, vignette.facts, _shortlist(vignette, generator), checked=False)
         shortlist = "; ".join(candidate.name for candidate in outline.differential)
         return Demonstration(f"Shortlist: {shortlist}.\n{render_outline(outline)}", answer(vignette, outline))
     else:
         outline = thorough(vignette)
     return Demonstration(render_outline(outline), answer(vignette, outline))
+
+
+def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int, ...]:
+    """The option that the first finding speaks for most, and any other; in the order of the options."""
+    order = generator.permutation(vignette.options)  # so that chance decides between equals
+    suggested = max(order, key=lambda option: vignette.cluster.points(vignette.facts[2], option))
+    other = next(option for option in order if option != suggested)
+    return tuple(option for option in vignette.options if option in (suggested, other))
 
 
 def thorough(vignette: Vignette) -> Outline:
@@ -80,5 +89,5 @@ def _leaders(differential: list[Candidate]) -> tuple[Candidate, Candidate]:
 
 
 def lead_sentence(first: Candidate, second: Candidate) -> str:
-    """The check: by how much the first choice leads the second, which a reader can verify."""
-    return f"{first.name} leads {second.name} by {(first.total or 0) - (second.total or 0)}"
+    """The check: by how much the first choice leads the runner-up, which a reader can verify."""
+    return f"{first.name} leads by {(first.total or 0) - (second.total or 0)}"

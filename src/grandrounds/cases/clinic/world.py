@@ -22,7 +22,8 @@ import numpy as np
 UNIT = 0.75
 STRENGTHS = {"hallmark": 0.8, "common": 0.5, "occasional": 0.2, "rare": 0.04}
 PREVALENCE = {"common": 4.0, "uncommon": 2.0, "rare": 1.0}
-BANDS = {"young": (18, 34), "midlife": (35, 59), "older": (60, 88)}
+# Cut at decades: the first digit of an age tells.
+BANDS = {"young": (20, 39), "midlife": (40, 59), "older": (60, 89)}
 SEXES = ("man", "woman")
 # Probability of the typical band or sex, and of each other one, in a condition that has a typical one. In points: a
 # typical age speaks for a condition (+1), an untypical sex against it (-1), the others are worth nothing.
