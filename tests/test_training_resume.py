@@ -28,7 +28,7 @@ RECIPE = {
     "grpo": {
         "group_size": 3,
         "cases_per_round": 3,
-        "max_new_tokens": 200,
+        "max_new_tokens": 320,
         "learning_rate": 1e-3,
         "iterations": 2,
         "beta": 0.05,

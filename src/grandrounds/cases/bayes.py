@@ -3,6 +3,7 @@
     score(d) = ln p(d) + sum over present findings f of ln p(f|d)
     p(f|d)   = (n_df + 0.05) / (n_d + 0.5)
     points(f, d) = ln(p(f|d) / p(f)), rounded, clipped to [-5, 5];  p(f) = (n_f + 0.5) / (N + 1)
+    total(d)     = (score(d) - sum ln p(f) - ln of the largest p(d)) / 2, rounded: halved, it has one digit mostly
 
 n_d: training cases of label d; n_df: those of them with finding f; n_f: training cases with f; N: all of them.
 Absent findings are left out: in published case reports they tell the curator rather than the disease.
@@ -24,8 +25,7 @@ Record = tuple[str, Sequence[str]]  # a label and the findings present
 class Scores:
     """What the model says of one case, for every label. L: labels, F: the case's findings, in its order.
 
-    log: [L] log of the joint probability. points: [L, F] whole numbers. totals: [L] the points' sum plus the
-    prior's points, which are 0 for the most frequent label.
+    log: [L] log of the joint probability. points: [L, F], totals: [L]: whole numbers.
     """
 
     log: np.ndarray
@@ -34,7 +34,7 @@ class Scores:
 
 
 class NaiveBayes:
-    """Counts of findings by label, with leave-one-out."""
+    """Counts of findings by label, from which cases can be left out."""
 
     def __init__(
         self, labels: Sequence[str], findings: Sequence[str], cases: np.ndarray, counts: np.ndarray
@@ -59,26 +59,24 @@ class NaiveBayes:
             model._counts[row, [model.columns[finding] for finding in set(present)]] += 1
         return model
 
-    def score(self, findings: Sequence[str], leave_out: str | None = None) -> Scores:
-        """Score a case. leave_out: the label under which this very case was counted in training."""
+    def score(self, findings: Sequence[str], leave_out: Iterable[Record] = ()) -> Scores:
+        """Score a case. leave_out: training records to score it without."""
         known = [(place, self.columns[f]) for place, f in enumerate(findings) if f in self.columns]
         places, columns = [place for place, _ in known], [column for _, column in known]
         cases, counts = self._cases.copy(), self._counts[:, columns]
-        if leave_out is not None:
-            cases[self.rows[leave_out]] -= 1
-            counts[self.rows[leave_out]] -= 1
+        for label, present in leave_out:
+            row, shared = self.rows[label], set(present)
+            cases[row] -= 1
+            counts[row] -= [findings[place] in shared for place in places]
         given = (counts + 0.05) / (cases[:, None] + 0.5)
         overall = (counts.sum(axis=0) + 0.5) / (cases.sum() + 1)
-        # A label whose only case is left out would have no prior; half a case keeps it finite.
+        # A label whose cases are all left out would have no prior; half a case keeps it finite.
         prior = np.log(np.maximum(cases, 0.5) / max(cases.sum(), 1))
         points = np.zeros((len(self.labels), len(findings)), dtype=int)
         points[:, places] = np.clip(np.rint(np.log(given / overall)), -MOST_POINTS, MOST_POINTS)
-        head_start = np.rint(prior).astype(int)
-        return Scores(
-            log=prior + np.log(given).sum(axis=1),
-            points=points,
-            totals=points.sum(axis=1) + head_start - head_start.max(),
-        )
+        log = prior + np.log(given).sum(axis=1)
+        evidence = log - np.log(overall).sum() - prior.max()
+        return Scores(log=log, points=points, totals=np.rint(evidence / 2).astype(int))
 
     def state(self) -> dict[str, Any]:
         """JSON-able; the counts sparse: for each label, finding number -> cases."""

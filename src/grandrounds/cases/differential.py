@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.bayes import NaiveBayes, Scores
+from grandrounds.cases.bayes import NaiveBayes, Record, Scores
 from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS = 12, 3, 2
-POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 2
+MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS = 8, 2, 1
+POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 1
 _LEAD = re.compile(r"^(?P<first>.+) leads (?P<second>.+) by (?P<points>-?\d+)$", re.IGNORECASE)
 
 
@@ -27,27 +27,28 @@ def demonstrate(
     names: Sequence[str],
     options: Mapping[str, str],
 ) -> Demonstration:
-    """Weigh the strongest findings for each candidate; the totals are over all findings, and so is the conclusion.
+    """Weigh, for each candidate, the findings that tell the candidates apart; totals are over all findings.
 
     names: the candidates in the order to consider them in. options: letter -> name; empty for free text.
     """
     rows = [model.rows[name] for name in names]
     points = scores.points[rows]  # [candidates, findings]
-    differential = tuple(
-        _candidate(name, findings, points[place], int(scores.totals[row]))
-        for place, (name, row) in enumerate(zip(names, rows, strict=True))
-    )
-    ordered = sorted(differential, key=lambda candidate: -(candidate.total or 0))
-    first, second = ordered[0], ordered[1]
-    strongest = np.argsort(-np.abs(points).max(axis=0), kind="stable")[:MOST_FINDINGS]
+    telling = np.argsort(points.min(axis=0) - points.max(axis=0), kind="stable")[:MOST_FINDINGS]
+    places = sorted(telling)
+    weighed = [findings[place] for place in places]
+    totals = scores.totals[rows]
+    first, second = np.argsort(-scores.log[rows], kind="stable")[:2]
+    totals[first] += totals[first] == totals[second]  # what rounding made equal
     outline = Outline(
-        findings=tuple(findings[place] for place in sorted(strongest)),
-        differential=differential,
-        check=f"{first.name} leads {second.name} by {(first.total or 0) - (second.total or 0)}",
-        conclusion=first.name,
+        findings=tuple(weighed),
+        differential=tuple(
+            _candidate(name, weighed, points[row, places], int(totals[row])) for row, name in enumerate(names)
+        ),
+        check=f"{names[first]} leads {names[second]} by {totals[first] - totals[second]}",
+        conclusion=names[first],
     )
-    letter = next((f"{letter}. " for letter, name in options.items() if name == first.name), "")
-    return Demonstration(render_outline(outline), letter + first.name)
+    letter = next((f"{letter}. " for letter, name in options.items() if name == names[first]), "")
+    return Demonstration(render_outline(outline), letter + names[first])
 
 
 def _candidate(name: str, findings: Sequence[str], points: np.ndarray, total: int) -> Candidate:
@@ -59,15 +60,14 @@ def _candidate(name: str, findings: Sequence[str], points: np.ndarray, total: in
 
 @dataclass(frozen=True)
 class PhenopacketKnowledge:
-    """The fitted table as `Knowledge`. trained: ids of the cases it was fitted on, which it leaves out."""
+    """The fitted table as `Knowledge`. left_out: case id -> the training records that it is scored without."""
 
     model: NaiveBayes
-    trained: frozenset[str]
+    left_out: Mapping[str, Sequence[Record]]
 
     def scores(self, case: Case) -> Scores:
         """The table's view of a case."""
-        findings = present(self.model, case)
-        return self.model.score(findings, case.gold.text if case.id in self.trained else None)
+        return self.model.score(present(self.model, case), self.left_out.get(case.id, ()))
 
     def predict(self, case: Case) -> str:
         """Naive Bayes' diagnosis: of the options where there are some, else of all labels."""
@@ -79,7 +79,7 @@ class PhenopacketKnowledge:
         """Check each claim, and the whole.
 
         Claims are: each listed finding is in the case; each candidate is an option; each point has the table's
-        sign and is off by at most 1; each total is off by at most 2; the lead is what the totals say. What is
+        sign and is off by at most 1; each total is off by at most 1; the lead is what the totals say. What is
         claimed twice is false. Complete: every option is considered (in free text, two candidates).
         Follows: no candidate has a higher total than the conclusion.
         """

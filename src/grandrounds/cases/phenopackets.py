@@ -7,7 +7,7 @@ fitted on the training split finds hardest to tell apart, or in free text. Cases
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from grandrounds.cases.ages import age_band, age_text, days_of
-from grandrounds.cases.bayes import NaiveBayes, Scores
+from grandrounds.cases.bayes import NaiveBayes, Record, Scores
 from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
@@ -72,6 +72,7 @@ def phenopacket_book(
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
+    left_out = _left_out(train)
     state = {
         "format": "phenopackets",
         "seed": seed,
@@ -82,9 +83,9 @@ def phenopacket_book(
         "model": model.state(),
     }
     return CaseBook(
-        train=[builder.case(packet, trained=True) for packet in train],
+        train=[builder.case(packet, left_out[packet.id]) for packet in train],
         test=[builder.case(packet) for packet in test],
-        knowledge=PhenopacketKnowledge(model, frozenset(packet.id for packet in train)),
+        knowledge=PhenopacketKnowledge(model, left_out),
         fitted=state,
         read=len(rows),
         dropped=+dropped,
@@ -124,6 +125,28 @@ def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[s
     return labels
 
 
+def _left_out(train: Sequence[Packet]) -> dict[str, list[Record]]:
+    """For each training case the records to score it without: its own publication's.
+
+    Test cases are of publications that the table has never seen. With cases of its own publication in the table a
+    training case is easier than those, and its points are stronger. Of a diagnosis that no other publication
+    has, the table would have nothing to go by then: of such, the case itself alone is left out.
+    """
+    publications: dict[str, set[str]] = defaultdict(set)
+    together: dict[str, list[Packet]] = defaultdict(list)
+    for packet in train:
+        publications[packet.label].add(packet.group)
+        together[packet.group].append(packet)
+    return {
+        packet.id: [
+            (other.label, other.findings)
+            for other in together[packet.group]
+            if other is packet or len(publications[other.label]) > 1
+        ]
+        for packet in train
+    }
+
+
 def _content(packet: Packet) -> tuple[str, frozenset[str]]:
     return packet.label, frozenset(packet.findings)
 
@@ -154,7 +177,7 @@ def _book_like(
     return CaseBook(
         train=[],
         test=[builder.case(packet, tags=more) for packet, more in zip(kept, tags, strict=True)],
-        knowledge=PhenopacketKnowledge(model, frozenset()),
+        knowledge=PhenopacketKnowledge(model, {}),
         fitted=fitted,
         read=read,
         dropped=+dropped,
@@ -170,8 +193,15 @@ class _Builder:
     options: int
     excluded_findings: bool
 
-    def case(self, packet: Packet, *, trained: bool = False, tags: Mapping[str, str] | None = None) -> Case:
-        scores = self.model.score(packet.findings, packet.label if trained else None)
+    def case(
+        self,
+        packet: Packet,
+        left_out: Sequence[Record] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+    ) -> Case:
+        """left_out: of a training case, the records to score it without; it gets a demonstration."""
+        scores = self.model.score(packet.findings, left_out or ())
         names = self._names(packet, scores)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
@@ -189,9 +219,9 @@ class _Builder:
             facts=facts,
             tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
             group=packet.group,
-            demonstration=demonstrate(self.model, packet.findings, scores, names, options)
-            if trained
-            else None,
+            demonstration=None
+            if left_out is None
+            else demonstrate(self.model, packet.findings, scores, names, options),
             columns=packet.columns,
         )
 
