@@ -87,7 +87,8 @@ def test_the_published_file_is_read_whole_and_splits_as_measured() -> None:
 def test_naive_bayes_is_as_good_as_measured() -> None:
     cases = whole()
     assert naive_bayes_accuracy(cases) == pytest.approx(0.9026, abs=0.001)
-    assert naive_bayes_accuracy(cases, cases.train) == pytest.approx(0.9014, abs=0.001)
+    # Without their own publication training cases are no easier than test cases; with it, 0.90 are right.
+    assert naive_bayes_accuracy(cases, cases.train) == pytest.approx(0.8175, abs=0.001)
     assert set(naive_bayes_correct(cases)) == {case.id for case in cases.test}
 
 
@@ -134,6 +135,40 @@ def test_another_file_is_built_as_the_run_built_its_own(tmp_path: Path) -> None:
         assert case.options == own[case.id].options
         assert case.tags["publication"] == "new"
     assert {case.tags["publication"] for case in cases.test} == {"new", "trained on"}
+
+
+def test_a_training_case_is_scored_without_its_publication(tmp_path: Path) -> None:
+    more = [packet(900 + n, "Disease, type 1", [f"Mark {n}", "Fever"]) for n in range(3)]
+    more += [packet(960 + n, "Disease, type 5", ["Fever", "Rash"]) for n in range(2)]
+    cases = book(tmp_path / "a.jsonl", [*world(), *more], test_fraction=0, min_train_cases=2)
+    left_out = cases.knowledge.left_out
+    assert left_out["case-901"] == [("Disease type 1", ("fever", f"mark {n}")[::-1]) for n in range(3)]
+    # Where no other publication has the diagnosis, the case itself alone is left out.
+    assert left_out["case-961"] == [("Disease type 5", ("fever", "rash"))]
+    assert cases.knowledge.scores(find(cases, "case-961")).log.shape == (5,)
+
+
+@published
+def test_demonstrations_are_short_and_their_numbers_small() -> None:
+    for case in whole().train:
+        assert case.demonstration is not None
+        outline = parse_outline(case.demonstration.reasoning)
+        assert len(outline.findings) <= 8
+        for candidate in outline.differential:
+            assert len(candidate.supports) <= 2
+            assert len(candidate.contradicts) <= 1
+            assert abs(candidate.total or 0) <= 50
+
+
+@published
+def test_totals_rank_as_naive_bayes_does() -> None:
+    """Rounded totals may tie, so demonstrations raise the winner's; then the highest total is the likeliest."""
+    cases = whole()
+    for case in cases.train:
+        assert case.demonstration is not None
+        totals = {c.name: c.total or 0 for c in parse_outline(case.demonstration.reasoning).differential}
+        best = max(totals.values())
+        assert [name for name, total in totals.items() if total == best] == [cases.knowledge.predict(case)]
 
 
 def test_the_question_tells_who_and_what_and_nothing_absent(tmp_path: Path) -> None:
@@ -285,14 +320,12 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, st.data())
-def test_leaving_a_case_out_is_fitting_without_it(records: list[tuple[str, list[str]]], data: Any) -> None:
-    number = data.draw(st.integers(0, len(records) - 1))
-    label, findings = records[number]
+def test_leaving_cases_out_is_fitting_without_them(records: list[tuple[str, list[str]]], data: Any) -> None:
+    count = data.draw(st.integers(1, len(records) - 1))
+    findings = records[0][1]
     whole_model = NaiveBayes.fit("xyz", records)
-    without = NaiveBayes(
-        "xyz", whole_model.findings, *_counts(whole_model, records[:number] + records[number + 1 :])
-    )
-    left_out, refitted = whole_model.score(findings, label), without.score(findings)
+    without = NaiveBayes("xyz", whole_model.findings, *_counts(whole_model, records[count:]))
+    left_out, refitted = whole_model.score(findings, records[:count]), without.score(findings)
     np.testing.assert_allclose(left_out.log, refitted.log, rtol=1e-12)
     np.testing.assert_array_equal(left_out.points, refitted.points)
     np.testing.assert_array_equal(left_out.totals, refitted.totals)

@@ -15,9 +15,10 @@ from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS = 8, 2, 1
+# A trace is short, so that a small model learns it and samples it quickly: what says little is left out.
+MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS, LEAST_POINTS = 5, 2, 1, 2
 POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 1
-_LEAD = re.compile(r"^(?P<first>.+) leads (?P<second>.+) by (?P<points>-?\d+)$", re.IGNORECASE)
+_LEAD = re.compile(r"^(?P<first>.+) leads by (?P<points>\d+)$", re.IGNORECASE)
 
 
 def demonstrate(
@@ -44,7 +45,7 @@ def demonstrate(
         differential=tuple(
             _candidate(name, weighed, points[row, places], int(totals[row])) for row, name in enumerate(names)
         ),
-        check=f"{names[first]} leads {names[second]} by {totals[first] - totals[second]}",
+        check=f"{names[first]} leads by {totals[first] - totals[second]}",
         conclusion=names[first],
     )
     letter = next((f"{letter}. " for letter, name in options.items() if name == names[first]), "")
@@ -54,8 +55,11 @@ def demonstrate(
 def _candidate(name: str, findings: Sequence[str], points: np.ndarray, total: int) -> Candidate:
     claims = [Claim(finding, int(value)) for finding, value in zip(findings, points, strict=True)]
     supports = sorted((c for c in claims if (c.points or 0) > 0), key=lambda c: -(c.points or 0))
-    contradicts = sorted((c for c in claims if (c.points or 0) < 0), key=lambda c: c.points or 0)
-    return Candidate(name, tuple(supports[:MOST_SUPPORTS]), tuple(contradicts[:MOST_CONTRADICTIONS]), total)
+    strong = [claim for claim in supports if (claim.points or 0) >= LEAST_POINTS][:MOST_SUPPORTS]
+    contradicts = sorted((c for c in claims if (c.points or 0) <= -LEAST_POINTS), key=lambda c: c.points or 0)
+    if not strong and not contradicts:
+        strong = supports[:1]
+    return Candidate(name, tuple(strong), tuple(contradicts[:MOST_CONTRADICTIONS]), total)
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,9 @@ def _lead(check: str | None, totals: Mapping[str, int]) -> bool | None:
     match = _LEAD.match(check or "")
     if match is None:
         return None
-    first, second = totals.get(match["first"].lower()), totals.get(match["second"].lower())
-    return first is not None and second is not None and first - second == int(match["points"])
+    first = match["first"].lower()
+    others = [total for name, total in totals.items() if name != first]
+    return first in totals and bool(others) and totals[first] - max(others) == int(match["points"])
 
 
 def _follows(conclusion: str | None, totals: Mapping[str, int]) -> bool | None:
