@@ -179,6 +179,42 @@ def test_a_model_saved_in_bfloat16_is_trained_in_the_precision_asked_for(tmp_pat
     assert {parameter.dtype for parameter in again.model.parameters()} == {torch.float32}
 
 
+def test_bfloat16_does_not_round_the_rotary_frequencies(tmp_path: Path) -> None:
+    """Rounded to 8 bits, far positions would be turned by wrong angles."""
+    tiny_model_folder(tmp_path, "llama")
+    for adapter in ("full", "lora"):
+        policy = _load(tmp_path, adapter=adapter, precision="bfloat16")
+        assert policy.base.get_decoder().rotary_emb.inv_freq.dtype == torch.float32
+    recipe = PolicyRecipe(scratch=SMALL, device="cpu", precision="bfloat16")
+    scratch = load_policy(recipe, seed=0, corpus=lambda: CORPUS)
+    assert scratch.head().weight.dtype == torch.bfloat16
+    assert scratch.base.get_decoder().rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_an_adapter_knows_its_base_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_model_folder(tmp_path / "model", "llama")
+    monkeypatch.chdir(tmp_path)
+    policy = _load("model")
+    _move(policy)
+    save_policy(policy, tmp_path / "saved")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert torch.equal(_logprobs(_load(tmp_path / "saved")), _logprobs(policy))
+
+
+def test_longrope_ends_where_all_rotations_would_change(tmp_path: Path) -> None:
+    factors = [1.0] * 4
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": factors,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 64,
+    }
+    changes = {"rope_parameters": rope, "original_max_position_embeddings": 64}
+    assert _load(tiny_model_folder(tmp_path, "phi3", **changes)).max_positions == 64
+
+
 # --- What cannot be used ----------------------------------------------------------------------------------------
 
 
@@ -274,6 +310,23 @@ def test_lora_targets_that_the_model_lacks_are_a_recipe_error(tmp_path: Path) ->
     with pytest.raises(RecipeError, match="no_such_module") as caught:
         _load(tiny_model_folder(tmp_path, "llama"), lora_targets=["no_such_module"])
     assert caught.value.where == "policy.lora_targets"
+
+
+def test_lora_on_the_output_layer_is_a_recipe_error(tmp_path: Path) -> None:
+    """The chunked head reads that layer's own weights: an adapter there would never be seen."""
+    with pytest.raises(RecipeError, match="output layer"):
+        _load(tiny_model_folder(tmp_path, "llama"), lora_targets=["q_proj", "lm_head"])
+
+
+def test_a_saved_adapter_on_the_output_layer_is_one_policy_error(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder(tmp_path / "model", "llama"))
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["lm_head"])
+    get_peft_model(model, config).save_pretrained(tmp_path / "saved", save_embedding_layers=False)
+    tiny_tokenizer(FAMILIES["llama"]).save_pretrained(tmp_path / "saved")
+    with pytest.raises(PolicyError, match="output layer"):
+        _load(tmp_path / "saved")
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2}

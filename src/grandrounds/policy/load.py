@@ -14,14 +14,13 @@ import torch
 
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
+from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy
 from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-# Ends of turn that chat templates use while the tokenizer's eos is another token.
-TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
 def load_policy(
@@ -45,13 +44,14 @@ def load_policy(
     ):  # initial weights are keyed by the seed; torch's own state is not touched
         torch.manual_seed(seed)
         if recipe.model == SCRATCH:
-            model, tokenizer = _scratch(recipe, corpus, tags)
+            model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
             model, tokenizer = _pretrained(recipe, dtype)
-        model = model.to(device=device, dtype=dtype)
+        # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
+        model = model.to(device)
         model, base = _adapted(model, recipe)
     model.eval()
-    eos_ids, end_id = _ends(base, tokenizer)
+    eos_ids, end_id = response_ends(base, tokenizer)
     policy = Policy(
         model=model,
         base=base,
@@ -59,7 +59,7 @@ def load_policy(
         device=device,
         eos_ids=eos_ids,
         end_id=end_id,
-        max_positions=int(getattr(base.config.get_text_config(), "max_position_embeddings", 0) or 2**20),
+        max_positions=context_length(base.config.get_text_config()),
         adapter=model is not base,
         description=_describe(recipe, model, device, dtype, reason),
     )
@@ -95,7 +95,10 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
 
 
 def _scratch(
-    recipe: PolicyRecipe, corpus: Callable[[], Iterable[str]] | None, tags: Sequence[str]
+    recipe: PolicyRecipe,
+    dtype: torch.dtype,
+    corpus: Callable[[], Iterable[str]] | None,
+    tags: Sequence[str],
 ) -> tuple[Any, Any]:
     from grandrounds.policy.scratch import build_model, build_tokenizer
 
@@ -114,23 +117,26 @@ def _scratch(
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
     model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
     model.set_attn_implementation(attention.ATTENTION)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     return model, tokenizer
 
 
 def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(recipe.model)
+    folder = _folder(recipe)
     if _looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
             "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",
             where=recipe.model,
             mend="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
         )
-    source = _base_of(folder) if _is_adapter(folder) else recipe.model
+    name = str(folder) if folder.exists() else recipe.model
+    source = _base_of(folder) if _is_adapter(folder) else name
     options = {"trust_remote_code": recipe.trust_remote_code}
     with _loading(str(source)):
-        tokenizer = AutoTokenizer.from_pretrained(recipe.model, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
@@ -190,6 +196,11 @@ def _looks_like_path(name: str) -> bool:
     )
 
 
+def _folder(recipe: PolicyRecipe) -> Path:
+    """The model's folder, if it is one; absolute, so that a saved adapter finds its base from anywhere."""
+    return Path(recipe.model).expanduser().absolute()
+
+
 def _is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").exists()
 
@@ -209,13 +220,19 @@ def _base_of(folder: Path) -> str:
 
 def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
     """(model, the causal LM in it): a new LoRA adapter, a saved one, or all weights."""
-    if recipe.model != SCRATCH and _is_adapter(Path(recipe.model)):
+    if recipe.model != SCRATCH and _is_adapter(_folder(recipe)):
         from peft import PeftModel
 
         with _loading(recipe.model), warnings.catch_warnings():
             # PEFT leaves what it does not find as it was made up, and only warns.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, recipe.model, is_trainable=True)
+            adapted = PeftModel.from_pretrained(model, str(_folder(recipe)), is_trainable=True)
+        if _head_is_adapted(adapted.get_base_model()):
+            raise PolicyError(
+                "an adapter on the output layer is not supported",
+                where=recipe.model,
+                mend="Leave that layer out, or merge the adapter into its model.",
+            )
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
         return model.requires_grad_(True), model
@@ -236,31 +253,18 @@ def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
             where="policy.lora_targets",
             mend="Name modules of this model, or `all-linear`.",
         ) from error
+    if _head_is_adapted(adapted.get_base_model()):
+        raise RecipeError(
+            "LoRA on the output layer is not supported",
+            where="policy.lora_targets",
+            mend="Leave it out, or use `all-linear`, which does.",
+        )
     return adapted, adapted.get_base_model()
 
 
-def _ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
-    """Every token that ends a response, and the one that ends the template's own assistant turn."""
-    configured = (
-        getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
-    )
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids.add(tokenizer.eos_token_id)
-    template = tokenizer.chat_template
-    template = template if isinstance(template, str) else str(template)
-    named = [token for token in TURN_ENDS if token in template]
-    turn_ends = [tokenizer.convert_tokens_to_ids(token) for token in named]
-    turn_ends = [token for token in turn_ends if token is not None and token != tokenizer.unk_token_id]
-    ids.update(turn_ends)
-    ids.discard(None)
-    if not ids:
-        raise PolicyError(
-            "the model names no end token",
-            where=str(tokenizer.name_or_path),
-            mend="Set `eos_token_id` in its generation_config.json.",
-        )
-    end = turn_ends[0] if turn_ends else tokenizer.eos_token_id
-    return frozenset(ids), int(end if end is not None else min(ids))
+def _head_is_adapted(base: Any) -> bool:
+    """Whether something is wrapped around the output layer: we read its weights alone, and would pass that by."""
+    return not isinstance(base.get_output_embeddings(), torch.nn.Linear)
 
 
 def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: torch.dtype, reason: str) -> str:

@@ -9,5 +9,9 @@ from grandrounds.policy.model import Policy
 
 def save_policy(policy: Policy, folder: Path) -> None:
     """Write the adapter, or the whole model, with its tokenizer into `folder`."""
-    policy.model.save_pretrained(folder, safe_serialization=True)
+    if policy.adapter:
+        # PEFT would ask the Hub about the base model otherwise; we never change embeddings.
+        policy.model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
