@@ -200,6 +200,24 @@ def test_a_small_store_makes_waves_and_changes_nothing(
     assert counts_in_waves[0] == LENGTHS[0]
 
 
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_prompts_prefilled_in_parts_are_answered_alike(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    prompts = _prompts(policy)
+    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    monkeypatch.setattr(native, "PREFILL_TOKENS", 46)
+    with embedded(policy) as counts:
+        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    # Padded alike: two of at most 23, then 14 and 1, then 30. The rows of all are decoded together.
+    assert counts[:4] == [5 + 23, 14 + 1, 30, 3 * len(LENGTHS)]
+    assert _tokens(whole) == _tokens(parts)
+    for one, two in zip(whole, parts, strict=True):
+        for first, second in zip(one.completions, two.completions, strict=True):
+            np.testing.assert_allclose(first.logprobs, second.logprobs, atol=1e-5)
+
+
 def test_no_prompts_make_no_groups(tmp_path: Path) -> None:
     assert NativeSampler(_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
 

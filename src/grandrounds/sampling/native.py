@@ -14,11 +14,14 @@ from grandrounds.policy.model import Policy
 from grandrounds.sampling.choose import choose
 from grandrounds.sampling.noise import Key, uniforms
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
-from grandrounds.sampling.store import DecodeLayout, PrefillLayout
+from grandrounds.sampling.store import DecodeLayout, PrefillLayout, Prefixes
 
 # Keys and values of the rows that are decoded together; a constant, since what is free at the moment would change
 # how rows are batched, and with that the last bits of a resumed run.
 STORE_BYTES = 2 * 2**30
+# Prompt tokens, padding included, that pass the model at once. A constant for the same reason; more gain nothing, and
+# the widest layer of a 7B model holds 19,000 numbers for each.
+PREFILL_TOKENS = 8192
 # Rows are moved together when a quarter has ended: moving costs about one step, keeping ended rows a share of each.
 KEPT_SHARE = 0.75
 
@@ -120,13 +123,19 @@ class NativeSampler:
     def _prefill(self, wave: list[Prompt], n: int, longest: int) -> tuple[DecodeLayout, Tensor]:
         """The store behind the prompts, and the logits [B, V] of each row's first token."""
         device = self.policy.device
-        lengths = torch.tensor([len(prompt.tokens) for prompt in wave], device=device)
-        tokens = torch.from_numpy(np.concatenate([prompt.tokens for prompt in wave])).to(device)
-        positions = torch.cat([torch.arange(len(prompt.tokens), device=device) for prompt in wave])
-        layout = PrefillLayout(lengths)
-        hidden = self.policy.hidden(tokens[None], positions[None], layout)
-        logits = self._logits(hidden.index_select(0, lengths.cumsum(0) - 1))
-        return DecodeLayout(layout.prefixes, lengths, n, longest), logits.repeat_interleave(n, 0)
+        sizes = [len(prompt.tokens) for prompt in wave]
+        prefixes = Prefixes(len(wave), max(sizes))
+        last = []  # state of each prompt's last token
+        for part in _parts(sizes):
+            lengths = torch.tensor(sizes[part], device=device)
+            tokens = torch.from_numpy(np.concatenate([prompt.tokens for prompt in wave[part]])).to(device)
+            positions = torch.cat([torch.arange(size, device=device) for size in sizes[part]])
+            layout = PrefillLayout(lengths, prefixes, part.start)
+            hidden = self.policy.hidden(tokens[None], positions[None], layout)
+            last.append(hidden.index_select(0, lengths.cumsum(0) - 1))
+        logits = self._logits(torch.cat(last))
+        lengths = torch.tensor(sizes, device=device)
+        return DecodeLayout(prefixes, lengths, n, longest), logits.repeat_interleave(n, 0)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.policy.head()
@@ -142,3 +151,14 @@ class NativeSampler:
             Completion(sequence, row[: len(sequence)].copy(), text, "stop" if end else "length")
             for sequence, row, text, end in zip(sequences, logprobs, texts, stopped, strict=True)
         ]
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Prompts of these lengths in runs that hold PREFILL_TOKENS at most once padded alike; at least one prompt."""
+    start, longest = 0, 0
+    for index, size in enumerate(sizes):
+        if index > start and (index + 1 - start) * max(longest, size) > PREFILL_TOKENS:
+            yield slice(start, index)
+            start, longest = index, 0
+        longest = max(longest, size)
+    yield slice(start, len(sizes))

@@ -1,7 +1,7 @@
 """Keys and values while sampling: each prompt's once per group, each row's own behind it.
 
-Shapes: N groups, B live rows (completions), P longest prompt, T longest completion, Hq query heads, H key-value
-heads, R = Hq / H, D numbers per head.
+Shapes: N groups, n of them prefilled at once, B live rows (completions), P longest prompt, T longest completion,
+Hq query heads, H key-value heads, R = Hq / H, D numbers per head.
 """
 
 from __future__ import annotations
@@ -23,18 +23,39 @@ class _Layer:
     values: Tensor
 
 
-class PrefillLayout:
-    """Causal attention within each of N right-padded prompts; remembers their keys and values by layer."""
+class Prefixes:
+    """Keys and values of a wave's N prompts by layer, filled a part of the prompts at a time."""
 
-    def __init__(self, lengths: Tensor) -> None:
+    def __init__(self, prompts: int, longest: int) -> None:
+        self._prompts, self._longest = prompts, longest
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # [N, H, P, D] each
+
+    def put(self, layer: int, first: int, key: Tensor, value: Tensor) -> None:
+        """Keys and values [n, H, p, D] of the prompts from number `first` on."""
+        if layer not in self.layers:
+            count, heads, _, width = key.shape
+            if (count, key.shape[2]) == (self._prompts, self._longest):
+                self.layers[layer] = (key, value)
+                return
+            shape = (self._prompts, heads, self._longest, width)
+            # Zeros: padding gets no weight, but no weight times what lies in fresh memory may be NaN.
+            self.layers[layer] = (key.new_zeros(shape), value.new_zeros(shape))
+        for stored, new in zip(self.layers[layer], (key, value), strict=True):
+            stored[first : first + new.shape[0], :, : new.shape[2]] = new
+
+
+class PrefillLayout:
+    """Causal attention within each of n right-padded prompts, whose keys and values go into `prefixes`."""
+
+    def __init__(self, lengths: Tensor, prefixes: Prefixes, first: int) -> None:
         longest = int(lengths.max())
         steps = torch.arange(longest, device=lengths.device)
         starts = lengths.cumsum(0) - lengths
-        real = steps < lengths[:, None]  # [N, P]
+        real = steps < lengths[:, None]  # [n, P]
         self._rows = torch.where(real, starts[:, None] + steps, 0)
         self._places = real.flatten().nonzero()[:, 0]  # place of each row, in order
         self._steps = steps
-        self.prefixes: dict[int, tuple[Tensor, Tensor]] = {}
+        self._prefixes, self._first = prefixes, first
 
     def attend(
         self,
@@ -48,23 +69,33 @@ class PrefillLayout:
         softcap: float | None,
     ) -> Tensor:
         """See `policy.attention.Layout`."""
-        query, key, value = (self._padded(states) for states in (query, key, value))  # [N, ·, P, D]
-        self.prefixes[layer] = (key, value)
-        if softcap is None and window is None:
-            gqa = query.shape[1] != key.shape[1]
+        query, key, value = (self._padded(states) for states in (query, key, value))  # [n, ·, P, D]
+        self._prefixes.put(layer, self._first, key, value)
+        if window is not None and window >= len(self._steps):
+            window = None
+        if softcap is None:
             out = F.scaled_dot_product_attention(
-                query, key, value, is_causal=True, scale=scale, enable_gqa=gqa
+                query,
+                key,
+                value,
+                attn_mask=None if window is None else self._visible(window),
+                is_causal=window is None,
+                scale=scale,
+                enable_gqa=query.shape[1] != key.shape[1],
             )
         else:
             repeats = query.shape[1] // key.shape[1]
             scores = _capped(query @ key.repeat_interleave(repeats, 1).mT * scale, softcap)
-            distance = self._steps[:, None] - self._steps
-            hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
-            out = _softmax(scores.masked_fill(hidden, -torch.inf)) @ value.repeat_interleave(repeats, 1)
+            scores = scores.masked_fill(~self._visible(window), -torch.inf)
+            out = _softmax(scores) @ value.repeat_interleave(repeats, 1)
         return out.transpose(1, 2).flatten(0, 1).index_select(0, self._places)[None]
 
+    def _visible(self, window: int | None) -> Tensor:  # [P, P] bool
+        distance = self._steps[:, None] - self._steps
+        return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
     def _padded(self, states: Tensor) -> Tensor:
-        """[1, ·, S, D] as [N, ·, P, D]."""
+        """[1, ·, S, D] as [n, ·, P, D]."""
         rows = states[0].transpose(0, 1).index_select(0, self._rows.flatten())
         return rows.view(*self._rows.shape, *rows.shape[1:]).transpose(1, 2)
 
@@ -77,7 +108,7 @@ class DecodeLayout:
 
     def __init__(
         self,
-        prefixes: dict[int, tuple[Tensor, Tensor]],
+        prefixes: Prefixes,
         lengths: Tensor,  # [N], of the prompts
         rows_per_group: int,
         longest: int,
@@ -88,7 +119,7 @@ class DecodeLayout:
         )  # [B]
         self.step = 0
         self._layers: dict[int, _Layer] = {}
-        for layer, (keys, values) in prefixes.items():
+        for layer, (keys, values) in prefixes.layers.items():
             groups, heads, _, width = keys.shape
             shape = (groups * rows_per_group, heads, longest, width)
             self._layers[layer] = _Layer(keys, values, keys.new_empty(shape), values.new_empty(shape))
