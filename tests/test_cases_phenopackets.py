@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes
-from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Case, CaseBook
 from grandrounds.cases.differential import naive_bayes_accuracy, naive_bayes_correct
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.phenopackets import safe_name
@@ -134,7 +134,7 @@ def test_another_file_is_built_as_the_run_built_its_own(tmp_path: Path) -> None:
     for case in same:
         assert case.options == own[case.id].options
         assert case.tags["publication"] == "new"
-    assert {case.tags["publication"] for case in cases.test} == {"new", "trained on"}
+    assert {case.tags[PUBLICATION] for case in cases.test} == {"new", TRAINED_ON}
 
 
 def test_a_training_case_is_scored_without_its_publication(tmp_path: Path) -> None:

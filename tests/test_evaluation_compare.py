@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from evaluation_support import ANSWER_ONLY, RIGHT, WRONG, FakeSampler, examined, make_case
 
 from grandrounds.errors import CaseError
-from grandrounds.evaluation import compare
-from grandrounds.evaluation.statistics import mcnemar_exact
+from grandrounds.evaluation import Baseline, compare
+from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 
 
 def wrong_on(*places: int) -> FakeSampler:
@@ -41,6 +42,20 @@ def test_headline_is_the_first_against_the_last():
     assert headline.p == pytest.approx(mcnemar_exact(1, 18).p)
     assert headline.difference == pytest.approx(17 / 40)
     assert headline.interval[0] < 17 / 40 < headline.interval[1]
+
+
+def test_a_baseline_is_paired_with_the_last_policy():
+    evaluations = three()
+    right = {f"case-{i}": i not in (5, 6, 30) for i in range(40)}
+    evaluations["last"] = replace(evaluations["last"], baselines=(Baseline("naive Bayes", right),))
+    comparison = compare(evaluations)
+    (pair,) = comparison.baselines
+    assert (pair.before, pair.after, pair.gained, pair.lost) == ("naive Bayes", "last", 2, 2)
+    assert pair.p == mcnemar_exact(2, 2).p
+    row = comparison.to_json()["baselines"]["naive Bayes"]
+    assert row["accuracy"] == 37 / 40
+    assert row["accuracy_interval"] == list(wilson(37, 40))
+    assert row["against"]["after"] == "last"
 
 
 def test_order_of_cases_does_not_matter():

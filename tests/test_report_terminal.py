@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from evaluation_support import (
@@ -17,7 +18,7 @@ from evaluation_support import (
 )
 from rich.console import Console
 
-from grandrounds.evaluation import Comparison, compare
+from grandrounds.evaluation import Baseline, Comparison, compare
 from grandrounds.report.layout import lay_out
 from grandrounds.report.side_by_side import clean, print_example
 from grandrounds.report.tables import print_comparison, print_evaluation
@@ -163,3 +164,27 @@ def test_prose_is_kept_as_written():
     laid = lay_out(examined(sampler, cases=1).cases[0].first)
     assert laid.prose == prose
     assert laid.differential == ()
+
+
+def test_a_baseline_stands_beside_the_policies_in_words(comparison):
+    correct = {case.id: case.id != "case-1" for case in comparison.evaluations["GRPO"].cases}
+    last = replace(comparison.evaluations["GRPO"], baselines=(Baseline("naive Bayes", correct),))
+    beside = compare({**comparison.evaluations, "GRPO": last})
+    alone = printed(lambda console: print_evaluation(console, "GRPO", last), width=200)
+    assert "naive Bayes: 97.5 % right (95 % interval 87.1 to 99.6)." in alone
+    both = printed(lambda console: print_comparison(console, beside), width=200)
+    assert "naive Bayes: 97.5 % right" in both
+    assert "GRPO against naive Bayes: -2.5 percentage points" in both
+    assert "exact McNemar test, two-sided p = 1.00." in both
+    assert last.to_json()["baselines"]["naive Bayes"]["accuracy"] == 39 / 40
+
+
+def test_cases_of_publications_trained_on_are_warned_of():
+    cases = [make_case(f"case-{i}", publication="trained on" if i < 3 else "new") for i in range(8)]
+    evaluation = examined(cases=cases)
+    assert evaluation.to_json()["trained_on"] == 3
+    warning = "3 cases of 8 are of publications that the run was trained on"
+    comparison = compare({"a": evaluation, "b": evaluation})
+    assert warning in printed(lambda console: print_evaluation(console, "GRPO", evaluation), width=200)
+    assert warning in printed(lambda console: print_comparison(console, comparison), width=200)
+    assert "trained on:" not in printed(lambda c: print_evaluation(c, "GRPO", examined()), width=200)

@@ -6,12 +6,14 @@ from grandrounds import Recipe, compare, evaluate, load_recipe, resume, train
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.differential import PhenopacketKnowledge
 from grandrounds.errors import RecipeError
-from grandrounds.evaluation import Comparison, Evaluation, examine
+from grandrounds.evaluation import Baseline, Comparison, Evaluation, examine
 from grandrounds.evaluation import compare as compare_evaluations
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
@@ -117,8 +119,9 @@ def _examine(
         top_k=recipe.evaluation.top_k,
         min_p=recipe.evaluation.min_p,
     )
-    prompts = make_prompts(policy, cases[: how.limit], recipe.prompt, settings.max_new_tokens)
-    return examine(
+    asked = cases[: how.limit]
+    prompts = make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)
+    evaluation = examine(
         NativeSampler(policy),
         prompts,
         grammar=Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag),
@@ -129,12 +132,16 @@ def _examine(
         skipped=book.dropped,
         progress=progress,
     )
+    if not isinstance(book.knowledge, PhenopacketKnowledge):
+        return evaluation
+    baselines = tuple(Baseline(name, correct) for name, correct in book.knowledge.baselines(asked).items())
+    return replace(evaluation, baselines=baselines)
 
 
 def _distinct_names(subjects: Sequence[Subject]) -> list[str]:
     """Each subject's name; numbered where two share one."""
     names: list[str] = []
     for subject in subjects:
-        taken = sum(name == subject.name or name.startswith(f"{subject.name} (") for name in names)
-        names.append(f"{subject.name} ({taken + 1})" if taken else subject.name)
+        choices = chain([subject.name], (f"{subject.name} ({number})" for number in count(2)))
+        names.append(next(name for name in choices if name not in names))
     return names

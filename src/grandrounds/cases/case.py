@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 AnswerKind = Literal["choice", "text", "number", "label"]
+# The tag, and its value, of a case whose publication a run was trained on.
+PUBLICATION, TRAINED_ON = "publication", "trained on"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes, Record, Scores
-from grandrounds.cases.case import Answer, Case, CaseBook
+from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
@@ -171,9 +171,7 @@ def _book_like(
     builder = _Builder(model, fitted["seed"], fitted["options"], fitted["excluded_findings"])
     groups = set(fitted["groups"])
     seen = any(packet.group in groups for packet in kept)
-    tags = [
-        {"publication": "trained on" if packet.group in groups else "new"} if seen else {} for packet in kept
-    ]
+    tags = [{PUBLICATION: TRAINED_ON if packet.group in groups else "new"} if seen else {} for packet in kept]
     return CaseBook(
         train=[],
         test=[builder.case(packet, tags=more) for packet, more in zip(kept, tags, strict=True)],

@@ -2,10 +2,11 @@
 
 from grandrounds.evaluation.compare import Comparison, Pair, compare
 from grandrounds.evaluation.evaluate import examine
-from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
+from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Share, Subgroup
 
 __all__ = [
     "Answered",
+    "Baseline",
     "CaseResult",
     "Comparison",
     "Evaluation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ class Comparison:
 
     pairs: the first against each other, then each other against the last.
     outcomes: how often the first answers of first and last came out which way.
+    baselines: each baseline of the last policy against it.
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -61,6 +62,7 @@ class Comparison:
     outcomes: Mapping[Outcome, int]
     seed: int
     _ranked: Mapping[Outcome, tuple[str, ...]] = field(repr=False)
+    baselines: tuple[Pair, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,11 +101,23 @@ class Comparison:
                 name: evaluation.to_json(cases=cases, responses=responses)
                 for name, evaluation in self.evaluations.items()
             },
-            "pairs": [{**asdict(pair), "interval": list(pair.interval)} for pair in self.pairs],
+            "pairs": [_pair_json(pair) for pair in self.pairs],
+            "baselines": self._baselines_json(),
             "outcomes": dict(self.outcomes),
             "examples": [asdict(example) for example in self.examples()],
             "seed": self.seed,
         }
+
+    def _baselines_json(self) -> dict[str, Any]:
+        own = {baseline.name: baseline for baseline in self.evaluations[self.names[-1]].baselines}
+        return {
+            pair.before: {**own[pair.before].to_json(), "against": _pair_json(pair)}
+            for pair in self.baselines
+        }
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    return {**asdict(pair), "interval": list(pair.interval)}
 
 
 def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparison:
@@ -115,11 +129,25 @@ def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparis
     for name in names[1:]:
         _require_same_cases(names[0], first, name, evaluations[name])
     aligned = {name: _in_order_of(first, evaluation) for name, evaluation in evaluations.items()}
+    rights = {name: [case.share_correct for case in results] for name, results in aligned.items()}
+    # Every case is its own group where the source knows none; ids cannot meet group names.
+    groups = [("group", case.group) if case.group else ("case", case.id) for case in first.cases]
     couples = [(names[0], name) for name in names[1:]] + [(name, names[-1]) for name in names[1:-1]]
     ranked = _ranked(aligned[names[0]], aligned[names[-1]], seed) if len(names) > 1 else _alone(last, seed)
     return Comparison(
         evaluations=dict(evaluations),
-        pairs=tuple(_pair(before, after, aligned, seed) for before, after in couples),
+        pairs=tuple(
+            _pair((before, rights[before]), (after, rights[after]), groups, seed) for before, after in couples
+        ),
+        baselines=tuple(
+            _pair(
+                (baseline.name, [float(baseline.correct[case.id]) for case in first.cases]),
+                (names[-1], rights[names[-1]]),
+                groups,
+                seed,
+            )
+            for baseline in last.baselines
+        ),
         outcomes={outcome: len(ids) for outcome, ids in ranked.items()},
         seed=seed,
         _ranked=ranked,
@@ -157,15 +185,19 @@ def _in_order_of(first: Evaluation, other: Evaluation) -> list[CaseResult]:
     return [by_id[case.id] for case in first.cases]
 
 
-def _pair(before: str, after: str, aligned: Mapping[str, list[CaseResult]], seed: int) -> Pair:
-    rights = [np.array([case.share_correct for case in aligned[name]]) for name in (before, after)]
+def _pair(
+    one: tuple[str, Sequence[float]],
+    other: tuple[str, Sequence[float]],
+    groups: Sequence[tuple[str, str]],
+    seed: int,
+) -> Pair:
+    """one, other: a name and its share of right answers to each case, in the same order as the cases' groups."""
+    (before, after), rights = (one[0], other[0]), (np.array(one[1]), np.array(other[1]))
     differences = rights[1] - rights[0]
     # Shares of equal answers may differ in the last bit where the policies were sampled differently often.
     gained, lost = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
     both_wrong = int(((rights[0] == 0) & (rights[1] == 0)).sum())
     test: McNemar = mcnemar_exact(lost, gained)
-    # Every case is its own group where the source knows none; ids cannot meet group names.
-    groups = [("group", case.group) if case.group else ("case", case.id) for case in aligned[before]]
     return Pair(
         before=before,
         after=after,

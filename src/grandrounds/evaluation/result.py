@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from grandrounds.evaluation.statistics import Interval
+from grandrounds.cases.case import PUBLICATION, TRAINED_ON
+from grandrounds.evaluation.statistics import Interval, wilson
 from grandrounds.response.check import ReasoningCheck
 
 # A subgroup smaller than this is reported and flagged: its interval is some 35 points wide.
@@ -121,6 +122,24 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """Something without a language model that answered the same cases. correct: case id -> whether it is right."""
+
+    name: str
+    correct: Mapping[str, bool] = field(repr=False)
+
+    @property
+    def accuracy(self) -> Share:
+        """Of these cases."""
+        count, right = len(self.correct), sum(self.correct.values())
+        return Share(right / count, count, wilson(right, count))
+
+    def to_json(self) -> dict[str, Any]:
+        """Its accuracy, named as a policy's."""
+        return _flat("accuracy", self.accuracy)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one policy did on one set of cases. Shares are None where they do not apply.
 
@@ -130,6 +149,7 @@ class Evaluation:
     consistency, evidence: of answers with a reasoning; evidence is a mean score.
     validity_given_correct: of the right answers of a policy that reasons, those with a valid reasoning.
     maj_at_k, pass_at_k: k -> share; empty for one sample.
+    baselines: on these very cases.
     """
 
     count: int
@@ -147,6 +167,12 @@ class Evaluation:
     lengths: Lengths
     subgroups: tuple[Subgroup, ...]
     cases: tuple[CaseResult, ...] = field(repr=False)
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def trained_on(self) -> int:
+        """Cases of publications that the run was trained on; the source tags them where it can tell."""
+        return sum(case.tags.get(PUBLICATION) == TRAINED_ON for case in self.cases)
 
     def to_json(self, *, cases: bool = True, responses: bool = True) -> dict[str, Any]:
         """Numbers by name; `cases` adds each case's record, `responses` the model's own words in it."""
@@ -167,6 +193,8 @@ class Evaluation:
             "pass_at_k": {str(k): value for k, value in self.pass_at_k.items()},
             "lengths": asdict(self.lengths),
             "subgroups": self._subgroups_json(),
+            "trained_on": self.trained_on,
+            "baselines": {baseline.name: baseline.to_json() for baseline in self.baselines},
         }
         if cases:
             row["cases"] = [case.to_json(responses=responses) for case in self.cases]

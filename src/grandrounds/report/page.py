@@ -80,6 +80,8 @@ def comparison_page(
             rows=_score_rows(comparison),
             headline=comparison.headline,
             pairs=comparison.pairs,
+            baselines=words.baselines(comparison),
+            warning=words.trained_on(comparison.evaluations[names[0]]),
             outcomes=_outcomes(comparison),
             measures=_measures(comparison),
             further=[

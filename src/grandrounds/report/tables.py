@@ -11,6 +11,7 @@ from rich.text import Text
 
 from grandrounds.evaluation.compare import Comparison
 from grandrounds.evaluation.result import Evaluation, Share, Subgroup
+from grandrounds.report import words
 from grandrounds.report.words import cases, gain, p_value, percent, percents, points, split, verdict
 
 # As SIMPLE_HEAD: a rule under the header, and nothing else.
@@ -25,8 +26,11 @@ Reading = Callable[[Evaluation], str | None]
 def print_evaluation(console: Console, name: str, evaluation: Evaluation) -> None:
     """One policy: what it got right, how it reasoned, and for whom."""
     _print_metrics(console, {name: evaluation})
+    for baseline in evaluation.baselines:
+        console.print(Text(f"{words.baseline(baseline.name, baseline.accuracy)}.\n"))
     _print_subgroups(console, {name: evaluation})
     _print_skipped(console, evaluation)
+    _print_warning(console, evaluation)
 
 
 def print_comparison(console: Console, comparison: Comparison, *, notice: str = "") -> None:
@@ -39,7 +43,10 @@ def print_comparison(console: Console, comparison: Comparison, *, notice: str = 
         console.print(Text(split(comparison.headline, comparison.count, samples)))
         console.print(Text(verdict(comparison.headline, plain=not console.is_terminal)))
         console.print(Text(f"Difference: {gain(comparison.headline)}.\n"))
+    for line in words.baselines(comparison, plain=not console.is_terminal):
+        console.print(Text(f"{line}\n"))
     _print_subgroups(console, comparison.evaluations)
+    _print_warning(console, comparison.evaluations[comparison.names[0]])
     if notice:
         console.print(Text(notice, style="italic"))
 
@@ -154,6 +161,11 @@ def _print_subgroups(console: Console, evaluations: Mapping[str, Evaluation]) ->
         if group.tag in tags
     ):
         console.print(Text("* a small group: its accuracy says little\n", style="dim"))
+
+
+def _print_warning(console: Console, evaluation: Evaluation) -> None:
+    if warning := words.trained_on(evaluation):
+        console.print(Text(warning, style="yellow"))
 
 
 def _print_skipped(console: Console, evaluation: Evaluation) -> None:

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from grandrounds.evaluation.compare import Pair
+from grandrounds.evaluation.compare import Comparison, Pair
+from grandrounds.evaluation.result import Evaluation, Share
 from grandrounds.evaluation.statistics import Interval
 
 # A difference with a p below this is called one.
@@ -109,6 +110,31 @@ def gain(pair: Pair) -> str:
     """+25.2 percentage points (95 % interval +21.3 to +29.0)."""
     low, high = (points(end) for end in pair.interval)
     return f"{points(pair.difference)} percentage points (95 % interval {low} to {high})"
+
+
+def baseline(name: str, accuracy: Share) -> str:
+    """What it gets right."""
+    return f"{name}: {percent(accuracy.value)} right (95 % interval {percents(accuracy.interval)})"
+
+
+def baselines(comparison: Comparison, *, plain: bool = False) -> list[str]:
+    """A sentence for each: what it gets right, and the last policy against it."""
+    last = comparison.evaluations[comparison.names[-1]]
+    return [
+        f"{baseline(own.name, own.accuracy)}. {pair.after} against {pair.before}: {gain(pair)}, "
+        f"exact McNemar test, two-sided {p_value(pair.log10_p, plain=plain)}."
+        for own, pair in zip(last.baselines, comparison.baselines, strict=True)
+    ]
+
+
+def trained_on(evaluation: Evaluation) -> str:
+    """A warning; empty where there is nothing to warn of."""
+    if not evaluation.trained_on:
+        return ""
+    return (
+        f"{cases(evaluation.trained_on)} of {evaluation.count:,} are of publications that the run was trained on: "
+        "on these the accuracy is not that on new patients."
+    )
 
 
 def listed(names: Sequence[str]) -> str:

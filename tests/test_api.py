@@ -1,0 +1,60 @@
+"""The Python API: names that differ, and what stands beside the policies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cases_phenopackets import world
+
+from grandrounds import compare, evaluate, load_recipe, train
+from grandrounds.api import _distinct_names
+from grandrounds.cases.differential import naive_bayes_correct
+from grandrounds.cases.load import load_cases
+from grandrounds.evaluation.statistics import mcnemar_exact, wilson
+from grandrounds.recipe import Recipe
+from grandrounds.training.subject import Subject
+
+TINY = [
+    "cases.test_fraction=0.3",
+    "policy.scratch={layers: 1, hidden: 16, heads: 2, feedforward: 16, vocabulary: 300}",
+    "sft.steps=0",
+    "rounds=0",
+    "grpo.max_new_tokens=4",
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "distinct"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "a", "a"], ["a", "a (2)", "a (3)"]),
+        (["a (2)", "a", "a"], ["a (2)", "a", "a (3)"]),
+        (["a", "a", "a (2)"], ["a", "a (2)", "a (2) (2)"]),
+        (["a (old)", "a"], ["a (old)", "a"]),
+    ],
+)
+def test_only_equal_names_are_numbered(names: list[str], distinct: list[str]) -> None:
+    subjects = [Subject(name, name, Recipe(), None, False) for name in names]
+    assert _distinct_names(subjects) == distinct
+
+
+def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) -> None:
+    file, copy = tmp_path / "a.jsonl", tmp_path / "copy.jsonl"
+    for path in (file, copy):
+        path.write_text("".join(json.dumps(packet) + "\n" for packet in world()))
+    recipe = load_recipe("phenopackets", [f"cases.source={file}", *TINY])
+    run = train(recipe, tmp_path / "run").folder
+    evaluation = evaluate(run, file, limit=20)
+    correct = naive_bayes_correct(load_cases(recipe.cases, seed=0))
+    (baseline,) = evaluation.baselines
+    assert baseline.correct == {case.id: correct[case.id] for case in evaluation.cases}
+    right = sum(baseline.correct.values())
+    assert baseline.accuracy.interval == wilson(right, 20)
+    assert evaluation.trained_on == 0
+    (pair,) = compare([run, run], file, limit=20).baselines
+    assert pair.p == mcnemar_exact(pair.lost, pair.gained).p
+    assert pair.lost - pair.gained == right - sum(case.first.correct for case in evaluation.cases)
+    # In a copy of the file, its training cases are found out.
+    assert evaluate(run, copy).trained_on > 100
