@@ -16,6 +16,7 @@ from grandrounds.cases.load import load_cases
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError, GrandRoundsError
 from grandrounds.recipe import CasesRecipe
+from grandrounds.recipe_file import shipped_recipes
 
 DATA = Path(__file__).parents[2] / "shared/data"
 published = pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not here")
@@ -278,3 +279,16 @@ def test_a_held_out_set_of_the_clinic_can_be_the_test_split() -> None:
     assert cases.test == cases.held_out["overlap fails"]
     with pytest.raises(CaseError, match="Did you mean `overlap fails`"):
         load_cases(recipe.model_copy(update={"source": "clinic:overlap fail"}), seed=0)
+
+
+def test_the_rows_that_the_template_for_own_cases_shows_are_read_as_it_says(tmp_path: Path) -> None:
+    shown = [
+        line[4:]
+        for line in shipped_recipes()["own-data"].read_text(encoding="utf-8").splitlines()
+        if line.startswith('  #   {"id"')
+    ]
+    path = tmp_path / "cases.jsonl"
+    path.write_text("\n".join(shown))
+    cases = load_cases(CasesRecipe(source=str(path), test_fraction=0), seed=0).train
+    assert [case.gold.kind for case in cases] == ["choice", "number"]
+    assert (cases[1].gold.value, cases[1].gold.unit) == (291.0, "mOsm/kg")

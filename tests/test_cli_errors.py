@@ -129,6 +129,16 @@ def test_a_mapped_column_that_is_not_there_is_named(fails: Fails, tmp_path: Path
     assert "anwser" in message
 
 
+@pytest.mark.parametrize("format", ["auto", "own"])
+def test_a_misspelt_key_of_the_column_map_is_named_with_the_one_meant(
+    fails: Fails, tmp_path: Path, format: str
+) -> None:
+    source = written(tmp_path / "cases.jsonl", GOOD)
+    message = fails(*train(f"cases.source={source}", f"cases.format={format}", "cases.columns.qestion=text"))
+    assert "cases.columns.qestion" in message
+    assert "Did you mean `question`?" in message
+
+
 def _not_utf8(path: Path) -> None:
     path.write_bytes(b'{"question": "a?", "answer": "b"}\n{"question": "caf\xe9?", "answer": "b"}\n')
 
@@ -322,9 +332,10 @@ def test_a_run_that_is_not_there_is_named(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "nowhere" in fails("resume", "nowhere")
     assert "empty" in fails("resume", "empty")
-    small = ("--cases", "clinic", "--set", "cases.clinic_train=40", "--set", "cases.clinic_test=5")
-    assert "nowhere" in fails("evaluate", "./nowhere", *small)
-    assert "nowhere" in fails("compare", "./nowhere", "./empty", *small)
+    # Before the cases are read, which these are not.
+    assert "no such folder" in fails("evaluate", "./nowhere", "--cases", "none.jsonl")
+    assert "no such folder" in fails("compare", "./nowhere", "./empty", "--cases", "none.jsonl")
+    assert "neither a run nor a model" in fails("evaluate", "empty", "--cases", "none.jsonl")
 
 
 def test_a_bad_source_for_evaluation_is_named(
@@ -337,6 +348,16 @@ def test_a_bad_source_for_evaluation_is_named(
     assert "tset" in fails("evaluate", "run", "--cases", "clinic", "--split", "tset")
     (tmp_path / "folder").mkdir()
     assert "folder" in fails("evaluate", "run", "--cases", "clinic", "--json", "folder")
+    (tmp_path / "file").write_text("kept")
+    for option in (("evaluate", "run", "--json"), ("compare", "run", "run", "--html")):
+        # Before the cases are read: nobody waits for an examination that cannot be written.
+        message = fails(*option, "file/under", "--cases", "nowhere.jsonl")
+        assert "cannot write" in message
+        assert "file/under" in message
+    assert "nowhere.jsonl" in fails("evaluate", "run", "--cases", "nowhere.jsonl", "--json", "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    assert "nowhere.jsonl" in fails("evaluate", "run", "--cases", "nowhere.jsonl", "--json", "new/file")
+    assert not (tmp_path / "new/file").exists()
 
 
 def test_an_unknown_tokenizer_is_named(fails: Fails, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,30 @@ def _notice(cases: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; RunError where it cannot be written."""
+    with _writing(path):
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _writable(path: Path | None) -> None:
+    """RunError before minutes of work, not after them: opens the file without changing what is there."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise RunError("this is a folder", where=str(path), mend="Name a file.")
+    with _writing(path):
+        new = not path.exists()
+        path.open("a").close()
+        if new:
+            path.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes the folder that the file goes to; RunError where either cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        yield
     except OSError as error:
         raise RunError(
             f"cannot write: {error.strerror}", where=str(path), mend="Choose another file."
         ) from error
-
-
-def _writable(path: Path | None) -> None:
-    """Before minutes of work, not after them."""
-    if path is not None and path.is_dir():
-        raise RunError("this is a folder", where=str(path), mend="Name a file.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.load import load_cases
-from grandrounds.errors import CaseError, RecipeError, RunError
+from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
@@ -85,6 +85,7 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
     path = Path(text)
     run = next((place for place in (path, path.parent.parent) if (place / RECIPE).is_file()), None)
     if run is None:
+        _require_folder(text)
         return Subject(name or path.name or text, text, with_overrides(Recipe(), overrides), None, False)
     folder = RunFolder.open(run)
     checkpoint = folder.checkpoints.latest() if run == path else path
@@ -94,6 +95,24 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
         )
     recipe = with_overrides(folder.recipe(), overrides)
     return Subject(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
+
+
+def _require_folder(text: str) -> None:
+    """Before cases are made for it: PolicyError for what can be no Hub name and no folder with a model either."""
+    path = Path(text)
+    if path.is_dir():
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise PolicyError(
+                "the folder holds neither a run nor a model (no recipe.yaml, no config.json)",
+                where=text,
+                mend="Name a run's folder, one of its checkpoints, or a folder written by save_pretrained.",
+            )
+    elif text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise PolicyError(
+            "no such folder",
+            where=text,
+            mend="Name a run's folder, a checkpoint, a model folder or a Hub name.",
+        )
 
 
 def same_file(one: str, other: str) -> bool:

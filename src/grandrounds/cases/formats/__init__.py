@@ -138,7 +138,9 @@ def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
         if ours not in known:
             close = difflib.get_close_matches(ours, known, n=1)
             raise RecipeError(
-                f"the format `{name}` has no column `{ours}`",
+                f"no format has a column `{ours}`"
+                if name == "auto"
+                else f"the format `{name}` has no column `{ours}`",
                 where=f"cases.columns.{ours}",
                 mend=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(known)}.",
             )
