@@ -218,6 +218,16 @@ def test_prompts_prefilled_in_parts_are_answered_alike(
             np.testing.assert_allclose(first.logprobs, second.logprobs, atol=1e-5)
 
 
+def test_logits_of_a_few_rows_at_a_time_choose_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, "gemma2", ends=12)
+    prompts = _prompts(policy)
+    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    monkeypatch.setattr(native, "LOGITS_BYTES", 4 * 4 * len(policy.tokenizer))
+    assert _tokens(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)) == _tokens(whole)
+
+
 def test_no_prompts_make_no_groups(tmp_path: Path) -> None:
     assert NativeSampler(_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
 

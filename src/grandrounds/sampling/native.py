@@ -22,6 +22,9 @@ STORE_BYTES = 2 * 2**30
 # Prompt tokens, padding included, that pass the model at once. A constant for the same reason; more gain nothing, and
 # the widest layer of a 7B model holds 19,000 numbers for each.
 PREFILL_TOKENS = 8192
+# Logits that exist at once; choosing needs three times as much again. 256 rows of a vocabulary of 131,072: enough that
+# reading the head's weights anew for the next rows costs little.
+LOGITS_BYTES = 128 * 2**20
 # Rows are moved together when a quarter has ended: moving costs about one step, keeping ended rows a share of each.
 KEPT_SHARE = 0.75
 
@@ -101,10 +104,10 @@ class NativeSampler:
             lengths=torch.full((count,), longest, device=device),
             stopped=torch.zeros(count, dtype=torch.bool, device=device),
         )
-        layout, logits = self._prefill(wave, n, longest)
+        layout, states = self._prefill(wave, n, longest)
         live = torch.arange(count, device=device)
         for step in range(longest):
-            tokens, logprobs = choose(logits, noise[live, step], settings)
+            tokens, logprobs = self._next(states, noise[live, step], settings)
             rows.tokens[live, step], rows.logprobs[live, step] = tokens, logprobs
             ended = torch.isin(tokens, self._ends) & ~rows.stopped[live]
             rows.lengths[live[ended]] = step + 1
@@ -115,13 +118,12 @@ class NativeSampler:
             if len(going) < KEPT_SHARE * len(live):
                 layout.keep(going)
                 live, tokens = live[going], tokens[going]
-            hidden = self.policy.hidden(tokens[None], layout.positions[None], layout)
-            logits = self._logits(hidden)
+            states = self.policy.hidden(tokens[None], layout.positions[None], layout)
             layout.step += 1
         return rows
 
     def _prefill(self, wave: list[Prompt], n: int, longest: int) -> tuple[DecodeLayout, Tensor]:
-        """The store behind the prompts, and the logits [B, V] of each row's first token."""
+        """The store behind the prompts, and the state [B, d] that each row's first token follows from."""
         device = self.policy.device
         sizes = [len(prompt.tokens) for prompt in wave]
         prefixes = Prefixes(len(wave), max(sizes))
@@ -133,9 +135,18 @@ class NativeSampler:
             layout = PrefillLayout(lengths, prefixes, part.start)
             hidden = self.policy.hidden(tokens[None], positions[None], layout)
             last.append(hidden.index_select(0, lengths.cumsum(0) - 1))
-        logits = self._logits(torch.cat(last))
         lengths = torch.tensor(sizes, device=device)
-        return DecodeLayout(prefixes, lengths, n, longest), logits.repeat_interleave(n, 0)
+        return DecodeLayout(prefixes, lengths, n, longest), torch.cat(last).repeat_interleave(n, 0)
+
+    def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+        """A token for each row [B], and its log-prob [B]."""
+        rows = max(1, LOGITS_BYTES // (4 * self.policy.head().weight.shape[0]))
+        chosen = [
+            choose(self._logits(part), part_noise, settings)
+            for part, part_noise in zip(states.split(rows), noise.split(rows), strict=True)
+        ]
+        tokens, logprobs = zip(*chosen, strict=True)
+        return torch.cat(tokens), torch.cat(logprobs)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.policy.head()

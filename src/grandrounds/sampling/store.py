@@ -35,7 +35,8 @@ class Prefixes:
         if layer not in self.layers:
             count, heads, _, width = key.shape
             if (count, key.shape[2]) == (self._prompts, self._longest):
-                self.layers[layer] = (key, value)
+                # In order, or every step's matrix product would copy them.
+                self.layers[layer] = (key.contiguous(), value.contiguous())
                 return
             shape = (self._prompts, heads, self._longest, width)
             # Zeros: padding gets no weight, but no weight times what lies in fresh memory may be NaN.
@@ -137,10 +138,17 @@ class DecodeLayout:
         fewer = len(kept) < len(self.lengths)
         self.lengths = self.lengths[kept]
         for layer in self._layers.values():
-            layer.keys, layer.values = layer.keys[alive], layer.values[alive]
+            layer.keys, layer.values = self._moved(layer.keys, alive), self._moved(layer.values, alive)
             if fewer:
                 layer.prefix_keys, layer.prefix_values = layer.prefix_keys[kept], layer.prefix_values[kept]
         self._arrange()
+
+    def _moved(self, states: Tensor, alive: Tensor) -> Tensor:
+        """The store's own memory with the living rows in front; what is not filled yet is not moved."""
+        filled = states[:, :, : self.step].index_select(0, alive)
+        states = states[: len(alive)]
+        states[:, :, : self.step] = filled
+        return states
 
     def _arrange(self) -> None:
         """Slots [N, n] for the rows of each group side by side, n the most rows that any group has left."""
