@@ -245,7 +245,12 @@ def test_a_test_file_of_other_publications_is_the_test_split(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "error"), [({"options": 1}, RecipeError), ({"min_train_cases": 500}, CaseError)]
+    ("change", "error"),
+    [
+        ({"options": 1}, RecipeError),
+        ({"min_train_cases": 500}, CaseError),
+        ({"columns": {"question": "text"}}, CaseError),
+    ],
 )
 def test_settings_that_leave_nothing_to_ask_are_errors(
     tmp_path: Path, change: dict[str, Any], error: type[Exception]

@@ -335,6 +335,9 @@ def test_a_run_that_is_not_there_is_named(fails: Fails, tmp_path: Path) -> None:
     # Before the cases are read, which these are not.
     assert "no such folder" in fails("evaluate", "./nowhere", "--cases", "none.jsonl")
     assert "no such folder" in fails("compare", "./nowhere", "./empty", "--cases", "none.jsonl")
+    assert "no such folder" in fails("evaluate", str(tmp_path / "empty/typo"), "--cases", "none.jsonl")
+    (Path.cwd() / "runs").mkdir(exist_ok=True)  # what lies in a folder that is there is no Hub name
+    assert "no such folder" in fails("evaluate", "runs/typo", "--cases", "none.jsonl")
     assert "neither a run nor a model" in fails("evaluate", "empty", "--cases", "none.jsonl")
 
 

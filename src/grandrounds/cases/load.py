@@ -34,6 +34,7 @@ def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | No
     if fitted is not None and (fitted.get("format") == PHENOPACKETS) != (name == PHENOPACKETS):
         fitted = None  # nothing that was fitted on one kind of source says anything of the other
     if name == PHENOPACKETS:
+        _refuse_columns(recipe)
         book = phenopacket_book(rows, recipe, seed, fitted)
         if recipe.test_source and fitted is None:
             return tested_on(book, read_rows(recipe.test_source, recipe.limit), recipe.test_source)
@@ -50,6 +51,15 @@ def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | No
         fitted=state,
         read=len(rows),
     )
+
+
+def _refuse_columns(recipe: CasesRecipe) -> None:
+    if recipe.columns:
+        raise CaseError(
+            "phenopackets have a fixed schema; no columns are mapped in them",
+            where=f"cases.columns.{next(iter(recipe.columns))}",
+            mend="Leave cases.columns out, or name the format that the columns belong to.",
+        )
 
 
 def split_key(case: Case) -> str:

@@ -47,6 +47,7 @@ def load_policy(
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
             model, tokenizer = _pretrained(recipe, dtype)
+            _own_memory(model)
         # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
         model = model.to(device)
         model, base = _adapted(model, recipe)
@@ -94,6 +95,16 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
     return torch.float32, "exact, and rarely slower on a CPU"
 
 
+def _own_memory(model: Any) -> None:
+    """Move weights out of the file they are mapped from.
+
+    Mapped tensors begin at any byte, and matrix products round differently by alignment: a resumed run would leave
+    the uninterrupted one in the last digits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
 def _scratch(
     recipe: PolicyRecipe,
     dtype: torch.dtype,
@@ -126,7 +137,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = _folder(recipe)
-    if _looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
+    if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
             "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",
             where=recipe.model,
@@ -188,11 +199,13 @@ def _loading(source: str) -> Iterator[None]:
         ) from error
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
+    """Whether a model's name can only be a folder, existing or not: no Hub name, or below a folder that is there."""
     return (
         Path(name).exists()
         or name.startswith((".", "/", "~"))
         or not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name)
+        or ("/" in name and Path(name).parent.is_dir())
     )
 
 
@@ -209,7 +222,7 @@ def _base_of(folder: Path) -> str:
     """The model that an adapter belongs to."""
     with _loading(str(folder)):
         base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-    if _looks_like_path(base) and not Path(base).exists():
+    if looks_like_path(base) and not Path(base).exists():
         raise PolicyError(
             f"the model that this adapter belongs to is not there: {base}",
             where=str(folder),

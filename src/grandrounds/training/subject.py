@@ -10,7 +10,7 @@ from typing import Any
 from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
-from grandrounds.policy.load import load_policy
+from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
@@ -107,7 +107,7 @@ def _require_folder(text: str) -> None:
                 where=text,
                 mend="Name a run's folder, one of its checkpoints, or a folder written by save_pretrained.",
             )
-    elif text.startswith((".", "/", "~")) or text.count("/") > 1:
+    elif looks_like_path(text):
         raise PolicyError(
             "no such folder",
             where=text,
