@@ -24,6 +24,8 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     future: Future[Any] = Future()
 
     def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             future.set_result(function(*args, **kwargs))
         except Exception as error:
