@@ -287,7 +287,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> CaseBook:
         ("Findings: ", "Findings: jaundice; ", "a finding that is not in the case"),
         ("for finding", "for jaundice +3, finding", "a claim about a finding that is not in the case"),
         ("; total", "; total 9", "a total that is far off"),
-        (" by ", " by 9", "a lead that the totals do not give"),
+        (".\nConclusion", "9.\nConclusion", "a runner-up whose total was another"),
         ("Disease type 0: ", "Disease type 9: ", "a candidate that is no option"),
         ("Conclusion: Disease type ", "Conclusion: Disease type 9", "a conclusion without the highest total"),
     ],

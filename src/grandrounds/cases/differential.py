@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,12 @@ from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+from grandrounds.response.totals import comparison, comparison_holds, first_mentions, follows
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly: what says little is left out.
 MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS, LEAST_POINTS = 5, 2, 1, 2
 POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 1
-_LEAD = re.compile(r"^(?P<first>.+) leads by (?P<points>\d+)$", re.IGNORECASE)
 
 
 def demonstrate(
@@ -40,14 +39,11 @@ def demonstrate(
     totals = scores.totals[rows]
     first, second = np.argsort(-scores.log[rows], kind="stable")[:2]
     totals[first] += totals[first] == totals[second]  # what rounding made equal
-    outline = Outline(
-        findings=tuple(weighed),
-        differential=tuple(
-            _candidate(name, weighed, points[row, places], int(totals[row])) for row, name in enumerate(names)
-        ),
-        check=f"{names[first]} leads by {totals[first] - totals[second]}",
-        conclusion=names[first],
+    differential = tuple(
+        _candidate(name, weighed, points[row, places], int(totals[row])) for row, name in enumerate(names)
     )
+    check = comparison(differential[first], differential[second])
+    outline = Outline(tuple(weighed), differential, check, names[first])
     letter = next((f"{letter}. " for letter, name in options.items() if name == names[first]), "")
     return Demonstration(render_outline(outline), letter + names[first])
 
@@ -87,29 +83,28 @@ class PhenopacketKnowledge:
         """Check each claim, and the whole.
 
         Claims are: each listed finding is in the case; each candidate is an option; each point has the table's
-        sign and is off by at most 1; each total is off by at most 1; the lead is what the totals say. What is
+        sign and is off by at most 1; each total is off by at most 1; the check compares rightly. What is
         claimed twice is false. Complete: every option is considered (in free text, two candidates).
         Follows: no candidate has a higher total than the conclusion.
         """
         facts = {fact.lower() for fact in case.facts}
         verdicts = [
             (finding, once and finding.lower() in facts)
-            for finding, once in zip(outline.findings, _once(outline.findings), strict=True)
+            for finding, once in zip(outline.findings, first_mentions(outline.findings), strict=True)
         ]
         table = _Table(self.model, self.scores(case), case)
         names = [candidate.name for candidate in outline.differential]
-        for candidate, once in zip(outline.differential, _once(names), strict=True):
+        for candidate, once in zip(outline.differential, first_mentions(names), strict=True):
             verdicts += table.verdicts(candidate) if once else [(f"{candidate.name} again", False)]
-        totals = {c.name.lower(): c.total for c in outline.differential if c.total is not None}
-        if (lead := _lead(outline.check, totals)) is not None:
-            verdicts.append((outline.check or "", lead))
+        if outline.check is not None and (compared := comparison_holds(outline)) is not None:
+            verdicts.append((outline.check, compared))
         false = tuple(text for text, true in verdicts if not true)
         considered = {name.lower() for name in names}
         options = {option.lower() for option in case.options.values()}
         return ReasoningCheck(
             claims=len(verdicts),
             true_claims=len(verdicts) - len(false),
-            conclusion_follows=_follows(outline.conclusion, totals),
+            conclusion_follows=follows(outline),
             complete=considered >= options if options else len(considered) >= 2,
             false_claims=false,
         )
@@ -137,7 +132,7 @@ class _Table:
         claims = [(claim, 1) for claim in candidate.supports] + [
             (claim, -1) for claim in candidate.contradicts
         ]
-        first_time = _once([claim.finding for claim, _ in claims])
+        first_time = first_mentions([claim.finding for claim, _ in claims])
         verdicts = [
             (f"{name}: {claim.finding} {claim.points or ''}".rstrip(), once and self._true(claim, sign, row))
             for (claim, sign), once in zip(claims, first_time, strict=True)
@@ -173,25 +168,3 @@ def naive_bayes_accuracy(book: CaseBook, cases: Iterable[Case] | None = None) ->
     """The share that naive Bayes has right; see `naive_bayes_correct`."""
     correct = naive_bayes_correct(book, cases)
     return sum(correct.values()) / max(len(correct), 1)
-
-
-def _once(texts: Sequence[str]) -> list[bool]:
-    """Whether each text is said for the first time."""
-    lower = [text.lower() for text in texts]
-    return [text not in lower[:place] for place, text in enumerate(lower)]
-
-
-def _lead(check: str | None, totals: Mapping[str, int]) -> bool | None:
-    """Whether the check's lead is what the stated totals say; None where it states no lead."""
-    match = _LEAD.match(check or "")
-    if match is None:
-        return None
-    first = match["first"].lower()
-    others = [total for name, total in totals.items() if name != first]
-    return first in totals and bool(others) and totals[first] - max(others) == int(match["points"])
-
-
-def _follows(conclusion: str | None, totals: Mapping[str, int]) -> bool | None:
-    if conclusion is None or not totals:
-        return None
-    return totals.get(conclusion.lower()) == max(totals.values())

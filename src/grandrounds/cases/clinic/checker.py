@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grandrounds.cases.case import Case
 from grandrounds.cases.clinic.world import Cluster, World
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, signed
+from grandrounds.response.totals import comparison_holds, first_mentions, follows
 
 # A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
 DECISIVE = 2
-_LEAD = re.compile(r"^(?P<first>.+) leads by (?P<points>-?\d+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,30 +24,30 @@ class ClinicKnowledge:
         """Check each claim, and the whole.
 
         Claims are: each listed finding is in the case; each candidate is an option; each point is the
-        table's; each total adds up; the check's lead is right. What is claimed a second time is false, or
+        table's; each total adds up; the check compares rightly. What is claimed a second time is false, or
         repeating what is known to be true would pay. Complete: every fact is listed, every option is
-        considered, nothing decisive is left out, and the lead of the conclusion was checked. Follows: the
-        conclusion has the highest total.
+        considered, nothing decisive is left out, and the conclusion was checked against its closest rival.
+        Follows: the conclusion has the highest total.
         """
-        facts = _once(outline.findings)
+        facts = first_mentions(outline.findings)
         verdicts = [
             (finding, once and finding.lower() in case.facts)
             for finding, once in zip(outline.findings, facts, strict=True)
         ]
-        considered = _once([candidate.name for candidate in outline.differential])
+        considered = first_mentions([candidate.name for candidate in outline.differential])
         for candidate, once in zip(outline.differential, considered, strict=True):
             verdicts.extend(
                 self._candidate(case, candidate) if once else [(f"{candidate.name} again", False)]
             )
-        lead = self._lead(outline)
-        if outline.check is not None and lead is not None:
-            verdicts.append((outline.check, lead))
+        compared = comparison_holds(outline)
+        if outline.check is not None and compared is not None:
+            verdicts.append((outline.check, compared))
         false = tuple(text for text, true in verdicts if not true)
         return ReasoningCheck(
             claims=len(verdicts),
             true_claims=len(verdicts) - len(false),
-            conclusion_follows=_follows(outline),
-            complete=lead is not None and self._complete(case, outline),
+            conclusion_follows=follows(outline),
+            complete=compared is not None and self._complete(case, outline),
             false_claims=false,
         )
 
@@ -66,24 +64,14 @@ class ClinicKnowledge:
             *((claim.points or 0) < 0 for claim in candidate.contradicts),
             *(claim.points == 0 for claim in candidate.neutral),
         )
-        for claim, side, once in zip(claims, right_side, _once([c.finding for c in claims]), strict=True):
+        for claim, side, once in zip(
+            claims, right_side, first_mentions([c.finding for c in claims]), strict=True
+        ):
             true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
             verdicts.append((f"{name}: {_worded(claim)}", once and true and side))
         stated = sum(claim.points or 0 for claim in claims)
         verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
         return verdicts
-
-    def _lead(self, outline: Outline) -> bool | None:
-        """Whether the conclusion leads the runner-up by what the check says; None where it says no lead."""
-        match = _LEAD.match(outline.check or "")
-        if match is None:
-            return None
-        totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
-        first = match["first"].lower()
-        others = [total for name, total in totals.items() if name != first]
-        if first not in totals or not others or first != (outline.conclusion or "").lower():
-            return False
-        return totals[first] - max(others) == int(match["points"])
 
     def _complete(self, case: Case, outline: Outline) -> bool:
         listed = {finding.lower() for finding in outline.findings}
@@ -111,18 +99,3 @@ def _points(cluster: Cluster, claim: Claim, row: int) -> int | None:
 
 def _worded(claim: Claim) -> str:
     return claim.finding if claim.points is None else f"{claim.finding} {signed(claim.points)}"
-
-
-def _once(texts: Sequence[str]) -> list[bool]:
-    """Whether each text is said for the first time."""
-    lower = [text.lower() for text in texts]
-    return [text not in lower[:position] for position, text in enumerate(lower)]
-
-
-def _follows(outline: Outline) -> bool | None:
-    """Whether the conclusion is a candidate than which none has a higher total."""
-    if outline.conclusion is None or not outline.differential:
-        return None
-    totals = {candidate.name.lower(): candidate.total or 0 for candidate in outline.differential}
-    conclusion = outline.conclusion.lower()
-    return conclusion in totals and totals[conclusion] == max(totals.values())

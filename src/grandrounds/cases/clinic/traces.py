@@ -14,6 +14,7 @@ import numpy as np
 from grandrounds.cases.case import Demonstration
 from grandrounds.cases.clinic.vignette import Vignette
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+from grandrounds.response.totals import comparison
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int,
 
 
 def thorough(vignette: Vignette) -> Outline:
-    """Every fact weighed for every option, and the lead explained."""
+    """Every fact weighed for every option, and the lead checked."""
     return reason(vignette, vignette.facts, vignette.options, checked=True)
 
 
@@ -79,15 +80,10 @@ def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...],
             )
         )
     first, second = _leaders(differential)
-    check = lead_sentence(first, second) if checked else NOT_CHECKED
+    check = comparison(first, second) if checked else NOT_CHECKED
     return Outline(tuple(facts), tuple(differential), check, first.name)
 
 
 def _leaders(differential: list[Candidate]) -> tuple[Candidate, Candidate]:
     ordered = sorted(differential, key=lambda candidate: -(candidate.total or 0))
     return ordered[0], ordered[1]
-
-
-def lead_sentence(first: Candidate, second: Candidate) -> str:
-    """The check: by how much the first choice leads the runner-up, which a reader can verify."""
-    return f"{first.name} leads by {(first.total or 0) - (second.total or 0)}"
