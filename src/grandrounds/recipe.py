@@ -41,6 +41,10 @@ class CasesRecipe(Section):
     excluded_findings: bool = Field(
         False, description="Phenopackets: also tell which findings were looked for and absent."
     )
+    views: Positive = Field(
+        1,
+        description="Phenopackets: renderings of each training case, with other findings told and other options.",
+    )
     clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
     clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")
 

@@ -23,6 +23,8 @@ from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 
+# Of a further view's findings; and from how many times as many labels, hardest first, its options are drawn.
+KEPT_IN_VIEWS, OPTION_POOL = 0.8, 4
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
 _NO_FINDING = "no observed finding"
 _TRAINED_ON = "its publication is in the training cases"
@@ -72,7 +74,9 @@ def phenopacket_book(
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
-    left_out = _left_out(train)
+    alone = _left_out(train)
+    views = [(_view(packet, number, seed), packet) for packet in train for number in range(recipe.views)]
+    left_out = {view.id: alone[packet.id] for view, packet in views}
     state = {
         "format": "phenopackets",
         "seed": seed,
@@ -83,13 +87,27 @@ def phenopacket_book(
         "model": model.state(),
     }
     return CaseBook(
-        train=[builder.case(packet, left_out[packet.id]) for packet in train],
+        train=[builder.case(view, left_out[view.id], hardest=view is packet) for view, packet in views],
         test=[builder.case(packet) for packet in test],
         knowledge=PhenopacketKnowledge(model, left_out),
         fitted=state,
         read=len(rows),
         dropped=+dropped,
     )
+
+
+def _view(packet: Packet, number: int, seed: int) -> Packet:
+    """View 0 is the case as published; further ones leave out some findings and tell the others in another order.
+
+    A small model that meets a case as it is again and again learns it by heart.
+    """
+    if number == 0:
+        return packet
+    name = f"{packet.id}~{number}"
+    order = sorted(packet.findings, key=lambda finding: keyed_unit(seed, name, finding))
+    # The unit that orders also decides, so the last in the order are the ones left out.
+    kept = [finding for finding in order if keyed_unit(seed, name, finding) < KEPT_IN_VIEWS]
+    return replace(packet, id=name, findings=tuple(kept or order[:1]))
 
 
 def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
@@ -196,11 +214,15 @@ class _Builder:
         packet: Packet,
         left_out: Sequence[Record] | None = None,
         *,
+        hardest: bool = True,
         tags: Mapping[str, str] | None = None,
     ) -> Case:
-        """left_out: of a training case, the records to score it without; it gets a demonstration."""
+        """left_out: of a training case, the records to score it without; it gets a demonstration.
+
+        hardest: whether the other options are the hardest ones, or drawn from the harder ones.
+        """
         scores = self.model.score(packet.findings, left_out or ())
-        names = self._names(packet, scores)
+        names = self._names(packet, scores, hardest)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
         # In free text, the published name with its commas is as good as ours without.
@@ -223,12 +245,16 @@ class _Builder:
             columns=packet.columns,
         )
 
-    def _names(self, packet: Packet, scores: Scores) -> list[str]:
-        """The right label and those hardest to tell from it, in keyed order; without options, the likeliest."""
+    def _names(self, packet: Packet, scores: Scores, hardest: bool) -> list[str]:
+        """The right label and hard ones to tell from it, in keyed order; without options, the likeliest."""
         order = [self.model.labels[row] for row in np.argsort(-scores.log, kind="stable")]
         if not self.options:
             return order[:4]
-        hard = [label for label in order if label != packet.label][: self.options - 1]
+        hard = [label for label in order if label != packet.label]
+        if not hardest:
+            hard = hard[: OPTION_POOL * (self.options - 1)]
+            hard.sort(key=lambda label: keyed_unit(self.seed, packet.id, "drawn", label))
+        hard = hard[: self.options - 1]
         return sorted([packet.label, *hard], key=lambda label: keyed_unit(self.seed, packet.id, label))
 
 
