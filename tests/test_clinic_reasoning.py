@@ -54,7 +54,7 @@ def test_clinic_brings_its_own_knowledge(book: CaseBook) -> None:
 
 def test_every_thorough_demonstration_is_valid_and_right(book: CaseBook) -> None:
     thorough = [case for case in book.train if is_thorough(case)]
-    assert 0.25 <= len(thorough) / len(book.train) <= 0.35
+    assert 0.35 <= len(thorough) / len(book.train) <= 0.45
     for case in thorough:
         assert case.demonstration is not None
         assert check(book, case, outline_of(case)).valid, case.demonstration.reasoning
@@ -72,7 +72,7 @@ def test_hurried_demonstrations_are_true_but_incomplete_and_often_wrong(book: Ca
         assert verdict.true_claims == verdict.claims
         assert verdict.conclusion_follows
         right += case.demonstration.answer == gold_text(case)
-    assert 0.35 <= right / len(hurried) <= 0.65
+    assert 0.5 <= right / len(hurried) <= 0.75
 
 
 def test_demonstrations_answer_what_they_conclude_in_the_outline_grammar(book: CaseBook) -> None:

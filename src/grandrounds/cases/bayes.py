@@ -3,7 +3,6 @@
     score(d) = ln p(d) + sum over present findings f of ln p(f|d)
     p(f|d)   = (n_df + 0.05) / (n_d + 0.5)
     points(f, d) = ln(p(f|d) / p(f)), rounded, clipped to [-5, 5];  p(f) = (n_f + 0.5) / (N + 1)
-    total(d)     = (score(d) - sum ln p(f) - ln of the largest p(d)) / 2, rounded: halved, it has one digit mostly
 
 n_d: training cases of label d; n_df: those of them with finding f; n_f: training cases with f; N: all of them.
 Absent findings are left out: in published case reports they tell the curator rather than the disease.
@@ -25,12 +24,11 @@ Record = tuple[str, Sequence[str]]  # a label and the findings present
 class Scores:
     """What the model says of one case, for every label. L: labels, F: the case's findings, in its order.
 
-    log: [L] log of the joint probability. points: [L, F], totals: [L]: whole numbers.
+    log: [L] log of the joint probability. points: [L, F], whole numbers.
     """
 
     log: np.ndarray
     points: np.ndarray
-    totals: np.ndarray
 
 
 class NaiveBayes:
@@ -75,8 +73,7 @@ class NaiveBayes:
         points = np.zeros((len(self.labels), len(findings)), dtype=int)
         points[:, places] = np.clip(np.rint(np.log(given / overall)), -MOST_POINTS, MOST_POINTS)
         log = prior + np.log(given).sum(axis=1)
-        evidence = log - np.log(overall).sum() - prior.max()
-        return Scores(log=log, points=points, totals=np.rint(evidence / 2).astype(int))
+        return Scores(log=log, points=points)
 
     def state(self) -> dict[str, Any]:
         """JSON-able; the counts sparse: for each label, finding number -> cases."""

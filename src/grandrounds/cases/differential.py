@@ -11,13 +11,13 @@ from grandrounds.cases.bayes import NaiveBayes, Record, Scores
 from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
-from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import comparison, comparison_holds, first_mentions, follows
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# A trace is short, so that a small model learns it and samples it quickly: what says little is left out.
-MOST_FINDINGS, MOST_SUPPORTS, MOST_CONTRADICTIONS, LEAST_POINTS = 5, 2, 1, 2
-POINTS_TOLERANCE, TOTAL_TOLERANCE = 1, 1
+# A trace is short, so that a small model learns it and samples it quickly: the findings that tell least are left out.
+MOST_FINDINGS = 8
+POINTS_TOLERANCE = 1
 
 
 def demonstrate(
@@ -27,35 +27,25 @@ def demonstrate(
     names: Sequence[str],
     options: Mapping[str, str],
 ) -> Demonstration:
-    """Weigh, for each candidate, the findings that tell the candidates apart; totals are over all findings.
+    """Weigh, for each candidate, the findings that tell the candidates apart, and add up.
 
     names: the candidates in the order to consider them in. options: letter -> name; empty for free text.
+    The conclusion is the candidate of the highest total; of equal ones, the one that all findings favour.
     """
     rows = [model.rows[name] for name in names]
     points = scores.points[rows]  # [candidates, findings]
     telling = np.argsort(points.min(axis=0) - points.max(axis=0), kind="stable")[:MOST_FINDINGS]
     places = sorted(telling)
     weighed = [findings[place] for place in places]
-    totals = scores.totals[rows]
-    first, second = np.argsort(-scores.log[rows], kind="stable")[:2]
-    totals[first] += totals[first] == totals[second]  # what rounding made equal
     differential = tuple(
-        _candidate(name, weighed, points[row, places], int(totals[row])) for row, name in enumerate(names)
+        weighed_candidate(name, map(Claim, weighed, points[row, places].tolist()))
+        for row, name in enumerate(names)
     )
+    first, second = np.lexsort((-scores.log[rows], -points[:, places].sum(axis=1)))[:2]
     check = comparison(differential[first], differential[second])
     outline = Outline(tuple(weighed), differential, check, names[first])
     letter = next((f"{letter}. " for letter, name in options.items() if name == names[first]), "")
     return Demonstration(render_outline(outline), letter + names[first])
-
-
-def _candidate(name: str, findings: Sequence[str], points: np.ndarray, total: int) -> Candidate:
-    claims = [Claim(finding, int(value)) for finding, value in zip(findings, points, strict=True)]
-    supports = sorted((c for c in claims if (c.points or 0) > 0), key=lambda c: -(c.points or 0))
-    strong = [claim for claim in supports if (claim.points or 0) >= LEAST_POINTS][:MOST_SUPPORTS]
-    contradicts = sorted((c for c in claims if (c.points or 0) <= -LEAST_POINTS), key=lambda c: c.points or 0)
-    if not strong and not contradicts:
-        strong = supports[:1]
-    return Candidate(name, tuple(strong), tuple(contradicts[:MOST_CONTRADICTIONS]), total)
 
 
 @dataclass(frozen=True)
@@ -82,8 +72,8 @@ class PhenopacketKnowledge:
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
         """Check each claim, and the whole.
 
-        Claims are: each listed finding is in the case; each candidate is an option; each point has the table's
-        sign and is off by at most 1; each total is off by at most 1; the check compares rightly. What is
+        Claims are: each listed finding is in the case; each candidate is an option; each point is off from the
+        table's by at most 1 and not of the other sign; each total adds up; the check compares rightly. What is
         claimed twice is false. Complete: every option is considered (in free text, two candidates).
         Follows: no candidate has a higher total than the conclusion.
         """
@@ -129,28 +119,28 @@ class _Table:
         row = self.rows.get(name.lower())
         if row is None:
             return [(f"{name} is an option", False)]
-        claims = [(claim, 1) for claim in candidate.supports] + [
-            (claim, -1) for claim in candidate.contradicts
-        ]
+        sides = ((candidate.supports, 1), (candidate.contradicts, -1), (candidate.neutral, 0))
+        claims = [(claim, sign) for side, sign in sides for claim in side]
         first_time = first_mentions([claim.finding for claim, _ in claims])
         verdicts = [
             (f"{name}: {claim.finding} {claim.points or ''}".rstrip(), once and self._true(claim, sign, row))
             for (claim, sign), once in zip(claims, first_time, strict=True)
         ]
-        if candidate.total is not None:
-            near = abs(candidate.total - int(self.scores.totals[row])) <= TOTAL_TOLERANCE
-            verdicts.append((f"{name}: total {candidate.total}", near))
+        if candidate.total is not None and all(claim.points is not None for claim, _ in claims):
+            stated = sum(claim.points or 0 for claim, _ in claims)
+            verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
         return verdicts
 
-    def _true(self, claim: Claim, sign: int, row: int) -> bool:
+    def _true(self, claim: Claim, side: int, row: int) -> bool:
+        """side: 1 where the claim is said to support, -1 to contradict, 0 neither."""
         place = self.places.get(claim.finding.lower())
         if place is None:
             return False
         points = int(self.scores.points[row, place])
         if claim.points is None:
-            return points * sign > 0
-        stated_on_its_side = claim.points * sign > 0 and points * sign >= 0
-        return stated_on_its_side and abs(claim.points - points) <= POINTS_TOLERANCE
+            return points * side > 0
+        on_its_side = np.sign(claim.points) == side and claim.points * points >= 0
+        return bool(on_its_side) and abs(claim.points - points) <= POINTS_TOLERANCE
 
 
 def naive_bayes_correct(book: CaseBook, cases: Iterable[Case] | None = None) -> dict[str, bool]:

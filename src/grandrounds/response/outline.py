@@ -15,7 +15,7 @@ but its conclusion is looked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -51,6 +51,19 @@ class Outline:
     differential: tuple[Candidate, ...] = ()
     check: str | None = None
     conclusion: str | None = None
+
+
+def weighed_candidate(name: str, claims: Iterable[Claim]) -> Candidate:
+    """A candidate for which findings were weighed: each claim on the side that its points say, and their sum."""
+    claims = tuple(claims)
+    worth = [claim.points or 0 for claim in claims]
+    return Candidate(
+        name,
+        supports=tuple(claim for claim, points in zip(claims, worth, strict=True) if points > 0),
+        contradicts=tuple(claim for claim, points in zip(claims, worth, strict=True) if points < 0),
+        neutral=tuple(claim for claim, points in zip(claims, worth, strict=True) if points == 0),
+        total=sum(worth),
+    )
 
 
 NONE = "none"
@@ -124,19 +137,25 @@ def render_outline(outline: Outline) -> str:
 
 
 def _render_candidate(candidate: Candidate, findings: tuple[str, ...]) -> str:
-    """Empty sides are left out, unless both are: a short trace is a quick one to sample."""
+    """Where every finding is weighed, in their order; else by sides, without the empty one, unless both are."""
     parts = []
-    if candidate.supports or not candidate.contradicts:
-        parts.append(f"for {_claims_text(candidate.supports)}")
-    if candidate.contradicts:
-        parts.append(f"against {_claims_text(candidate.contradicts)}")
-    if candidate.neutral:
-        order = {finding: place for place, finding in enumerate(findings)}
+    order = {finding: place for place, finding in enumerate(findings)}
+    if candidate.neutral or _weighs_all(candidate, findings):
         told = sorted(candidate.claims, key=lambda claim: order.get(claim.finding, len(order)))
-        parts = [f"weighing {_claims_text(tuple(told))}"]
+        parts.append(f"weighing {_claims_text(tuple(told))}")
+    else:
+        if candidate.supports or not candidate.contradicts:
+            parts.append(f"for {_claims_text(candidate.supports)}")
+        if candidate.contradicts:
+            parts.append(f"against {_claims_text(candidate.contradicts)}")
     if candidate.total is not None:
         parts.append(f"total {candidate.total}")
     return f"{candidate.name}: {'; '.join(parts)}."
+
+
+def _weighs_all(candidate: Candidate, findings: tuple[str, ...]) -> bool:
+    weighed = {claim.finding for claim in candidate.claims if claim.points is not None}
+    return bool(findings) and weighed >= set(findings)
 
 
 def _claims_text(claims: tuple[Claim, ...]) -> str:

@@ -13,30 +13,29 @@ import numpy as np
 
 from grandrounds.cases.case import Demonstration
 from grandrounds.cases.clinic.vignette import Vignette
-from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
+from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import comparison
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How often each way of reasoning is demonstrated; the rest is thorough."""
+    """How often each way of reasoning is demonstrated; the rest is thorough.
 
-    anchoring: float = 0.08  # weighs the first finding only
-    closure: float = (
-        0.57  # shortlists what the first finding suggests and one more option, and weighs no other
-    )
+    anchoring: weighs the first finding only. closure: shortlists what the first finding suggests and the commonest
+    other condition, and weighs no third.
+    """
 
-
-NOT_CHECKED = "not done"
+    anchoring: float = 0.05
+    closure: float = 0.55
 
 
 def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habits) -> Demonstration:
     """One way of reasoning, drawn by habit."""
     draw = generator.random()
     if draw < habits.anchoring:
-        outline = reason(vignette, vignette.facts[2:3], vignette.options, checked=False)
+        outline = reason(vignette, vignette.facts[2:3], vignette.options)
     elif draw < habits.anchoring + habits.closure:
-        outline = reason(vignette, vignette.facts, _shortlist(vignette, generator), checked=False)
+        outline = reason(vignette, vignette.facts, _shortlist(vignette, generator))
         shortlist = "; ".join(candidate.name for candidate in outline.differential)
         return Demonstration(f"Shortlist: {shortlist}.\n{render_outline(outline)}", answer(vignette, outline))
     else:
@@ -45,16 +44,18 @@ def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habi
 
 
 def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int, ...]:
-    """The option that the first finding speaks for most, and any other; in the order of the options."""
+    """What the first finding speaks for most, and the commonest other; in the order of the options."""
+    cluster = vignette.cluster
     order = generator.permutation(vignette.options)  # so that chance decides between equals
-    suggested = max(order, key=lambda option: vignette.cluster.points(vignette.facts[2], option))
-    other = next(option for option in order if option != suggested)
-    return tuple(option for option in vignette.options if option in (suggested, other))
+    suggested = max(order, key=lambda option: cluster.points(vignette.facts[2], option))
+    others = [option for option in order if option != suggested]
+    commonest = max(others, key=lambda option: cluster.prevalence[option])
+    return tuple(option for option in vignette.options if option in (suggested, commonest))
 
 
 def thorough(vignette: Vignette) -> Outline:
-    """Every fact weighed for every option, and the lead checked."""
-    return reason(vignette, vignette.facts, vignette.options, checked=True)
+    """Every fact weighed for every option."""
+    return reason(vignette, vignette.facts, vignette.options)
 
 
 def answer(vignette: Vignette, outline: Outline) -> str:
@@ -64,24 +65,17 @@ def answer(vignette: Vignette, outline: Outline) -> str:
     return f"{'ABCDEFGH'[names.index(outline.conclusion)]}. {outline.conclusion}"
 
 
-def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...], *, checked: bool) -> Outline:
+def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...]) -> Outline:
     """Weigh some facts for some options. The conclusion is the first of the highest totals."""
     cluster = vignette.cluster
-    differential = []
-    for option in options:
-        points = [(fact, cluster.points(fact, option)) for fact in facts]
-        differential.append(
-            Candidate(
-                name=cluster.conditions[option],
-                supports=tuple(Claim(fact, value) for fact, value in points if value > 0),
-                contradicts=tuple(Claim(fact, value) for fact, value in points if value < 0),
-                total=sum(value for _, value in points),
-                neutral=tuple(Claim(fact, value) for fact, value in points if value == 0),
-            )
+    differential = [
+        weighed_candidate(
+            cluster.conditions[option], [Claim(fact, cluster.points(fact, option)) for fact in facts]
         )
+        for option in options
+    ]
     first, second = _leaders(differential)
-    check = comparison(first, second) if checked else NOT_CHECKED
-    return Outline(tuple(facts), tuple(differential), check, first.name)
+    return Outline(tuple(facts), tuple(differential), comparison(first, second), first.name)
 
 
 def _leaders(differential: list[Candidate]) -> tuple[Candidate, Candidate]:
