@@ -1,6 +1,6 @@
 """Controls at equal compute: from one cold start, what does each way of spending the same rounds bring?
 
-    grpo          the recipe's own rewards
+    grpo          the run itself: the recipe's own rewards
     random        a coin decides each completion's reward
     format        only the form is rewarded
     rejection     the same sampled groups; SFT on the completions that are right (STaR, arXiv:2203.14465)
@@ -34,7 +34,7 @@ from grandrounds.training.run import train
 from grandrounds.training.saving import Position, save_checkpoint
 from grandrounds.training.setup import assemble, grpo_learner
 
-ARMS = ("grpo", "random", "format", "rejection", "sft")
+ARMS = ("random", "format", "rejection", "sft")
 
 
 def coin(attempt) -> float:  # type: ignore[no-untyped-def]
@@ -59,12 +59,12 @@ def main() -> None:
         base.recipe(), [f"policy.model={cold}", "policy.adapter=full", "sft.steps=0", "guard.enabled=false"]
     )
     tokens = base.metrics()[-1]["num_tokens"]
-    policies = {"cold start": cold}
+    policies = {"cold start": cold, "grpo": base.path}
     for arm in arguments.arms:
         folder = arguments.out / arm
         policies[arm] = folder
         if not folder.exists():
-            _train(arm, recipe, base.recipe(), tokens, folder)
+            _train(arm, recipe, cold, tokens, folder)
     comparison = compare(policies, recipe.cases.source)
     rows = {name: evaluation.to_json(cases=False) for name, evaluation in comparison.evaluations.items()}
     (arguments.out / "controls.json").write_text(json.dumps(comparison.to_json(), indent=1), encoding="utf-8")
@@ -81,30 +81,31 @@ def main() -> None:
         )
 
 
-def _train(arm: str, recipe: Recipe, original: Recipe, tokens: int, folder: Path) -> None:
+def _train(arm: str, recipe: Recipe, cold: Path, tokens: int, folder: Path) -> None:
     here = Path(__file__)
-    if arm == "grpo":
-        train(recipe, folder)
-    elif arm == "random":
+    if arm == "random":
         rewards = {"coin": {"use": f"{here}:coin", "weight": 1.0}}
         train(Recipe.model_validate({**recipe.model_dump(), "rewards": rewards}), folder)
     elif arm == "format":
         rewards = {"format": {"weight": 1.0}}
         train(Recipe.model_validate({**recipe.model_dump(), "rewards": rewards}), folder)
     elif arm == "sft":
-        steps = round(tokens / _tokens_per_step(original))
+        steps = round(tokens / _tokens_per_step(recipe, cold))
         train(with_overrides(recipe, ["rounds=0", f"sft.steps={steps}"]), folder)
     else:
         _reject(recipe, folder)
 
 
-def _tokens_per_step(recipe: Recipe) -> float:
-    """Completion tokens of one SFT step, estimated on the first thousand demonstrations."""
+def _tokens_per_step(recipe: Recipe, cold: Path) -> float:
+    """Completion tokens of one SFT step, from the first thousand demonstrations."""
+    from transformers import AutoTokenizer
+
     from grandrounds.cases.load import load_cases
 
     cases = load_cases(recipe.cases, seed=recipe.seed).train[:1000]
-    words = [len(case.demonstration.reasoning.split()) for case in cases if case.demonstration]
-    return recipe.sft.batch_cases * float(np.mean(words))
+    texts = [case.demonstration.reasoning for case in cases if case.demonstration]
+    tokens = AutoTokenizer.from_pretrained(cold)(texts, add_special_tokens=False)["input_ids"]
+    return recipe.sft.batch_cases * float(np.mean([len(row) for row in tokens]))
 
 
 def _reject(recipe: Recipe, path: Path) -> None:

@@ -17,6 +17,8 @@ from grandrounds.response.totals import comparison, comparison_holds, first_ment
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly: the findings that tell least are left out.
 MOST_FINDINGS = 8
+# A hurried reader weighs what is told first.
+HURRIED_FINDINGS = 3
 POINTS_TOLERANCE = 1
 
 
@@ -26,16 +28,19 @@ def demonstrate(
     scores: Scores,
     names: Sequence[str],
     options: Mapping[str, str],
+    *,
+    hurried: bool = False,
 ) -> Demonstration:
     """Weigh, for each candidate, the findings that tell the candidates apart, and add up.
 
     names: the candidates in the order to consider them in. options: letter -> name; empty for free text.
+    hurried: weigh the first findings told instead, so that a policy has something to find out.
     The conclusion is the candidate of the highest total; of equal ones, the one that all findings favour.
     """
     rows = [model.rows[name] for name in names]
     points = scores.points[rows]  # [candidates, findings]
     telling = np.argsort(points.min(axis=0) - points.max(axis=0), kind="stable")[:MOST_FINDINGS]
-    places = sorted(telling)
+    places = range(min(HURRIED_FINDINGS, len(findings))) if hurried else sorted(telling)
     weighed = [findings[place] for place in places]
     differential = tuple(
         weighed_candidate(name, map(Claim, weighed, points[row, places].tolist()))
@@ -74,7 +79,8 @@ class PhenopacketKnowledge:
 
         Claims are: each listed finding is in the case; each candidate is an option; each point is off from the
         table's by at most 1 and not of the other sign; each total adds up; the check compares rightly. What is
-        claimed twice is false. Complete: every option is considered (in free text, two candidates).
+        claimed twice is false. Complete: every option is considered (in free text, two candidates), and as many
+        findings are listed as a thorough demonstration has.
         Follows: no candidate has a higher total than the conclusion.
         """
         facts = {fact.lower() for fact in case.facts}
@@ -91,11 +97,12 @@ class PhenopacketKnowledge:
         false = tuple(text for text, true in verdicts if not true)
         considered = {name.lower() for name in names}
         options = {option.lower() for option in case.options.values()}
+        enough = len(set(outline.findings)) >= min(MOST_FINDINGS, len(present(self.model, case)))
         return ReasoningCheck(
             claims=len(verdicts),
             true_claims=len(verdicts) - len(false),
             conclusion_follows=follows(outline),
-            complete=considered >= options if options else len(considered) >= 2,
+            complete=enough and (considered >= options if options else len(considered) >= 2),
             false_claims=false,
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes, Record, Scores
-from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook
+from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
@@ -25,6 +25,8 @@ from grandrounds.recipe import CasesRecipe
 
 # Of a further view's findings; and from how many times as many labels, hardest first, its options are drawn.
 KEPT_IN_VIEWS, OPTION_POOL = 0.8, 4
+# The share of hurried demonstrations.
+HURRIED = 0.5
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
 _NO_FINDING = "no observed finding"
 _TRAINED_ON = "its publication is in the training cases"
@@ -239,11 +241,15 @@ class _Builder:
             facts=facts,
             tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
             group=packet.group,
-            demonstration=None
-            if left_out is None
-            else demonstrate(self.model, packet.findings, scores, names, options),
+            demonstration=None if left_out is None else self._demonstration(packet, scores, names, options),
             columns=packet.columns,
         )
+
+    def _demonstration(
+        self, packet: Packet, scores: Scores, names: Sequence[str], options: Mapping[str, str]
+    ) -> Demonstration:
+        hurried = keyed_unit(self.seed, packet.id, "hurried") < HURRIED
+        return demonstrate(self.model, packet.findings, scores, names, options, hurried=hurried)
 
     def _names(self, packet: Packet, scores: Scores, hardest: bool) -> list[str]:
         """The right label and hard ones to tell from it, in keyed order; without options, the likeliest."""

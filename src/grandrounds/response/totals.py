@@ -7,31 +7,25 @@ from collections.abc import Sequence
 
 from grandrounds.response.outline import Candidate, Outline
 
-_COMPARED = re.compile(
-    r"^(?P<first>.+) (?P<points>-?\d+) against (?P<second>.+) (?P<others>-?\d+)$", re.IGNORECASE
-)
+_COMPARED = re.compile(r"^(?P<first>.+) leads (?P<points>-?\d+) against (?P<others>-?\d+)$", re.IGNORECASE)
 
 
 def comparison(first: Candidate, second: Candidate) -> str:
-    """The check of the choice against its runner-up, which a reader can verify: "Gout 5 against Arthritis 3"."""
-    return f"{first.name} {first.total} against {second.name} {second.total}"
+    """The check of the choice against its closest rival, which a reader can verify: "Gout leads 5 against 3"."""
+    return f"{first.name} leads {first.total} against {second.total}"
 
 
 def comparison_holds(outline: Outline) -> bool | None:
-    """Whether the check names the conclusion and its closest rival, with their totals; None where it compares none."""
+    """Whether the check names the conclusion, its total, and its closest rival's; None where it compares nothing."""
     match = _COMPARED.match(outline.check or "")
     if match is None:
         return None
     totals = _totals(outline)
-    first, second = match["first"].lower(), match["second"].lower()
+    first = match["first"].lower()
     others = [total for name, total in totals.items() if name != first]
     if first not in totals or not others or first != (outline.conclusion or "").lower():
         return False
-    return (
-        second != first
-        and totals[first] == int(match["points"])
-        and totals.get(second) == max(others) == int(match["others"])
-    )
+    return totals[first] == int(match["points"]) and max(others) == int(match["others"])
 
 
 def follows(outline: Outline) -> bool | None:

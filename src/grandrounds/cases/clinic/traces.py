@@ -44,13 +44,13 @@ def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habi
 
 
 def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int, ...]:
-    """What the first finding speaks for most, and the commonest other; in the order of the options."""
+    """What the first finding speaks for most, then the commonest other."""
     cluster = vignette.cluster
     order = generator.permutation(vignette.options)  # so that chance decides between equals
     suggested = max(order, key=lambda option: cluster.points(vignette.facts[2], option))
     others = [option for option in order if option != suggested]
     commonest = max(others, key=lambda option: cluster.prevalence[option])
-    return tuple(option for option in vignette.options if option in (suggested, commonest))
+    return int(suggested), int(commonest)
 
 
 def thorough(vignette: Vignette) -> Outline:
