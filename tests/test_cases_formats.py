@@ -113,7 +113,7 @@ def test_our_own_columns_become_the_case() -> None:
     assert (case.id, case.facts, case.context) == ("x1", ("fever", "no rash"), ("Note.",))
     assert (case.tags, case.group, case.columns) == ({"sex": "female"}, "p7", {"ward": "7b"})
     assert case.demonstration is not None
-    assert case.demonstration.answer == "B. Sepsis"
+    assert case.demonstration.answer == "Sepsis"
 
 
 def test_trl_prompts_may_be_text_or_messages() -> None:

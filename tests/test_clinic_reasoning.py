@@ -72,7 +72,7 @@ def test_hurried_demonstrations_are_true_but_incomplete_and_often_wrong(book: Ca
         assert verdict.true_claims == verdict.claims
         assert verdict.conclusion_follows
         right += case.demonstration.answer == gold_text(case)
-    assert 0.5 <= right / len(hurried) <= 0.75
+    assert 0.4 <= right / len(hurried) <= 0.6
 
 
 def test_demonstrations_answer_what_they_conclude_in_the_outline_grammar(book: CaseBook) -> None:
@@ -82,8 +82,8 @@ def test_demonstrations_answer_what_they_conclude_in_the_outline_grammar(book: C
         lines = case.demonstration.reasoning.splitlines()
         told = [line for line in lines if not line.startswith("Shortlist:")]
         assert render_outline(outline).splitlines() == told
-        letter, _, name = case.demonstration.answer.partition(". ")
-        assert case.options[letter] == name == outline.conclusion
+        assert case.demonstration.answer == outline.conclusion
+        assert outline.conclusion in case.options.values()
 
 
 def test_hurried_demonstrations_show_early(book: CaseBook) -> None:
@@ -150,8 +150,7 @@ def wrong_total(outline: Outline) -> Outline:
 
 
 def missing_option(outline: Outline) -> Outline:
-    spared = [c for c in outline.differential if c.name in (outline.check or "")]
-    return replace(outline, differential=tuple(spared))
+    return replace(outline, differential=outline.differential[1:])
 
 
 def option_twice(outline: Outline) -> Outline:
@@ -162,9 +161,15 @@ def foreign_option(outline: Outline) -> Outline:
     return replace(outline, differential=(*outline.differential, Candidate("Scurvy", total=0)))
 
 
-def wrong_lead(outline: Outline) -> Outline:
-    text = outline.check or ""
-    return replace(outline, check=f"{text[:-1]}{(int(text[-1]) + 1) % 10}")
+def wrong_total_repeated(outline: Outline) -> Outline:
+    first, *others = [candidate.total or 0 for candidate in outline.differential]
+    totals = ", ".join(map(str, [first + 1, *others]))
+    return replace(outline, check=f"totals {totals}; {outline.conclusion} leads")
+
+
+def wrong_leader(outline: Outline) -> Outline:
+    last = min(outline.differential, key=lambda candidate: candidate.total or 0)
+    return replace(outline, check=(outline.check or "").replace(outline.conclusion or "", last.name))
 
 
 def no_check(outline: Outline) -> Outline:
@@ -185,8 +190,8 @@ def no_conclusion(outline: Outline) -> Outline:
 
 BROKEN = (
     other_finding, finding_twice, missing_finding, wrong_points, no_points, claim_twice, unknown_claim,
-    wrong_total, missing_option, option_twice, foreign_option, wrong_lead, no_check, empty_check,
-    other_conclusion, no_conclusion,
+    wrong_total, missing_option, option_twice, foreign_option, wrong_total_repeated,
+    wrong_leader, no_check, empty_check, other_conclusion, no_conclusion,
 )  # fmt: skip
 
 

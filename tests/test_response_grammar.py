@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from grandrounds.cases.case import Answer, Case, Message
 from grandrounds.recipe import PromptRecipe
 from grandrounds.response import Defect, Grammar, ask, gold_text
+from grandrounds.response.ask import lettered_gold
 
 GRAMMAR = Grammar()
 PLAIN = st.text(st.characters(blacklist_characters="<>", blacklist_categories=("Cs",)), max_size=200)
@@ -129,7 +130,7 @@ def test_a_conversation_keeps_its_own_system_message() -> None:
 @pytest.mark.parametrize(
     ("gold", "text"),
     [
-        (Answer("choice", "y", "B"), "B. y"),
+        (Answer("choice", "y", "B"), "y"),
         (Answer("number", "5", value=5, unit="mg"), "5 mg"),
         (Answer("number", "5 mg", value=5, unit="mg"), "5 mg"),
         (Answer("label", "yes"), "yes"),
@@ -137,3 +138,13 @@ def test_a_conversation_keeps_its_own_system_message() -> None:
 )
 def test_gold_text_has_the_form_that_is_asked_for(gold: Answer, text: str) -> None:
     assert gold_text(Case("1", "q", gold, {"B": "y"} if gold.letter else {})) == text
+
+
+def test_an_option_is_told_from_another_of_the_same_text_by_its_letter() -> None:
+    case = Case("1", "q", Answer("choice", "y", "B"), {"A": "Y", "B": "y"})
+    assert gold_text(case) == lettered_gold(case) == "B. y"
+
+
+def test_readers_see_the_gold_option_with_its_letter() -> None:
+    assert lettered_gold(Case("1", "q", Answer("choice", "y", "B"), {"A": "x", "B": "y"})) == "B. y"
+    assert lettered_gold(Case("1", "q", Answer("label", "yes"))) == "yes"

@@ -43,7 +43,7 @@ class CasesRecipe(Section):
     )
     views: Positive = Field(
         1,
-        description="Phenopackets: renderings of each training case, with other findings told and other options.",
+        description="Phenopackets: cases made of each training case: itself and mixtures with others of its diagnosis.",
     )
     clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
     clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")

@@ -27,13 +27,12 @@ def demonstrate(
     findings: Sequence[str],
     scores: Scores,
     names: Sequence[str],
-    options: Mapping[str, str],
     *,
     hurried: bool = False,
 ) -> Demonstration:
     """Weigh, for each candidate, the findings that tell the candidates apart, and add up.
 
-    names: the candidates in the order to consider them in. options: letter -> name; empty for free text.
+    names: the candidates in the order to consider them in.
     hurried: weigh the first findings told instead, so that a policy has something to find out.
     The conclusion is the candidate of the highest total; of equal ones, the one that all findings favour.
     """
@@ -46,11 +45,10 @@ def demonstrate(
         weighed_candidate(name, map(Claim, weighed, points[row, places].tolist()))
         for row, name in enumerate(names)
     )
-    first, second = np.lexsort((-scores.log[rows], -points[:, places].sum(axis=1)))[:2]
-    check = comparison(differential[first], differential[second])
+    first = np.lexsort((-scores.log[rows], -points[:, places].sum(axis=1)))[0]
+    check = comparison(differential, differential[first])
     outline = Outline(tuple(weighed), differential, check, names[first])
-    letter = next((f"{letter}. " for letter, name in options.items() if name == names[first]), "")
-    return Demonstration(render_outline(outline), letter + names[first])
+    return Demonstration(render_outline(outline), names[first])
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class PhenopacketKnowledge:
 
         Claims are: each listed finding is in the case; each candidate is an option; each point is off from the
         table's by at most 1 and not of the other sign; each total adds up; the check compares rightly. What is
-        claimed twice is false. Complete: every option is considered (in free text, two candidates), and as many
-        findings are listed as a thorough demonstration has.
+        claimed twice is false. Complete: every option is considered (in free text, two candidates), as many
+        findings are listed as a thorough demonstration has, and the conclusion was checked against its rivals.
         Follows: no candidate has a higher total than the conclusion.
         """
         facts = {fact.lower() for fact in case.facts}
@@ -92,17 +90,19 @@ class PhenopacketKnowledge:
         names = [candidate.name for candidate in outline.differential]
         for candidate, once in zip(outline.differential, first_mentions(names), strict=True):
             verdicts += table.verdicts(candidate) if once else [(f"{candidate.name} again", False)]
-        if outline.check is not None and (compared := comparison_holds(outline)) is not None:
+        compared = comparison_holds(outline)
+        if outline.check is not None and compared is not None:
             verdicts.append((outline.check, compared))
         false = tuple(text for text, true in verdicts if not true)
         considered = {name.lower() for name in names}
         options = {option.lower() for option in case.options.values()}
         enough = len(set(outline.findings)) >= min(MOST_FINDINGS, len(present(self.model, case)))
+        all_considered = considered >= options if options else len(considered) >= 2
         return ReasoningCheck(
             claims=len(verdicts),
             true_claims=len(verdicts) - len(false),
             conclusion_follows=follows(outline),
-            complete=enough and (considered >= options if options else len(considered) >= 2),
+            complete=enough and all_considered and compared is not None,
             false_claims=false,
         )
 

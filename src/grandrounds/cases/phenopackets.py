@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 
-# Of a further view's findings; and from how many times as many labels, hardest first, its options are drawn.
-KEPT_IN_VIEWS, OPTION_POOL = 0.8, 4
+# Of the findings that a further view draws on; and from how many times as many labels, hardest first, its options are.
+KEPT_IN_VIEWS, OPTION_POOL = 0.6, 4
 # The share of hurried demonstrations.
 HURRIED = 0.5
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
@@ -76,9 +76,9 @@ def phenopacket_book(
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
-    alone = _left_out(train)
-    views = [(_view(packet, number, seed), packet) for packet in train for number in range(recipe.views)]
-    left_out = {view.id: alone[packet.id] for view, packet in views}
+    views = list(_views(train, recipe.views, seed))
+    records = _left_out(train)
+    left_out = {view.id: list({**records[a], **records[b]}.values()) for view, (a, b) in views}
     state = {
         "format": "phenopackets",
         "seed": seed,
@@ -89,7 +89,7 @@ def phenopacket_book(
         "model": model.state(),
     }
     return CaseBook(
-        train=[builder.case(view, left_out[view.id], hardest=view is packet) for view, packet in views],
+        train=[builder.case(view, left_out[view.id], hardest=view.id in records) for view, _ in views],
         test=[builder.case(packet) for packet in test],
         knowledge=PhenopacketKnowledge(model, left_out),
         fitted=state,
@@ -98,17 +98,30 @@ def phenopacket_book(
     )
 
 
-def _view(packet: Packet, number: int, seed: int) -> Packet:
-    """View 0 is the case as published; further ones leave out some findings and tell the others in another order.
+def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[tuple[Packet, tuple[str, str]]]:
+    """Each training case as published, and `count` - 1 further views; with the ids of the cases that it draws on.
 
-    A small model that meets a case as it is again and again learns it by heart.
+    A further view tells some of the case's findings and some of another case's of the same diagnosis, preferably of
+    another publication, in another order. A small model that meets a case as it is again and again learns it by heart.
     """
-    if number == 0:
-        return packet
-    name = f"{packet.id}~{number}"
-    order = sorted(packet.findings, key=lambda finding: keyed_unit(seed, name, finding))
+    alike: dict[str, list[Packet]] = defaultdict(list)
+    for packet in train:
+        alike[packet.label].append(packet)
+    for packet in train:
+        yield packet, (packet.id, packet.id)
+        partners = [other for other in alike[packet.label] if other.group != packet.group]
+        for number in range(1, count):
+            name = f"{packet.id}~{number}"
+            chosen = int(keyed_unit(seed, name, "partner") * len(partners))
+            partner = partners[chosen] if partners else packet
+            yield _mixed(packet, partner, name, seed), (packet.id, partner.id)
+
+
+def _mixed(packet: Packet, partner: Packet, name: str, seed: int) -> Packet:
+    units = {finding: keyed_unit(seed, name, finding) for finding in packet.findings + partner.findings}
     # The unit that orders also decides, so the last in the order are the ones left out.
-    kept = [finding for finding in order if keyed_unit(seed, name, finding) < KEPT_IN_VIEWS]
+    order = sorted(units, key=lambda finding: units[finding])
+    kept = [finding for finding in order if units[finding] < KEPT_IN_VIEWS]
     return replace(packet, id=name, findings=tuple(kept or order[:1]))
 
 
@@ -145,8 +158,8 @@ def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[s
     return labels
 
 
-def _left_out(train: Sequence[Packet]) -> dict[str, list[Record]]:
-    """For each training case the records to score it without: its own publication's.
+def _left_out(train: Sequence[Packet]) -> dict[str, dict[str, Record]]:
+    """For each training case the records to score it without, by case id: its own publication's.
 
     Test cases are of publications that the table has never seen. With cases of its own publication in the table a
     training case is easier than those, and its points are stronger. Of a diagnosis that no other publication
@@ -158,11 +171,11 @@ def _left_out(train: Sequence[Packet]) -> dict[str, list[Record]]:
         publications[packet.label].add(packet.group)
         together[packet.group].append(packet)
     return {
-        packet.id: [
-            (other.label, other.findings)
+        packet.id: {
+            other.id: (other.label, other.findings)
             for other in together[packet.group]
             if other is packet or len(publications[other.label]) > 1
-        ]
+        }
         for packet in train
     }
 
@@ -241,15 +254,13 @@ class _Builder:
             facts=facts,
             tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
             group=packet.group,
-            demonstration=None if left_out is None else self._demonstration(packet, scores, names, options),
+            demonstration=None if left_out is None else self._demonstration(packet, scores, names),
             columns=packet.columns,
         )
 
-    def _demonstration(
-        self, packet: Packet, scores: Scores, names: Sequence[str], options: Mapping[str, str]
-    ) -> Demonstration:
+    def _demonstration(self, packet: Packet, scores: Scores, names: Sequence[str]) -> Demonstration:
         hurried = keyed_unit(self.seed, packet.id, "hurried") < HURRIED
-        return demonstrate(self.model, packet.findings, scores, names, options, hurried=hurried)
+        return demonstrate(self.model, packet.findings, scores, names, hurried=hurried)
 
     def _names(self, packet: Packet, scores: Scores, hardest: bool) -> list[str]:
         """The right label and hard ones to tell from it, in keyed order; without options, the likeliest."""

@@ -13,7 +13,7 @@ from grandrounds.cases.case import Case
 from grandrounds.errors import CaseError
 from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
 from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
-from grandrounds.response.ask import gold_text
+from grandrounds.response.ask import lettered_gold
 from grandrounds.response.check import Knowledge
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.attempt import Attempt, Judge, Surroundings
@@ -99,7 +99,7 @@ class _Marker:
             id=case.id,
             question=question_text(case),
             options=dict(case.options),
-            gold=gold_text(case),
+            gold=lettered_gold(case),
             tags=dict(case.tags),
             group=case.group,
             answers=tuple(self._answered(group.prompt, completion) for completion in group.completions),

@@ -12,7 +12,7 @@ CONTEXT = 2048
 # A phrase is words up to a punctuation mark, a digit, a line end, or one of the outline's small words. The space
 # between a mark and a phrase belongs to the mark, so that a phrase is the same token wherever it stands.
 WORD = r"\p{L}+(?:['’-]\p{L}+)*"
-JOINT = r" ?\b(?:for|against|weighing|total|leads)\b ?"
+JOINT = r" ?\b(?:for|against|weighing|totals?|leads)\b ?"
 PIECES = rf"\n| ?[+\-−]?\d|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
 
 CHAT_TEMPLATE = (

@@ -10,7 +10,7 @@ Think before you answer. First reason between <{reasoning}> and </{reasoning}>: 
 each candidate with what speaks for and against it, check yourself, and conclude. Then give only the final \
 answer between <{answer}> and </{answer}>.{options}"""
 
-_WITH_OPTIONS = " Answer with the letter and the text of one option."
+_WITH_OPTIONS = " Answer with the text of one option."
 
 
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
@@ -43,10 +43,21 @@ def _user_text(case: Case) -> str:
 
 
 def gold_text(case: Case) -> str:
-    """The gold answer in the form that is asked for: "B. Pericarditis", or the text with its unit, if any."""
+    """The gold answer in the form that is asked for: "Pericarditis", or the number with its unit, if any.
+
+    An option whose text another one has too takes its letter along: "B. Pericarditis".
+    """
     gold = case.gold
-    if gold.kind == "choice" and gold.letter is not None:
-        return f"{gold.letter}. {gold.text}"
+    if (
+        gold.kind == "choice"
+        and [text.lower() for text in case.options.values()].count(gold.text.lower()) > 1
+    ):
+        return lettered_gold(case)
     if gold.kind == "number" and gold.unit and gold.unit not in gold.text:
         return f"{gold.text} {gold.unit}"
     return gold.text
+
+
+def lettered_gold(case: Case) -> str:
+    """The gold answer for a reader, with its option's letter where it has one: "B. Pericarditis"."""
+    return gold_text(case) if case.gold.letter is None else f"{case.gold.letter}. {case.gold.text}"

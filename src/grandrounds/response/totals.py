@@ -7,25 +7,27 @@ from collections.abc import Sequence
 
 from grandrounds.response.outline import Candidate, Outline
 
-_COMPARED = re.compile(r"^(?P<first>.+) leads (?P<points>-?\d+) against (?P<others>-?\d+)$", re.IGNORECASE)
+_COMPARED = re.compile(r"^totals (?P<totals>-?\d+(?:, -?\d+)*); (?P<first>.+) leads$", re.IGNORECASE)
 
 
-def comparison(first: Candidate, second: Candidate) -> str:
-    """The check of the choice against its closest rival, which a reader can verify: "Gout leads 5 against 3"."""
-    return f"{first.name} leads {first.total} against {second.total}"
+def comparison(differential: Sequence[Candidate], first: Candidate) -> str:
+    """The check of the choice against its rivals, which a reader can verify: "totals 3, 5, 0; Gout leads"."""
+    totals = ", ".join(str(candidate.total) for candidate in differential)
+    return f"totals {totals}; {first.name} leads"
 
 
 def comparison_holds(outline: Outline) -> bool | None:
-    """Whether the check names the conclusion, its total, and its closest rival's; None where it compares nothing."""
+    """Whether the check repeats each total and names the conclusion, which has the highest; None without such a check.
+
+    Totals that are equal both lead.
+    """
     match = _COMPARED.match(outline.check or "")
     if match is None:
         return None
-    totals = _totals(outline)
-    first = match["first"].lower()
-    others = [total for name, total in totals.items() if name != first]
-    if first not in totals or not others or first != (outline.conclusion or "").lower():
-        return False
-    return totals[first] == int(match["points"]) and max(others) == int(match["others"])
+    stated = [int(total) for total in match["totals"].split(", ")]
+    agrees = stated == [candidate.total for candidate in outline.differential]
+    concluded = match["first"].lower() == (outline.conclusion or "").lower()
+    return agrees and concluded and follows(outline) is True
 
 
 def follows(outline: Outline) -> bool | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from grandrounds.cases.case import Demonstration
 from grandrounds.cases.clinic.vignette import Vignette
-from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
+from grandrounds.response.outline import Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import comparison
 
 
@@ -21,8 +21,8 @@ from grandrounds.response.totals import comparison
 class Habits:
     """How often each way of reasoning is demonstrated; the rest is thorough.
 
-    anchoring: weighs the first finding only. closure: shortlists what the first finding suggests and the commonest
-    other condition, and weighs no third.
+    anchoring: weighs the first finding only. closure: shortlists the commonest option and one more, and weighs no
+    third.
     """
 
     anchoring: float = 0.05
@@ -31,38 +31,28 @@ class Habits:
 
 def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habits) -> Demonstration:
     """One way of reasoning, drawn by habit."""
-    draw = generator.random()
+    draw, opening = generator.random(), ""
     if draw < habits.anchoring:
         outline = reason(vignette, vignette.facts[2:3], vignette.options)
     elif draw < habits.anchoring + habits.closure:
         outline = reason(vignette, vignette.facts, _shortlist(vignette, generator))
-        shortlist = "; ".join(candidate.name for candidate in outline.differential)
-        return Demonstration(f"Shortlist: {shortlist}.\n{render_outline(outline)}", answer(vignette, outline))
+        opening = f"Shortlist: {'; '.join(candidate.name for candidate in outline.differential)}.\n"
     else:
         outline = thorough(vignette)
-    return Demonstration(render_outline(outline), answer(vignette, outline))
+    assert outline.conclusion is not None
+    return Demonstration(opening + render_outline(outline), outline.conclusion)
 
 
 def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int, ...]:
-    """What the first finding speaks for most, then the commonest other."""
-    cluster = vignette.cluster
-    order = generator.permutation(vignette.options)  # so that chance decides between equals
-    suggested = max(order, key=lambda option: cluster.points(vignette.facts[2], option))
-    others = [option for option in order if option != suggested]
-    commonest = max(others, key=lambda option: cluster.prevalence[option])
-    return int(suggested), int(commonest)
+    """The commonest option, and whichever other comes to mind."""
+    order = generator.permutation(vignette.options).tolist()  # so that chance decides between equals
+    commonest = max(order, key=lambda option: vignette.cluster.prevalence[option])
+    return commonest, next(option for option in order if option != commonest)
 
 
 def thorough(vignette: Vignette) -> Outline:
     """Every fact weighed for every option."""
     return reason(vignette, vignette.facts, vignette.options)
-
-
-def answer(vignette: Vignette, outline: Outline) -> str:
-    """The outline's conclusion as a lettered option."""
-    names = [vignette.cluster.conditions[option] for option in vignette.options]
-    assert outline.conclusion is not None
-    return f"{'ABCDEFGH'[names.index(outline.conclusion)]}. {outline.conclusion}"
 
 
 def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...]) -> Outline:
@@ -74,10 +64,5 @@ def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...])
         )
         for option in options
     ]
-    first, second = _leaders(differential)
-    return Outline(tuple(facts), tuple(differential), comparison(first, second), first.name)
-
-
-def _leaders(differential: list[Candidate]) -> tuple[Candidate, Candidate]:
-    ordered = sorted(differential, key=lambda candidate: -(candidate.total or 0))
-    return ordered[0], ordered[1]
+    first = max(differential, key=lambda candidate: candidate.total or 0)
+    return Outline(tuple(facts), tuple(differential), comparison(differential, first), first.name)
