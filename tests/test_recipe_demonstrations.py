@@ -16,18 +16,18 @@ PHENOPACKETS = Path(__file__).parents[2] / "shared/data/phenopackets.jsonl.gz"
 
 
 @pytest.mark.parametrize(
-    ("name", "override"),
+    ("name", "overrides"),
     [
-        ("clinic", "cases.clinic_train=2000"),
+        ("clinic", ["cases.clinic_train=2000"]),
         pytest.param(
             "phenopackets",
-            f"cases.source={PHENOPACKETS}",
+            [f"cases.source={PHENOPACKETS}", "cases.views=2"],
             marks=pytest.mark.skipif(not PHENOPACKETS.is_file(), reason="the published data are not here"),
         ),
     ],
 )
-def test_every_demonstration_fits_into_the_longest_completion(name: str, override: str) -> None:
-    recipe = load_recipe(name, [override])
+def test_every_demonstration_fits_into_the_longest_completion(name: str, overrides: list[str]) -> None:
+    recipe = load_recipe(name, overrides)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     book = load_cases(recipe.cases, seed=recipe.seed)
     tokenizer = build_tokenizer(corpus(recipe, book, grammar), recipe.policy.scratch.vocabulary, grammar.tags)
