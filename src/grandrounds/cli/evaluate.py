@@ -77,7 +77,7 @@ def show_comparison(
     if json_file is not None:
         write_json(json_file, {"cases_source": cases, **comparison.to_json(cases=True)})
     if html is not None:
-        write_page(html, comparison, cases=cases, notice=notice_of(cases))
+        write_page(html, comparison, cases=f"cases of {Path(cases).name}", notice=notice_of(cases))
         console.print(f"Page: {html}")
 
 
