@@ -23,14 +23,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.workloads import Shape, Workload, lengths
+from bench.workloads import FULL, LORA, Shape, Workload, lengths
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Of one GRPO step. Operations are useful arithmetic; bytes are weights, stored keys and values, optimizer state."""
+    """Of one GRPO step: useful operations, and bytes of weights, stored keys and values, and optimizer state."""
 
     sampling_operations: int
     sampling_bytes: int
@@ -76,8 +76,8 @@ def head_weights(shape: Shape) -> int:
 
 
 def adapter_weights(workload: Workload) -> int:
-    """Weights of LoRA on all seven matrices of each layer; 0 with full fine-tuning."""
-    if workload.adapter == "full":
+    """Weights of LoRA on all seven matrices of each layer; 0 without LoRA."""
+    if workload.adapter != LORA:
         return 0
     ranks = (workload.lora_rank * (m + n) for m, n in layer_matrices(workload.shape))
     return workload.shape.layers * sum(ranks)
@@ -107,7 +107,7 @@ def forward_operations(workload: Workload, ends: np.ndarray) -> tuple[int, int, 
 def update_operations(workload: Workload, ends: np.ndarray) -> int:
     """Forward and backward of one update."""
     layers, adapter, attention, head = forward_operations(workload, ends)
-    frozen = 1 if workload.adapter == "lora" else 2  # backward, in units of forward
+    frozen = 1 if workload.adapter == LORA else 2  # backward, in units of forward
     return (1 + frozen) * (layers + head) + 3 * (adapter + attention)
 
 
@@ -139,7 +139,7 @@ def update_bytes(workload: Workload) -> int:
     """
     shape, size = workload.shape, BYTES[workload.precision]
     weights = layer_weights(shape) + head_weights(shape)
-    if workload.adapter == "full":
+    if workload.adapter == FULL:
         return 2 * weights * size + (1 + 4 + 3) * weights * size
     # PEFT keeps adapters in float32.
     return 2 * weights * size + (2 + 1 + 4 + 3) * adapter_weights(workload) * 4

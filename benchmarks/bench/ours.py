@@ -11,7 +11,7 @@ import numpy as np
 from bench.models import word
 from bench.schedule import ScheduledSampler
 from bench.side import Job, serve
-from bench.workloads import Workload, lengths, prompt_tokens, rewards
+from bench.workloads import FULL, LORA, Workload, lengths, prompt_tokens, rewards
 from grandrounds.cases.case import Answer, Case
 from grandrounds.grpo.advantage import advantages
 from grandrounds.policy.load import load_policy
@@ -56,7 +56,7 @@ def recipe_of(workload: Workload, model: str) -> Recipe:
         {
             "policy": {
                 "model": model,
-                "adapter": workload.adapter,
+                "adapter": LORA if workload.adapter == LORA else FULL,
                 "lora_rank": workload.lora_rank,
                 "lora_alpha": 2 * workload.lora_rank,
                 "precision": workload.precision,

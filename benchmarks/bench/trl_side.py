@@ -11,30 +11,16 @@ import time
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, TrainerCallback
+from transformers import LogitsProcessorList, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from bench.forced import ForcedEnds
 from bench.models import word
 from bench.side import Job, serve
-from bench.workloads import END, Workload, lengths, prompt_tokens, rewards
-
-
-class Schedule(LogitsProcessor):
-    """Forces the end token where a completion is to end, and forbids it before."""
-
-    def __init__(self, ends: np.ndarray, prompt: int) -> None:
-        self.ends, self.prompt = torch.from_numpy(ends.ravel()), prompt
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        ending = (self.ends == input_ids.shape[1] - self.prompt + 1).nonzero()[:, 0]
-        scores[:, END] = -torch.inf
-        scores[ending] = -torch.inf
-        scores[ending, END] = 0.0
-        return scores
+from bench.workloads import FULL, Workload, lengths, prompt_tokens, rewards
 
 
 class TimedTrainer(GRPOTrainer):
@@ -88,7 +74,7 @@ def compute(job: Job) -> dict[str, Any]:
         )
         trainer.clock, trainer.ends = clock.rows, lengths(workload)
         reward.values = rewards(workload).ravel().tolist()
-        schedule = Schedule(trainer.ends, workload.prompt_tokens)
+        schedule = ForcedEnds(trainer.ends, workload.prompt_tokens)
         trainer.model.generate = partial(
             trainer.model.generate, logits_processor=LogitsProcessorList([schedule])
         )
@@ -104,7 +90,7 @@ def reward(completions: list[str], **columns: Any) -> list[float]:
 
 def adapter(workload: Workload) -> LoraConfig | None:
     """As ours: every linear layer but the head, no dropout."""
-    if workload.adapter == "full":
+    if workload.adapter == FULL:
         return None
     return LoraConfig(
         r=workload.lora_rank,

@@ -17,6 +17,7 @@ import numpy as np
 # Token ids below this one are special (end, padding, unknown); prompts hold none of them.
 FIRST_WORD = 3
 END, PAD, UNKNOWN = 0, 1, 2
+FULL, LORA, NO_ADAPTER = "full", "lora", "none"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Workload:
 
     name: str
     shape: Shape
-    adapter: str  # full or lora
+    adapter: str  # FULL or LORA; NO_ADAPTER where nothing is trained
     precision: str  # float32 or bfloat16
     prompts: int
     group: int
@@ -68,9 +69,9 @@ class Workload:
         lengths = (
             f"{self.max_new}" if self.mean_new is None else f"up to {self.max_new}, mean {self.mean_new}"
         )
-        weights = "full fine-tuning" if self.adapter == "full" else f"LoRA rank {self.lora_rank}"
+        kinds = {FULL: "full fine-tuning", LORA: f"LoRA rank {self.lora_rank}", NO_ADAPTER: "sampling alone"}
         return (
-            f"{self.shape.name}, {weights}, {self.precision}; {self.prompts} prompts × G {self.group}, "
+            f"{self.shape.name}, {kinds[self.adapter]}, {self.precision}; {self.prompts} prompts × G {self.group}, "
             f"{self.prompt_tokens} + {lengths} tokens"
         )
 
@@ -90,11 +91,11 @@ HALF_BILLION = Shape(
     "Qwen2-0.5B", layers=24, hidden=896, intermediate=4864, heads=14, kv_heads=2, vocabulary=151_936
 )
 
-_A = Workload("A", SMALL, "full", "float32", prompts=8, group=8, prompt_tokens=192, max_new=128)
+_A = Workload("A", SMALL, FULL, "float32", prompts=8, group=8, prompt_tokens=192, max_new=128)
 _B32 = Workload(
     "B32",
     HALF_BILLION,
-    "lora",
+    LORA,
     "float32",
     prompts=2,
     group=8,
@@ -102,7 +103,7 @@ _B32 = Workload(
     max_new=64,
     steps=1,
 )
-_SMOKE = Workload("smoke", TINY, "full", "float32", prompts=2, group=4, prompt_tokens=24, max_new=16, steps=2)
+_SMOKE = Workload("smoke", TINY, FULL, "float32", prompts=2, group=4, prompt_tokens=24, max_new=16, steps=2)
 
 WORKLOADS = {
     workload.name: workload
@@ -110,13 +111,13 @@ WORKLOADS = {
         _A,
         _B32,
         replace(_B32, name="B16", precision="bfloat16"),
-        replace(_B32, name="Bfull", adapter="full"),
+        replace(_B32, name="Bfull", adapter=FULL),
         replace(_B32, name="C", prompts=1, prompt_tokens=1024, max_new=128),
         replace(_A, name="D", prompt_tokens=64, max_new=512, steps=2),
         replace(_A, name="E", max_new=512, mean_new=100),
         _SMOKE,
-        replace(_SMOKE, name="smoke-lora", adapter="lora"),
-        replace(_SMOKE, name="smoke-bf16", adapter="lora", precision="bfloat16"),
+        replace(_SMOKE, name="smoke-lora", adapter=LORA),
+        replace(_SMOKE, name="smoke-bf16", adapter=LORA, precision="bfloat16"),
         replace(_SMOKE, name="smoke-ragged", max_new=48, mean_new=12),
     )
 }
