@@ -1,12 +1,15 @@
 #!/bin/sh
-# Make an environment for peers: benchmarks/peers.sh VENV REQUIREMENTS
+# Make an environment for peers: benchmarks/peers.sh VENV REQUIREMENTS [PACKAGE…]
+#
+# Each PACKAGE is installed last, without its dependencies.
 #
 # PYTHON  the interpreter to use; default: python3
-# TORCH   pip's requirement for torch, installed first; default: the requirements' version, whatever build pip takes
+# TORCH   pip's requirement for torch, installed first; default: that of the requirements, in the build that pip takes
 set -eu
 
 venv=$1
 requirements=$2
+shift 2
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
@@ -14,5 +17,6 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 torch=${TORCH:-$(grep '^torch==' "$requirements")}
 echo "Installing $torch into $venv"
 pip install --quiet "$torch"
-echo "Installing $requirements"
+echo "Installing what $requirements names"
 pip install --quiet --requirement "$requirements"
+[ $# -eq 0 ] || pip install --quiet --no-deps "$@"

@@ -85,7 +85,7 @@ class Workload:
         return Workload(**{**values, "shape": Shape(**values["shape"])})
 
 
-TINY = Shape("0.1M", layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2, vocabulary=512)
+TINY = Shape("0.4M", layers=2, hidden=128, intermediate=256, heads=2, kv_heads=1, vocabulary=512)
 SMALL = Shape("6M", layers=6, hidden=256, intermediate=1024, heads=4, kv_heads=2, vocabulary=4096)
 HALF_BILLION = Shape(
     "Qwen2-0.5B", layers=24, hidden=896, intermediate=4864, heads=14, kv_heads=2, vocabulary=151_936
