@@ -18,14 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.alternate import alternate, tell
+from bench.alternate import MACHINE, tell
 from bench.chart import Panel, svg
 from bench.floor import floor
 from bench.machine import describe_machine
 from bench.models import model_folder
 from bench.program import ROOT, cores
 from bench.report import times
-from bench.side import Job, Side, SideFailed
+from bench.side import Job, Side, SideFailed, run_side
 from bench.workloads import SMALL, WORKLOADS, Workload
 
 MIDDLE = replace(WORKLOADS["A"], name="middle", prompts=4, group=8, prompt_tokens=128, max_new=64)
@@ -41,11 +41,14 @@ def main() -> None:
     """Measure every point, then write the three files."""
     arguments = parse()
     print(describe_machine())
-    rows = []
+    model = str(model_folder(SMALL, arguments.cache / "models"))
+    job = Job(MIDDLE, model, arguments.threads, MIDDLE.warmup, arguments.steps)
     try:
-        for axis, workload in points():
-            rows.append(measure(axis, workload, arguments))
-            tell("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items() if name != "axis"))
+        matmul = run_side(MACHINE, job)["matmul"]
+        rows = [
+            measure(axis, replace(job, workload=workload), arguments.repeats, matmul)
+            for axis, workload in points()
+        ]
     except SideFailed as failure:
         sys.exit(str(failure))
     write(rows, arguments.out)
@@ -70,17 +73,14 @@ def points() -> Iterator[tuple[str, Workload]]:
             yield axis, replace(MIDDLE, **{axis: value})
 
 
-def measure(axis: str, workload: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
-    model = model_folder(SMALL, arguments.cache / "models")
-    job = Job(workload, str(model), arguments.threads, workload.warmup, arguments.steps)
-    measured = alternate(job, {OURS: {}}, arguments.repeats)
-    results, least = measured.sides["ours"], floor(workload)
-    matmul = median(result["matmul"] for result in measured.machine)
+def measure(axis: str, job: Job, repeats: int, matmul: float) -> dict[str, Any]:
+    """One row of the table. matmul: the machine's operations per second."""
+    tell(f"{axis} {getattr(job.workload, axis)}")
+    results, least = [run_side(OURS, job) for _ in range(repeats)], floor(job.workload)
     step = median(times(results, "step"))
     return {
         "axis": axis,
-        "value": getattr(workload, axis),
+        "value": getattr(job.workload, axis),
         "sampling_s": median(times(results, "sampling")),
         "update_s": median(times(results, "update")),
         "step_s": step,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 300, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 34, 36
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 34, 36
 COLOURS = ("#1b6ca8", "#c2571a", "#777777")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over a doubling x axis, y from 0."""
+    """Lines over two plain axes that begin at 0, so that a cost in proportion is a straight line."""
 
     title: str
     x: Sequence[float]
@@ -35,18 +34,16 @@ def svg(panels: Sequence[Panel], unit: str) -> str:
 
 def _panel(panel: Panel, unit: str) -> list[str]:
     top = max(max(values) for values in panel.lines.values())
-    low, high = math.log2(panel.x[0]), math.log2(panel.x[-1])
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = (math.log2(x) - low) / ((high - low) or 1)
         return (
-            round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
+            round(LEFT + x / panel.x[-1] * (WIDTH - LEFT - RIGHT), 1),
             round(HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM), 1),
         )
 
     parts = [f'<text x="{LEFT}" y="14" font-weight="bold">{escape(panel.title)}</text>']
     for share in (0, 0.5, 1):
-        x, y = at(panel.x[0], share * top)
+        x, y = at(0, share * top)
         parts.append(f'<line x1="{x}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{x - 4}" y="{y + 4}" text-anchor="end">{share * top:.3g} {unit}</text>')
     for value in panel.x:
