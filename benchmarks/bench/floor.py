@@ -26,6 +26,7 @@ import numpy as np
 from bench.workloads import FULL, LORA, Shape, Workload, lengths
 
 BYTES = {"float32": 4, "bfloat16": 2}
+ADAPTER_BYTES = 4  # PEFT keeps adapters in float32 whatever the model's precision
 
 
 @dataclass(frozen=True)
@@ -118,18 +119,15 @@ def sampling_operations(workload: Workload, ends: np.ndarray) -> int:
 
 
 def sampling_bytes(workload: Workload, ends: np.ndarray) -> int:
-    """Weights once for the prompts and once for each decoding step; a step's keys and values, prompts' once a group.
-
-    The head is read at every step, the first token's included.
-    """
+    """Weights once for the prompts and once for each decoding step; a step's keys and values, prompts' once a group."""
     shape, size = workload.shape, BYTES[workload.precision]
-    body = (layer_weights(shape) + adapter_weights(workload)) * size
+    weights = (layer_weights(shape) + head_weights(shape)) * size + adapter_weights(workload) * ADAPTER_BYTES
     steps = int(ends.max()) - 1  # forward passes after the prompts'
     cached = 2 * shape.layers * shape.kv_heads * shape.head_width * size  # of one token
     alive = ends > 1  # a completion of one token needs no pass of its own
     prompts = int(np.where(alive, ends - 1, 0).max(1).sum()) * workload.prompt_tokens
     own = int((ends * (ends - 1) // 2).sum())  # pass t reads t tokens
-    return (steps + 1) * (body + head_weights(shape) * size) + cached * (prompts + own)
+    return (steps + 1) * weights + cached * (prompts + own)
 
 
 def update_bytes(workload: Workload) -> int:
@@ -141,5 +139,4 @@ def update_bytes(workload: Workload) -> int:
     weights = layer_weights(shape) + head_weights(shape)
     if workload.adapter == FULL:
         return 2 * weights * size + (1 + 4 + 3) * weights * size
-    # PEFT keeps adapters in float32.
-    return 2 * weights * size + (2 + 1 + 4 + 3) * adapter_weights(workload) * 4
+    return 2 * weights * size + (2 + 1 + 4 + 3) * adapter_weights(workload) * ADAPTER_BYTES

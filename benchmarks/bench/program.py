@@ -16,9 +16,9 @@ from bench.alternate import Measured, alternate
 from bench.floor import floor
 from bench.machine import describe_machine
 from bench.models import model_folder
-from bench.report import render, rows
+from bench.report import describe, render, rows
 from bench.side import Job, Side, SideFailed
-from bench.workloads import WORKLOADS
+from bench.workloads import WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def options(about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cache", type=Path, default=ROOT / "runs/benchmarks", help="models and tuned settings"
     )
-    parser.add_argument("--list", action="store_true", help="show the workloads")
+    parser.add_argument("--list", action="store_true", help="show the workloads and their floors")
     return parser
 
 
@@ -48,12 +48,17 @@ def known(parser: argparse.ArgumentParser, default: Sequence[str]) -> argparse.N
     """The arguments, with the default workloads where none are named; `--list` and unknown names end here."""
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(f"{name:<14}{workload.describe()}" for name, workload in WORKLOADS.items()))
+        print("\n".join(f"{name:<14}{told(workload)}" for name, workload in WORKLOADS.items()))
         sys.exit()
     if unknown := set(arguments.workloads) - WORKLOADS.keys():
         parser.error(f"no such workload: {min(unknown)}; there are {', '.join(WORKLOADS)}")
     arguments.workloads = arguments.workloads or list(default)
     return arguments
+
+
+def told(workload: Workload) -> str:
+    """A workload and its floor, in two lines."""
+    return f"{workload.describe()}\n{'':<14}{describe(floor(workload))}"
 
 
 def job_for(name: str, arguments: argparse.Namespace) -> Job:

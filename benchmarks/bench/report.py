@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench.alternate import Measured
-from bench.floor import floor
+from bench.floor import Floor, floor
 
 
 def rows(measured: Measured) -> list[dict[str, Any]]:
@@ -59,6 +59,15 @@ def render(measured: Measured) -> str:
     return "\n".join([*lines, "", *_notes(measured)])
 
 
+def describe(least: Floor) -> str:
+    """The floor in one line."""
+    return (
+        f"sampling {least.sampling_operations / 1e9:.4g} GFLOP and {least.sampling_bytes / 1e9:.3g} GB, "
+        f"update {least.update_operations / 1e9:.4g} GFLOP and {least.update_bytes / 1e9:.3g} GB, "
+        f"{least.completion_tokens:,} completion tokens"
+    )
+
+
 def _ratio(row: Mapping[str, Any], names: Sequence[str]) -> str:
     if len(names) < 2 or not row[names[0]] or not row[names[-1]]:
         return ""
@@ -72,9 +81,7 @@ def _notes(measured: Measured) -> list[str]:
     notes = [
         f"machine: {matmul / 1e9:.0f} GFLOP/s in {measured.workload.precision} products, "
         f"{copy / 1e9:.1f} GB/s read and written by a copy",
-        f"floor: sampling {least.sampling_operations / 1e9:.4g} GFLOP and {least.sampling_bytes / 1e9:.3g} GB, "
-        f"update {least.update_operations / 1e9:.4g} GFLOP and {least.update_bytes / 1e9:.3g} GB, "
-        f"{least.completion_tokens:,} completion tokens",
+        f"floor: {describe(least)}",
     ]
     for name, results in measured.sides.items():
         taken = times(results, "step") or times(results, "sampling")
