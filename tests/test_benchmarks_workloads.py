@@ -13,10 +13,10 @@ from bench.alternate import Measured
 from bench.models import model_folder, word, word_tokenizer
 from bench.ours import prompts_of, recipe_of
 from bench.report import render, rows
-from bench.schedule import ScheduledSampler
+from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, Side, SideFailed, run_side
 from bench.tuning import search
-from bench.workloads import END, WORKLOADS, Workload, lengths, prompt_tokens, rewards
+from bench.workloads import END, WORKLOADS, Workload, given_completions, lengths, prompt_tokens, rewards
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.tree import token_tree
@@ -67,6 +67,16 @@ def test_our_completions_end_on_schedule_with_their_own_logprobs(tmp_path: Path)
     behaviour = np.concatenate([completion.logprobs for group in groups for completion in group.completions])
     logprobs, _ = tree_logprobs(policy, tree, tree.tokens.new_tensor(targets))
     assert np.allclose(logprobs.detach().numpy(), behaviour, atol=1e-4)
+
+
+def test_given_completions_are_sampled_as_they_stand(tmp_path: Path) -> None:
+    workload = WORKLOADS["smoke-ragged"]
+    policy = load_policy(recipe_of(workload, str(model_folder(workload.shape, tmp_path))).policy, seed=0)
+    given = given_completions(workload)
+    settings = SamplingSettings(workload.max_new)
+    groups = GivenSampler(policy, given).sample(prompts_of(workload), workload.group, settings, (0,))
+    sampled = [completion.tokens.tolist() for group in groups for completion in group.completions]
+    assert sampled == [row[:end].tolist() for row, end in zip(given, lengths(workload).ravel(), strict=True)]
 
 
 def test_search_takes_the_fastest_that_fits_and_stops_when_it_gets_worse() -> None:

@@ -1,4 +1,4 @@
-"""Completions of given lengths from transformers' `generate`: the counterpart of `bench.schedule`."""
+"""Completions of given lengths, or given ones, from transformers' `generate`: the counterpart of `bench.schedule`."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ class ForcedEnds(LogitsProcessor):
         scores[ending] = -torch.inf
         scores[ending, END] = 0.0
         return scores
+
+
+class GivenTokens(LogitsProcessor):
+    """Leaves no choice: every token is the given one."""
+
+    def __init__(self, tokens: np.ndarray, prompt: int) -> None:
+        self._tokens, self._prompt = torch.from_numpy(tokens), prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """As `ForcedEnds`."""
+        tokens = self._tokens[:, input_ids.shape[1] - self._prompt, None]
+        return scores.fill_(-torch.inf).scatter_(1, tokens, 0.0)

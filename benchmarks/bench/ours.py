@@ -9,24 +9,29 @@ from typing import Any
 import numpy as np
 
 from bench.models import word
-from bench.schedule import ScheduledSampler
+from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, serve
-from bench.workloads import FULL, LORA, Workload, lengths, prompt_tokens, rewards
+from bench.workloads import FULL, LORA, Workload, given_completions, lengths, prompt_tokens, rewards
 from grandrounds.cases.case import Answer, Case
 from grandrounds.grpo.advantage import advantages
 from grandrounds.policy.load import load_policy
+from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
+from grandrounds.sampling.native import Sampler
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 from grandrounds.training.rounds import update_policy
 from grandrounds.training.setup import grpo_learner
 
 
 def compute(job: Job) -> dict[str, Any]:
-    """Seconds of each timed step: all of it, its sampling, its update. settings: `sampling_only`."""
+    """Seconds of each timed step: all of it, its sampling, its update.
+
+    settings: `sampling_only`, nothing is trained; `given`, completions are imposed rather than sampled.
+    """
     workload = job.workload
     recipe = recipe_of(workload, job.model)
     policy = load_policy(recipe.policy, seed=0)
-    sampler = ScheduledSampler(policy, {str(i): row for i, row in enumerate(lengths(workload))})
+    sampler = _sampler(policy, workload, given=bool(job.settings.get("given")))
     prompts = prompts_of(workload)
     only = bool(job.settings.get("sampling_only"))
     setup = SimpleNamespace(
@@ -48,6 +53,12 @@ def compute(job: Job) -> dict[str, Any]:
         _check(groups, workload)
         steps.append(row)
     return {"steps": steps[job.warmup :], "versions": versions()}
+
+
+def _sampler(policy: Policy, workload: Workload, given: bool) -> Sampler:
+    if given:
+        return GivenSampler(policy, given_completions(workload))
+    return ScheduledSampler(policy, {str(i): row for i, row in enumerate(lengths(workload))})
 
 
 def recipe_of(workload: Workload, model: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""Completions of given lengths from our own sampler: the schedule says where each one ends, not the model."""
+"""Completions of given lengths, or given ones, from our own sampler."""
 
 from __future__ import annotations
 
@@ -45,3 +45,22 @@ class ScheduledSampler(NativeSampler):
             tokens[wrong] = other
             logprobs[wrong] = torch.log_softmax(logits, -1).gather(1, other[:, None])[:, 0]
         return tokens, logprobs
+
+
+class GivenSampler(NativeSampler):
+    """Leaves no choice: every token is the given one, with the log-prob that the policy gives it.
+
+    The noise carries a token's place in the table.
+    """
+
+    def __init__(self, policy: Policy, tokens: np.ndarray) -> None:
+        super().__init__(policy)
+        self._tokens = torch.from_numpy(tokens)  # [B, T]
+
+    def _noise(self, wave: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
+        return torch.arange(self._tokens.numel()).view(self._tokens.shape)
+
+    def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+        tokens = self._tokens.view(-1)[noise]
+        logits = self._logits(states).float() / settings.temperature
+        return tokens, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]

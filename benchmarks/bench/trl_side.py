@@ -2,6 +2,7 @@
 
 Settings that decide its speed are given by the job (`bench.tuning` finds the fastest): `micro_batch`, completions that
 are forwarded at once in the update, `autocast`, whether torch's bfloat16 autocast is on, and `checkpointing`.
+With `given`, completions are imposed rather than sampled, and the gradient's norm is noted.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import LogitsProcessorList, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from bench.forced import ForcedEnds
+from bench.forced import ForcedEnds, GivenTokens
 from bench.models import word
 from bench.side import Job, serve
-from bench.workloads import FULL, Workload, lengths, prompt_tokens, rewards
+from bench.workloads import FULL, Workload, given_completions, lengths, prompt_tokens, rewards
 
 
 class TimedTrainer(GRPOTrainer):
     """Notes when generation began and ended, and when scoring did."""
 
     clock: list[dict[str, float]]
+    ends: np.ndarray  # [N, G], where completions must end
 
     def _generate(self, prompts: list) -> tuple:
         started = time.perf_counter()
@@ -56,6 +59,11 @@ class Clock(TrainerCallback):
         row["step"] = ended - row["started"]
         row["update"] = ended - row["scored"]
 
+    def on_log(self, *unused: Any, logs: dict[str, Any], **more: Any) -> None:
+        """Only where `given` switches logging on."""
+        if "grad_norm" in logs:
+            self.rows[-1]["grad_norm"] = float(logs["grad_norm"])
+
 
 def compute(job: Job) -> dict[str, Any]:
     """Seconds of each timed step: all of it, its sampling, its update."""
@@ -74,13 +82,19 @@ def compute(job: Job) -> dict[str, Any]:
         )
         trainer.clock, trainer.ends = clock.rows, lengths(workload)
         reward.values = rewards(workload).ravel().tolist()
-        schedule = ForcedEnds(trainer.ends, workload.prompt_tokens)
-        trainer.model.generate = partial(
-            trainer.model.generate, logits_processor=LogitsProcessorList([schedule])
-        )
+        trainer.model.generate = partial(trainer.model.generate, logits_processor=schedule(job))
         trainer.train()
-    rows = [{name: row[name] for name in ("step", "sampling", "update")} for row in clock.rows]
+    kept = ("step", "sampling", "update", "grad_norm")
+    rows = [{name: row[name] for name in kept if name in row} for row in clock.rows]
     return {"steps": rows[job.warmup :], "versions": versions()}
+
+
+def schedule(job: Job) -> LogitsProcessorList:
+    """Where completions end, or what they are."""
+    prompt = job.workload.prompt_tokens
+    if job.settings.get("given"):
+        return LogitsProcessorList([GivenTokens(given_completions(job.workload), prompt)])
+    return LogitsProcessorList([ForcedEnds(lengths(job.workload), prompt)])
 
 
 def reward(completions: list[str], **columns: Any) -> list[float]:
@@ -132,7 +146,8 @@ def arguments(job: Job, folder: str) -> GRPOConfig:
         adam_beta2=0.95,
         weight_decay=0.0,
         max_grad_norm=1.0,
-        logging_strategy="no",
+        logging_strategy="steps" if settings.get("given") else "no",
+        logging_steps=1,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

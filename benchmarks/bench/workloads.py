@@ -145,6 +145,17 @@ def lengths(workload: Workload) -> np.ndarray:
     return np.clip(quantiles, 1, workload.max_new).astype(np.int64)[order].reshape(size)
 
 
+def given_completions(workload: Workload) -> np.ndarray:
+    """Completions to impose where both sides are to learn from the same tokens, int64 [N·G, max_new], padded."""
+    generator = np.random.Generator(np.random.Philox(key=13))
+    ends = lengths(workload).reshape(-1, 1)
+    steps = np.arange(workload.max_new)
+    tokens = generator.integers(FIRST_WORD, workload.shape.vocabulary, (len(ends), workload.max_new))
+    tokens[steps == ends - 1] = END
+    tokens[steps >= ends] = PAD
+    return tokens
+
+
 def rewards(workload: Workload) -> np.ndarray:
     """A number in [0, 1) for each completion, float64 [prompts, group]; no two of a group are equal.
 
