@@ -57,8 +57,10 @@ def _seconds(trial: tuple[float, Settings]) -> float:
 
 
 def _update_time(side: Side, job: Job, settings: Settings, tell: Callable[[str], None]) -> float | None:
+    # Where steps take so long that one is timed, the first one's warming up is no matter.
+    warmup = min(job.warmup, job.workload.steps - 1)
     try:
-        result = run_side(side, replace(job, warmup=1, steps=1, settings=settings))
+        result = run_side(side, replace(job, warmup=warmup, steps=1, settings=settings))
     except SideFailed as failure:
         tell(f"  {side.name} with {settings} failed: {str(failure).splitlines()[-1]}")
         return None
