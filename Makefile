@@ -4,26 +4,32 @@
 
 VENV ?= .venv
 DEMO ?= runs/demo
+# What is compared with lives in an environment of its own.
+PEERS ?= .venv-peers
 # Test processes; each computes in one thread.
 WORKERS ?= 2
 export PYTHON TORCH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-rules lint-format lint-types format install clean
+.PHONY: help demo test bench lint lint-rules lint-format lint-types format install clean
 
 help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
 	@echo "make test      run the tests"
 	@echo "make lint      check style and types"
+	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\""
 	@echo "make format    put the source into shape"
 	@echo "make install   only make the virtual environment, $(VENV)"
-	@echo "make clean     remove the virtual environment and caches; runs/ is kept"
+	@echo "make clean     remove the virtual environments and caches; runs/ is kept"
 
 demo: $(VENV)/installed
 	$(VENV)/bin/grandrounds demo --out "$(DEMO)"
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+bench: $(VENV)/installed $(PEERS)/installed
+	$(VENV)/bin/python benchmarks/compare.py --peers-venv "$(PEERS)" $(BENCH)
 
 # Three targets, so that `make -k lint` shows all that is wrong.
 lint: lint-rules lint-format lint-types
@@ -51,6 +57,13 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt scripts/install.sh
 	scripts/install.sh "$(VENV)" dev
 	@touch "$(VENV)/installed" "$@"
 
+# The same build of torch on both sides.
+$(PEERS)/installed: benchmarks/requirements-peers.txt benchmarks/peers.sh | $(VENV)/installed
+	PYTHON="$(VENV)/bin/python" \
+	TORCH="torch==$$("$(VENV)/bin/python" -c 'import torch; print(torch.__version__)')" \
+	benchmarks/peers.sh "$(PEERS)" benchmarks/requirements-peers.txt
+	@touch "$@"
+
 clean:
-	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf "$(VENV)" "$(PEERS)" .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
