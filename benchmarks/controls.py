@@ -1,12 +1,12 @@
 """Controls at equal compute: from one cold start, what does each way of spending the same rounds bring?
 
-    grpo          the run itself: the recipe's own rewards
+    grpo          the recipe's own rewards
     random        a coin decides each completion's reward
     format        only the form is rewarded
     rejection     the same sampled groups; SFT on the completions that are right (STaR, arXiv:2203.14465)
     sft           continued SFT on the demonstrations, as many completion tokens as grpo sampled
 
-    python benchmarks/controls.py runs/demo/reasoning --out runs/controls
+    python benchmarks/controls.py runs/demo/reasoning --rounds 20 --out runs/controls
 
 Every arm starts from the run's checkpoints/000000, keeps its recipe, and is examined on the same held-out cases.
 """
@@ -34,7 +34,7 @@ from grandrounds.training.run import train
 from grandrounds.training.saving import Position, save_checkpoint
 from grandrounds.training.setup import assemble, grpo_learner
 
-ARMS = ("random", "format", "rejection", "sft")
+ARMS = ("grpo", "random", "format", "rejection", "sft")
 
 
 def coin(attempt) -> float:  # type: ignore[no-untyped-def]
@@ -50,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="a finished run whose cold start the arms share")
     parser.add_argument("--out", type=Path, default=Path("runs/controls"))
+    parser.add_argument("--rounds", type=int, help="of each arm; default: the run's own number")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     arguments = parser.parse_args()
     quiet_libraries()
@@ -58,13 +59,14 @@ def main() -> None:
     recipe = with_overrides(
         base.recipe(), [f"policy.model={cold}", "policy.adapter=full", "sft.steps=0", "guard.enabled=false"]
     )
-    tokens = base.metrics()[-1]["num_tokens"]
-    policies = {"cold start": cold, "grpo": base.path}
+    if arguments.rounds:
+        recipe = with_overrides(recipe, [f"rounds={arguments.rounds}"])
+    policies = {"cold start": cold}
     for arm in arguments.arms:
         folder = arguments.out / arm
         policies[arm] = folder
         if not folder.exists():
-            _train(arm, recipe, cold, tokens, folder)
+            _train(arm, recipe, cold, folder)
     comparison = compare(policies, recipe.cases.source)
     rows = {name: evaluation.to_json(cases=False) for name, evaluation in comparison.evaluations.items()}
     (arguments.out / "controls.json").write_text(json.dumps(comparison.to_json(), indent=1), encoding="utf-8")
@@ -81,15 +83,18 @@ def main() -> None:
         )
 
 
-def _train(arm: str, recipe: Recipe, cold: Path, tokens: int, folder: Path) -> None:
+def _train(arm: str, recipe: Recipe, cold: Path, folder: Path) -> None:
     here = Path(__file__)
-    if arm == "random":
+    if arm == "grpo":
+        train(recipe, folder)
+    elif arm == "random":
         rewards = {"coin": {"use": f"{here}:coin", "weight": 1.0}}
         train(Recipe.model_validate({**recipe.model_dump(), "rewards": rewards}), folder)
     elif arm == "format":
         rewards = {"format": {"weight": 1.0}}
         train(Recipe.model_validate({**recipe.model_dump(), "rewards": rewards}), folder)
     elif arm == "sft":
+        tokens = RunFolder.open(folder.parent / "grpo").metrics()[-1]["num_tokens"]
         steps = round(tokens / _tokens_per_step(recipe, cold))
         train(with_overrides(recipe, ["rounds=0", f"sft.steps={steps}"]), folder)
     else:
