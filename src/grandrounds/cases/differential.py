@@ -15,9 +15,9 @@ from grandrounds.response.outline import Candidate, Claim, Outline, render_outli
 from grandrounds.response.totals import comparison, comparison_holds, first_mentions, follows
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# A trace is short, so that a small model learns it and samples it quickly: the findings that tell least are left out.
-MOST_FINDINGS = 8
-# A hurried reader weighs what is told first.
+# A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
+# which is copying: where it had to choose the most telling ones, the model repeated some instead (docs/decisions.md).
+MOST_FINDINGS = 12
 HURRIED_FINDINGS = 3
 POINTS_TOLERANCE = 1
 
@@ -30,22 +30,19 @@ def demonstrate(
     *,
     hurried: bool = False,
 ) -> Demonstration:
-    """Weigh, for each candidate, the findings that tell the candidates apart, and add up.
+    """Weigh the first findings told for each candidate, and add up.
 
     names: the candidates in the order to consider them in.
-    hurried: weigh the first findings told instead, so that a policy has something to find out.
+    hurried: weigh very few, so that a policy has something to find out.
     The conclusion is the candidate of the highest total; of equal ones, the one that all findings favour.
     """
     rows = [model.rows[name] for name in names]
-    points = scores.points[rows]  # [candidates, findings]
-    telling = np.argsort(points.min(axis=0) - points.max(axis=0), kind="stable")[:MOST_FINDINGS]
-    places = range(min(HURRIED_FINDINGS, len(findings))) if hurried else sorted(telling)
-    weighed = [findings[place] for place in places]
+    weighed = findings[: HURRIED_FINDINGS if hurried else MOST_FINDINGS]
+    points = scores.points[rows, : len(weighed)]  # [candidates, weighed findings]
     differential = tuple(
-        weighed_candidate(name, map(Claim, weighed, points[row, places].tolist()))
-        for row, name in enumerate(names)
+        weighed_candidate(name, map(Claim, weighed, points[row].tolist())) for row, name in enumerate(names)
     )
-    first = np.lexsort((-scores.log[rows], -points[:, places].sum(axis=1)))[0]
+    first = np.lexsort((-scores.log[rows], -points.sum(axis=1)))[0]
     check = comparison(differential, differential[first])
     outline = Outline(tuple(weighed), differential, check, names[first])
     return Demonstration(render_outline(outline), names[first])
