@@ -30,6 +30,7 @@ def rows(measured: Measured) -> list[dict[str, Any]]:
     add("step, s", seconds("step"), 2)
     add("  sampling, s", seconds("sampling"), 2)
     add("  update, s", seconds("update"), 2)
+    add("processor time of a step, s", seconds("cpu"), 2)
     add("tokens/s, step", per_second(least.completion_tokens, "step", 1), 0, True)
     add("tokens/s, sampling", per_second(least.completion_tokens, "sampling", 1), 0, True)
     peaks = {name: max(result["peak_bytes"] for result in r) / 1e6 for name, r in measured.sides.items()}
@@ -53,11 +54,11 @@ def render(measured: Measured) -> str:
     others = names[1:]
     lines = [f"{measured.workload.name}: {measured.workload.describe()}; {measured.threads} threads", ""]
     header = [f"{name:>14}" for name in names] + [f"{'vs ' + name:>18}" for name in others]
-    lines.append(f"{'':<28}" + "".join(header))
+    lines.append(f"{'':<30}" + "".join(header))
     for row in rows(measured):
         cells = [f"{row[name]:>14,.{row['digits']}f}" for name in names]
         ratios = [f"{_ratio(row, names[0], name):>18}" for name in others]
-        lines.append(f"{row['what']:<28}" + "".join(cells + ratios))
+        lines.append(f"{row['what']:<30}" + "".join(cells + ratios))
     told = [f"×: ratio of medians, above 1 where {names[0]} is better"] if others else []
     return "\n".join([*lines, "", *told, *_notes(measured)])
 
