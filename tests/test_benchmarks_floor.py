@@ -88,5 +88,7 @@ def test_sharing_prompts_is_worth_more_with_larger_groups() -> None:
     assert per_completion(16) < per_completion(8) < per_completion(2)
 
 
-def test_sampling_alone_has_no_adapter() -> None:
-    assert adapter_weights(replace(BY_HAND, adapter=NO_ADAPTER)) == 0
+def test_sampling_alone_has_no_adapter_and_no_update() -> None:
+    alone = replace(BY_HAND, adapter=NO_ADAPTER)
+    assert adapter_weights(alone) == 0
+    assert update_operations(alone, ENDS) == update_bytes(alone) == 0

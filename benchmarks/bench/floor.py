@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.workloads import FULL, LORA, Shape, Workload, lengths
+from bench.workloads import FULL, LORA, NO_ADAPTER, Shape, Workload, lengths
 
 BYTES = {"float32": 4, "bfloat16": 2}
 ADAPTER_BYTES = 4  # PEFT keeps adapters in float32 whatever the model's precision
@@ -106,7 +106,9 @@ def forward_operations(workload: Workload, ends: np.ndarray) -> tuple[int, int, 
 
 
 def update_operations(workload: Workload, ends: np.ndarray) -> int:
-    """Forward and backward of one update."""
+    """Forward and backward of one update; none where nothing is trained."""
+    if workload.adapter == NO_ADAPTER:
+        return 0
     layers, adapter, attention, head = forward_operations(workload, ends)
     frozen = 1 if workload.adapter == LORA else 2  # backward, in units of forward
     return (1 + frozen) * (layers + head) + 3 * (adapter + attention)
@@ -135,6 +137,8 @@ def update_bytes(workload: Workload) -> int:
 
     Activations are left out: what of them passes through memory depends on the implementation.
     """
+    if workload.adapter == NO_ADAPTER:
+        return 0
     shape, size = workload.shape, BYTES[workload.precision]
     weights = layer_weights(shape) + head_weights(shape)
     if workload.adapter == FULL:

@@ -42,8 +42,8 @@ def compute(job: Job) -> dict[str, Any]:
                 logits_processor=schedule,
             )
         steps.append({"sampling": time.perf_counter() - started})
-        sampled = out[:, workload.prompt_tokens :]
-        assert (sampled != PAD).sum(1).tolist() >= ends.ravel().tolist()
+        sampled = (out[:, workload.prompt_tokens :] == END).int().argmax(1) + 1
+        assert sampled.tolist() == ends.ravel().tolist(), "completions do not end where the schedule says"
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     return {"steps": steps[job.warmup :], "versions": versions}
 

@@ -39,7 +39,7 @@ def compute(job: Job) -> dict[str, Any]:
     )
     steps = []
     for number in range(1, job.warmup + job.steps + 1):
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         groups = sampler.sample(prompts, workload.group, _sampling(workload), (recipe.seed, number))
         sampled = time.perf_counter()
         row = {"sampling": sampled - started}
@@ -49,7 +49,7 @@ def compute(job: Job) -> dict[str, Any]:
             metrics = update_policy(setup, tuple(groups), group_advantages, number)  # type: ignore[arg-type]
             row |= {"update": time.perf_counter() - scored, "ratio_error": metrics["sampling/ratio_error"]}
             row |= {"grad_norm": metrics["grad_norm"]}
-        row["step"] = time.perf_counter() - started
+        row |= {"step": time.perf_counter() - started, "cpu": time.process_time() - cpu}
         _check(groups, workload)
         steps.append(row)
     return {"steps": steps[job.warmup :], "versions": versions()}

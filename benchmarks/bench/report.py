@@ -30,8 +30,9 @@ def rows(measured: Measured) -> list[dict[str, Any]]:
     add("step, s", seconds("step"), 2)
     add("  sampling, s", seconds("sampling"), 2)
     add("  update, s", seconds("update"), 2)
-    add("completion tokens/s", per_second(least.completion_tokens, "step", 1), 0, True)
-    add("  sampling alone", per_second(least.completion_tokens, "sampling", 1), 0, True)
+    add("processor time of a step, s", seconds("cpu"), 2)
+    add("tokens/s, step", per_second(least.completion_tokens, "step", 1), 0, True)
+    add("tokens/s, sampling", per_second(least.completion_tokens, "sampling", 1), 0, True)
     peaks = {name: max(result["peak_bytes"] for result in r) / 1e6 for name, r in measured.sides.items()}
     add("peak memory, MB", peaks, 0)
     add("update, % of matmul rate", per_second(least.update_operations, "update", matmul / 100), 1, True)
@@ -48,30 +49,38 @@ def times(results: Sequence[Mapping[str, Any]], phase: str) -> list[float]:
 
 
 def render(measured: Measured) -> str:
-    """The table as text; the last column says how many times better the first side is than the last."""
+    """The table as text; in the last columns, above 1 means that the first side is better than the other."""
     names = list(measured.sides)
+    others = names[1:]
     lines = [f"{measured.workload.name}: {measured.workload.describe()}; {measured.threads} threads", ""]
-    ratio = f"{names[0]} better" if len(names) > 1 else ""
-    lines.append(f"{'':<28}" + "".join(f"{name:>14}" for name in names) + f"{ratio:>16}")
+    header = [f"{name:>14}" for name in names] + [f"{'vs ' + name:>18}" for name in others]
+    lines.append(f"{'':<30}" + "".join(header))
     for row in rows(measured):
-        cells = "".join(f"{row[name]:>14,.{row['digits']}f}" for name in names)
-        lines.append(f"{row['what']:<28}{cells}{_ratio(row, names):>16}")
-    return "\n".join([*lines, "", *_notes(measured)])
+        cells = [f"{row[name]:>14,.{row['digits']}f}" for name in names]
+        ratios = [f"{_ratio(row, names[0], name):>18}" for name in others]
+        lines.append(f"{row['what']:<30}" + "".join(cells + ratios))
+    told = [f"×: ratio of medians, above 1 where {names[0]} is better"] if others else []
+    return "\n".join([*lines, "", *told, *_notes(measured)])
 
 
 def describe(least: Floor) -> str:
     """The floor in one line."""
-    return (
-        f"sampling {least.sampling_operations / 1e9:.4g} GFLOP and {least.sampling_bytes / 1e9:.3g} GB, "
-        f"update {least.update_operations / 1e9:.4g} GFLOP and {least.update_bytes / 1e9:.3g} GB, "
-        f"{least.completion_tokens:,} completion tokens"
-    )
+    phases = {
+        "sampling": (least.sampling_operations, least.sampling_bytes),
+        "update": (least.update_operations, least.update_bytes),
+    }
+    told = [
+        f"{phase} {operations / 1e9:.4g} GFLOP and {read / 1e9:.3g} GB"
+        for phase, (operations, read) in phases.items()
+        if operations
+    ]
+    return ", ".join([*told, f"{least.completion_tokens:,} completion tokens"])
 
 
-def _ratio(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    if len(names) < 2 or not row[names[0]] or not row[names[-1]]:
+def _ratio(row: Mapping[str, Any], ours: str, theirs: str) -> str:
+    if not row[ours] or not row[theirs]:
         return ""
-    better = row[names[0]] / row[names[-1]] if row["more_is_better"] else row[names[-1]] / row[names[0]]
+    better = row[ours] / row[theirs] if row["more_is_better"] else row[theirs] / row[ours]
     return f"{better:.2f} ×"
 
 

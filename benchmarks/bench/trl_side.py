@@ -52,11 +52,12 @@ class Clock(TrainerCallback):
         self.rows: list[dict[str, float]] = []
 
     def on_step_begin(self, *unused: Any, **more: Any) -> None:
-        self.rows.append({"started": time.perf_counter()})
+        self.rows.append({"started": time.perf_counter(), "cpu_before": time.process_time()})
 
     def on_step_end(self, *unused: Any, **more: Any) -> None:
         ended, row = time.perf_counter(), self.rows[-1]
         row["step"] = ended - row["started"]
+        row["cpu"] = time.process_time() - row["cpu_before"]
         row["update"] = ended - row["scored"]
 
     def on_log(self, *unused: Any, logs: dict[str, Any], **more: Any) -> None:
@@ -84,7 +85,7 @@ def compute(job: Job) -> dict[str, Any]:
         reward.values = rewards(workload).ravel().tolist()
         trainer.model.generate = partial(trainer.model.generate, logits_processor=schedule(job))
         trainer.train()
-    kept = ("step", "sampling", "update", "grad_norm")
+    kept = ("step", "sampling", "update", "cpu", "grad_norm")
     rows = [{name: row[name] for name in kept if name in row} for row in clock.rows]
     return {"steps": rows[job.warmup :], "versions": versions()}
 
