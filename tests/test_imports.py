@@ -18,6 +18,7 @@ LAYERS = (
     ("cli", "serving", "doctor", "__main__"),
     ("api", "report"),
     ("training",),
+    ("planning",),
     ("evaluation",),
     ("grpo",),
     ("sampling",),

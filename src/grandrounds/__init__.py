@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "__version__", "compare", "evaluate", "load_recipe", "resume", "train"]
+__all__ = [
+    "Plan",
+    "Recipe",
+    "Run",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load_recipe",
+    "plan",
+    "resume",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from grandrounds.api import Recipe, Run, compare, evaluate, load_recipe, resume, train
+    from grandrounds.api import Plan, Recipe, Run, compare, evaluate, load_recipe, plan, resume, train
 
 
 def __getattr__(name: str) -> Any:

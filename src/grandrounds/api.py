@@ -1,6 +1,6 @@
 """The Python API: what the command line does, as functions.
 
-from grandrounds import Recipe, compare, evaluate, load_recipe, resume, train
+from grandrounds import Recipe, compare, evaluate, load_recipe, plan, resume, train
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from grandrounds.cases.differential import PhenopacketKnowledge
 from grandrounds.errors import RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation, examine
 from grandrounds.evaluation import compare as compare_evaluations
+from grandrounds.planning.plan import Plan, plan
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
@@ -24,7 +25,7 @@ from grandrounds.sampling.rollout import SamplingSettings
 from grandrounds.training.run import Run, resume, train
 from grandrounds.training.subject import Subject, open_subject
 
-__all__ = ["Recipe", "Run", "compare", "evaluate", "load_recipe", "resume", "train"]
+__all__ = ["Plan", "Recipe", "Run", "compare", "evaluate", "load_recipe", "plan", "resume", "train"]
 
 # (cases done, cases in all)
 Done = Callable[[int, int], None]

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from grandrounds import __version__
+from grandrounds.planning.device import available_memory
 from grandrounds.training.environment import threads, version
 
 Level = Literal["ok", "warn", "bad"]
@@ -200,28 +201,6 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "warn", what, "The demo needs 3 GiB: close other programs.")
     else:
         yield Finding("memory", "ok", what)
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes this process may still take, a container's limit included; None where the system does not
-    tell.
-    """
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    group = root / "sys/fs/cgroup"
-    for most, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            left = int((group / most).read_text()) - int((group / used).read_text())
-        except (OSError, ValueError):  # "max" is no number: no limit
-            continue
-        free = min(free, max(0, left))
-    return free
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -107,6 +107,28 @@ def train(recipe: RecipeName, overrides: Overrides = [], out: OutFolder = None) 
 
 
 @app.command()
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = [],  # noqa: B006
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="Plan for another device, of so much memory: 16GB.")
+    ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option("--prompt-tokens", min=1, help="Of the longest prompt; default: counted in the cases."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say how much memory a run of the recipe needs, what still fits, and how long a round takes."""
+    from grandrounds.cli.plan import show_plan
+
+    show_plan(recipe, overrides, memory, prompt_tokens, probe, as_json)
+
+
+@app.command()
 def resume(run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")]) -> None:
     """Go on with an interrupted run from its newest checkpoint; the result is that of an uninterrupted one."""
     from grandrounds.cli.train import resume_training

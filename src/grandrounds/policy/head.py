@@ -31,9 +31,14 @@ def token_logprobs(
     cap(z) = softcap · tanh(z / softcap) where the model has one. Results are float32 (float64 for float64
     states); the softmax is taken in that precision whatever the weights' type. `chunk`: tokens at a time.
     """
-    chunk = chunk or max(SMALLEST_CHUNK, CHUNK_BYTES // (4 * weight.shape[0]))
+    chunk = chunk or chunk_rows(weight.shape[0])
     logprobs, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, softcap, temperature, chunk)
     return logprobs, entropy
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Tokens whose logits exist at once."""
+    return max(SMALLEST_CHUNK, CHUNK_BYTES // (4 * vocabulary))
 
 
 def _logits(

@@ -50,7 +50,7 @@ def load_policy(
             _own_memory(model)
         # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
         model = model.to(device)
-        model, base = _adapted(model, recipe)
+        model, base = with_adapter(model, recipe)
     model.eval()
     eos_ids, end_id = response_ends(base, tokenizer)
     policy = Policy(
@@ -111,7 +111,7 @@ def _scratch(
     corpus: Callable[[], Iterable[str]] | None,
     tags: Sequence[str],
 ) -> tuple[Any, Any]:
-    from grandrounds.policy.scratch import build_model, build_tokenizer
+    from grandrounds.policy.scratch import build_model, build_tokenizer, check_heads
 
     if corpus is None:
         raise PolicyError(
@@ -119,12 +119,7 @@ def _scratch(
             where="policy.model",
             mend="Train it first; then name the run's folder.",
         )
-    if recipe.scratch.hidden % (2 * recipe.scratch.heads):
-        raise RecipeError(
-            f"{recipe.scratch.hidden} does not divide into {recipe.scratch.heads} heads of even width",
-            where="policy.scratch.hidden",
-            mend="Choose a multiple of twice the number of heads.",
-        )
+    check_heads(recipe.scratch)
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
     model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
     model.set_attn_implementation(attention.ATTENTION)
@@ -134,8 +129,46 @@ def _scratch(
 
 
 def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
+    tokenizer, (_, source) = load_tokenizer(recipe), sources(recipe)
+    with loading(source):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=attention.ATTENTION,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+    model, report = loaded
+    if report["missing_keys"]:  # transformers makes them up at random
+        raise PolicyError(
+            f"weights are lacking: {min(report['missing_keys'])}",
+            where=source,
+            mend="Give a complete causal language model; the files may be damaged, or of a model without its head.",
+        )
+    return model, tokenizer
+
+
+def load_tokenizer(recipe: PolicyRecipe) -> Any:
+    """The tokenizer of a model that is not built from scratch; PolicyError where it is missing or has no template."""
+    from transformers import AutoTokenizer
+
+    name, source = sources(recipe)
+    with loading(source):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=recipe.trust_remote_code)
+    if not tokenizer.chat_template:
+        raise PolicyError(
+            "the tokenizer has no chat template",
+            where=recipe.model,
+            mend="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
+        )
+    return tokenizer
+
+
+def sources(recipe: PolicyRecipe) -> tuple[str, str]:
+    """Where tokenizer and model come from, folders or Hub names; they differ where the recipe names an adapter."""
     folder = _folder(recipe)
     if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
@@ -144,36 +177,11 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
             mend="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
         )
     name = str(folder) if folder.exists() else recipe.model
-    source = _base_of(folder) if _is_adapter(folder) else name
-    options = {"trust_remote_code": recipe.trust_remote_code}
-    with _loading(str(source)):
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            attn_implementation=attention.ATTENTION,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    model, report = loaded
-    if report["missing_keys"]:  # transformers makes them up at random
-        raise PolicyError(
-            f"weights are lacking: {min(report['missing_keys'])}",
-            where=str(source),
-            mend="Give a complete causal language model; the files may be damaged, or of a model without its head.",
-        )
-    if not tokenizer.chat_template:
-        raise PolicyError(
-            "the tokenizer has no chat template",
-            where=recipe.model,
-            mend="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
-        )
-    return model, tokenizer
+    return name, _base_of(folder) if _is_adapter(folder) else name
 
 
 @contextmanager
-def _loading(source: str) -> Iterator[None]:
+def loading(source: str) -> Iterator[None]:
     """Whatever transformers or PEFT make of a bad file, as a PolicyError."""
     from safetensors import SafetensorError
 
@@ -220,7 +228,7 @@ def _is_adapter(folder: Path) -> bool:
 
 def _base_of(folder: Path) -> str:
     """The model that an adapter belongs to."""
-    with _loading(str(folder)):
+    with loading(str(folder)):
         base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
     if looks_like_path(base) and not Path(base).exists():
         raise PolicyError(
@@ -231,12 +239,12 @@ def _base_of(folder: Path) -> str:
     return base
 
 
-def _adapted(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
+def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
     """(model, the causal LM in it): a new LoRA adapter, a saved one, or all weights."""
     if recipe.model != SCRATCH and _is_adapter(_folder(recipe)):
         from peft import PeftModel
 
-        with _loading(recipe.model), warnings.catch_warnings():
+        with loading(recipe.model), warnings.catch_warnings():
             # PEFT leaves what it does not find as it was made up, and only warns.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, str(_folder(recipe)), is_trainable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from grandrounds.errors import RecipeError
 from grandrounds.recipe import ScratchRecipe
 
 END, PAD, USER, ASSISTANT, SYSTEM = "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"
@@ -60,15 +61,32 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int, tags: Iterable[str])
     return fast
 
 
+def check_heads(recipe: ScratchRecipe) -> None:
+    """RecipeError where the width does not divide into the heads."""
+    if recipe.hidden % (2 * recipe.heads):
+        raise RecipeError(
+            f"{recipe.hidden} does not divide into {recipe.heads} heads of even width",
+            where="policy.scratch.hidden",
+            mend="Choose a multiple of twice the number of heads.",
+        )
+
+
 def build_model(recipe: ScratchRecipe, vocabulary: int, eos_id: int, pad_id: int) -> Any:
-    """A Phi-shaped causal LM with tied embeddings and random weights (of torch's current random state).
+    """A causal LM of `model_config` with random weights (of torch's current random state)."""
+    from transformers import PhiForCausalLM
+
+    return PhiForCausalLM(model_config(recipe, vocabulary, eos_id, pad_id))
+
+
+def model_config(recipe: ScratchRecipe, vocabulary: int, eos_id: int | None, pad_id: int | None) -> Any:
+    """A Phi-shaped causal LM with tied embeddings.
 
     Phi, because its layer norm and GELU are single fused operations on a CPU: an update is half as long again with
     the RMS norms and gated units of Llama or Qwen at this size (docs/decisions.md).
     """
-    from transformers import PhiConfig, PhiForCausalLM
+    from transformers import PhiConfig
 
-    config = PhiConfig(
+    return PhiConfig(
         vocab_size=vocabulary,
         hidden_size=recipe.hidden,
         intermediate_size=recipe.feedforward,
@@ -88,4 +106,3 @@ def build_model(recipe: ScratchRecipe, vocabulary: int, eos_id: int, pad_id: int
         pad_token_id=pad_id,
         bos_token_id=None,
     )
-    return PhiForCausalLM(config)

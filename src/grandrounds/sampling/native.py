@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -70,8 +70,10 @@ class NativeSampler:
         """Prompts whose keys and values fit into the store together; at least one."""
         wave: list[Prompt] = []
         used = 0
+        element = self.policy.head().weight.element_size()
+        per_token = bytes_per_token(self.policy.base.config, element)
         for prompt in prompts:
-            size = (len(prompt.tokens) + n * longest) * self._bytes_per_token()
+            size = (len(prompt.tokens) + n * longest) * per_token
             if wave and used + size > STORE_BYTES:
                 yield wave
                 wave, used = [], 0
@@ -79,12 +81,6 @@ class NativeSampler:
             used += size
         if wave:
             yield wave
-
-    def _bytes_per_token(self) -> int:
-        config = self.policy.base.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return 2 * config.num_hidden_layers * heads * width * self.policy.head().weight.element_size()
 
     def _noise(self, wave: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
         """[B, T]."""
@@ -140,7 +136,7 @@ class NativeSampler:
 
     def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
         """A token for each row [B], and its log-prob [B]."""
-        rows = max(1, LOGITS_BYTES // (4 * self.policy.head().weight.shape[0]))
+        rows = rows_at_once(self.policy.head().weight.shape[0])
         chosen = [
             choose(self._logits(part), part_noise, settings)
             for part, part_noise in zip(states.split(rows), noise.split(rows), strict=True)
@@ -162,6 +158,19 @@ class NativeSampler:
             Completion(sequence, row[: len(sequence)].copy(), text, "stop" if end else "length")
             for sequence, row, text, end in zip(sequences, logprobs, texts, stopped, strict=True)
         ]
+
+
+def bytes_per_token(config: Any, element: int) -> int:
+    """Bytes of one token's keys and values in all layers; element: bytes of a number."""
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * element
+
+
+def rows_at_once(vocabulary: int) -> int:
+    """Rows whose logits exist at once."""
+    return max(1, LOGITS_BYTES // (4 * vocabulary))
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grandrounds.cases.case import Case, CaseBook
+from grandrounds.cases.case import CaseBook
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError
 from grandrounds.grpo.learner import Learner, LearnerSettings
+from grandrounds.planning.check import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe, Recipe
-from grandrounds.response.ask import ask, gold_text
+from grandrounds.response.ask import ask
+from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import Attempt, RewardSet, build_rewards
 from grandrounds.sampling.native import NativeSampler
@@ -69,6 +70,8 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         )
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())
+    if warning := check_memory(recipe, book):
+        progress.note(warning)
     policy = load_policy(
         recipe.policy if checkpoint is None else saved_policy(recipe, checkpoint),
         seed=recipe.seed,
@@ -119,17 +122,3 @@ def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
             max_grad_norm=grpo.max_grad_norm,
         ),
     )
-
-
-def corpus(recipe: Recipe, book: CaseBook, grammar: Grammar) -> Iterator[str]:
-    """The texts a scratch model's tokenizer is trained on: what is asked and answered in the training cases."""
-    for case in book.train:
-        for message in ask(case, recipe.prompt):
-            yield message.content
-        yield _answer_text(case, grammar)
-
-
-def _answer_text(case: Case, grammar: Grammar) -> str:
-    if case.demonstration is None:
-        return grammar.render(None, gold_text(case))
-    return grammar.render(case.demonstration.reasoning, case.demonstration.answer)

@@ -1,0 +1,34 @@
+"""`plan`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from grandrounds.recipe_file import load_recipe
+
+
+def show_plan(
+    recipe: str,
+    overrides: Sequence[str],
+    memory: str | None,
+    prompt_tokens: int | None,
+    probe: bool,
+    as_json: bool,
+) -> None:
+    """Plan a run and print what it needs."""
+    from grandrounds.cli.train import quiet_libraries
+
+    resolved = load_recipe(recipe, overrides)
+    quiet_libraries()
+    from grandrounds.planning.plan import plan
+
+    made = plan(resolved, memory=memory, prompt_tokens=prompt_tokens, probe=probe)
+    if as_json:
+        print(json.dumps(made.to_json(), ensure_ascii=False, indent=1))
+        return
+    from rich.console import Console
+
+    from grandrounds.report.plan_table import print_plan
+
+    print_plan(Console(highlight=False), made)

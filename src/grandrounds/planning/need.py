@@ -1,0 +1,225 @@
+"""How much memory a run needs, by part: arithmetic on a model's shape and a round's work.
+
+    resident   process + weights + adapters + reference + optimizer
+    sampling   store + max(prefill, choosing)
+    update     gradients + activations + max(layer, head) + heap
+    peak       resident + max(sampling, update)
+
+It is the peak of a round whose prompts are all as long as the longest and whose completions are all as long as
+allowed. All sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grandrounds.policy.head import chunk_rows
+from grandrounds.recipe import Recipe
+from grandrounds.sampling.native import PREFILL_TOKENS, STORE_BYTES, rows_at_once
+
+# glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
+# each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
+# shares are of what lives; measured from 0.3 to 0.9 and, since LoRA's branches make twice as many short-lived blocks,
+# from 0.7 to 1.6 (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped one by one and leave no holes.
+HEAP_BLOCK = 32 * 2**20
+HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 1.0, 0.1
+# AdamW's two moments, in the parameters' own type.
+MOMENTS = 2
+# Scores of a decoding step at once: on the prompt, on the row's own tokens, joined, and their softmax.
+SCORES = 4
+# Choosing a token takes the logits, their scaled copy, the probabilities and the cumulative ones.
+LOGITS = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model in the numbers that memory depends on; bytes, in the run's precision.
+
+    weights: of all parameters but the adapters'. trained: of the parameters that are trained. element: of one weight.
+    kept, passing, prefill: for each token forwarded at once (`rehearsal.TokenCosts`).
+    store: keys and values of one token in all layers. context: the longest sequence, in tokens.
+    """
+
+    weights: int
+    adapters: int
+    trained: int
+    element: int
+    vocabulary: int
+    hidden: int
+    query_heads: int
+    context: int
+    store: int
+    kept: float
+    passing: float
+    prefill: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights are trained."""
+        return not self.adapters
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a round asks of a model.
+
+    prompts (N) of at most prompt_tokens (P) each, group_size (G) completions of each, of at most new_tokens (T).
+    steps: optimizer steps that the N groups are spread over. reference: whether one is kept beside the policy.
+    demonstrations: of one step of the warm-up; 0 without one.
+    """
+
+    prompts: int
+    prompt_tokens: int
+    group_size: int
+    new_tokens: int
+    tokens_per_pack: int
+    steps: int = 1
+    reference: bool = False
+    demonstrations: int = 0
+
+    @property
+    def group_tokens(self) -> int:
+        """Tokens of a prompt and its completions."""
+        return self.prompt_tokens + self.group_size * self.new_tokens
+
+    @property
+    def shortest_pack(self) -> int:
+        """A pack holds a prompt and a completion at least, whatever the recipe allows."""
+        return self.prompt_tokens + self.new_tokens
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens forwarded for one optimizer step."""
+        warmup = self.demonstrations * self.shortest_pack
+        return max(-(-self.prompts // self.steps) * self.group_tokens, warmup)
+
+    @property
+    def pack_tokens(self) -> int:
+        """Tokens of the largest pack."""
+        return min(max(self.tokens_per_pack, self.shortest_pack), self.step_tokens)
+
+
+@dataclass(frozen=True)
+class Need:
+    """The parts, in bytes. several_packs: whether a pack's gradients stay while the next pack is computed."""
+
+    process: int
+    weights: int
+    adapters: int
+    reference: int
+    optimizer: int
+    store: int
+    prefill: int
+    choosing: int
+    gradients: int
+    activations: int
+    layer: int
+    head: int
+    heap: int
+    several_packs: bool
+
+    @property
+    def resident(self) -> int:
+        """What is there all the time."""
+        return self.process + self.weights + self.adapters + self.reference + self.optimizer
+
+    @property
+    def sampling(self) -> int:
+        """What sampling takes on top."""
+        return self.store + max(self.prefill, self.choosing)
+
+    @property
+    def update(self) -> int:
+        """What the update takes on top."""
+        return self._update(self.heap)
+
+    @property
+    def peak(self) -> int:
+        """The most there is at any moment."""
+        return self.resident + max(self.sampling, self.update)
+
+    @property
+    def least(self) -> int:
+        """The peak if the heap had no holes: with less, the run cannot succeed."""
+        return self.resident + max(self.sampling, self._update(0))
+
+    def _update(self, heap: int) -> int:
+        """A single pack's gradients come as its activations go; with several, the former packs' are there already."""
+        computed = self.activations + max(self.layer, self.head) + heap
+        return computed + self.gradients if self.several_packs else max(computed, self.gradients)
+
+
+def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Work:
+    """A round of the recipe on prompts of this length; cases: how many there are to draw from, if known."""
+    grpo = recipe.grpo
+    prompts = min(grpo.cases_per_round, cases or grpo.cases_per_round)
+    return Work(
+        prompts=prompts if recipe.rounds else 0,
+        prompt_tokens=prompt_tokens,
+        group_size=grpo.group_size,
+        new_tokens=grpo.max_new_tokens,
+        tokens_per_pack=grpo.tokens_per_pack,
+        steps=max(1, min(grpo.minibatches, prompts)),
+        reference=grpo.beta > 0,
+        demonstrations=recipe.sft.batch_cases if recipe.sft.steps else 0,
+    )
+
+
+def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need:
+    """The memory of a round; process: what the process itself takes before a model is loaded."""
+    tokens = work.pack_tokens
+    activations, layer = round(shape.kept * tokens), round(shape.passing * tokens)
+    if not on_cpu:
+        activations += _prompt_copies(shape, work)
+    share = _heap_share(shape, tokens) if on_cpu else 0.0
+    return Need(
+        process=process,
+        weights=shape.weights,
+        adapters=shape.adapters,
+        reference=shape.weights if work.reference and shape.whole else 0,
+        optimizer=MOMENTS * shape.trained,
+        gradients=shape.trained,
+        activations=activations,
+        layer=layer,
+        head=_head(shape, work),
+        heap=round(share * (activations + layer)),
+        several_packs=work.step_tokens > tokens,
+        **_sampling(shape, work),
+    )
+
+
+def _sampling(shape: Shape, work: Work) -> dict[str, int]:
+    """Keys and values of a wave's groups; then its prompts' layers, or a step's scores and logits."""
+    group = work.group_tokens * shape.store
+    groups = min(work.prompts, max(1, STORE_BYTES // group))
+    rows = groups * work.group_size
+    at_once = min(groups * work.prompt_tokens, max(PREFILL_TOKENS, work.prompt_tokens))
+    scores = rows * shape.query_heads * (work.prompt_tokens + work.new_tokens) * 4
+    logits = min(rows, rows_at_once(shape.vocabulary)) * shape.vocabulary * 4
+    return {
+        "store": groups * group,
+        "prefill": round(at_once * shape.prefill),
+        "choosing": max(SCORES * scores, LOGITS * logits),
+    }
+
+
+def _head(shape: Shape, work: Work) -> int:
+    """Forward, logits, their logarithms and the entropy's terms; backward, logits and gradients, in both precisions."""
+    tokens, precise = work.pack_tokens, max(4, shape.element)
+    logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
+    both = precise if shape.element == precise else precise + shape.element
+    weight = shape.vocabulary * shape.hidden * both if shape.whole else 0
+    backward = logits * both + weight + tokens * shape.hidden * shape.element
+    return max(3 * logits * precise, backward)
+
+
+def _heap_share(shape: Shape, tokens: int) -> float:
+    if tokens * shape.hidden * shape.element > HEAP_BLOCK:
+        return MAPPED_SHARE
+    return HEAP_SHARE if shape.whole else HEAP_SHARE_LORA
+
+
+def _prompt_copies(shape: Shape, work: Work) -> int:
+    """Away from the CPU, each completion attends to a copy of its prompt's keys and values of its own."""
+    groups = max(1, work.pack_tokens // work.group_tokens)
+    return groups * (work.group_size - 1) * work.prompt_tokens * shape.store

@@ -1,0 +1,172 @@
+"""What a layer's computation keeps in memory, rehearsed: the real code on tensors that have shapes and no memory.
+
+torch's fake tensors run the model, our attention and autograd without computing anything, and we count what lives.
+So the count follows the code: norms, rotary embedding, gated or plain feed-forward layers, LoRA's branches,
+windows, and how attention lays prompts and completions out. Measured memory without the heap's holes is met within
+1 % (docs/PERFORMANCE.md).
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from grandrounds.errors import PolicyError
+from grandrounds.policy.model import Policy
+from grandrounds.policy.outline import layer_kinds, shallow, weightless
+from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
+from grandrounds.recipe import PolicyRecipe
+
+# So many that a layer's weight gradients, which do not grow with tokens, vanish beside what does.
+TOKENS = 2**18
+
+
+@dataclass(frozen=True)
+class TokenCosts:
+    """Bytes for each token forwarded at once.
+
+    kept: what autograd keeps of all layers until the backward pass. passing: what comes on top while one layer is
+    computed, forward or backward. prefill: the most there is in sampling, where nothing is kept.
+    """
+
+    kept: float
+    passing: float
+    prefill: float
+
+
+def token_costs(
+    recipe: PolicyRecipe, config: Any, dtype: torch.dtype, group: tuple[int, int, int]
+) -> TokenCosts:
+    """Rehearse one layer and two of each kind on groups of (prompt tokens, completions, completion tokens).
+
+    Two layers, since a first one shares its input with what stands around the layers.
+    Raises PolicyError for a model that decides by its numbers what it computes, as mixtures of experts do.
+    """
+    kinds = layer_kinds(config)
+    one, two = (
+        {kind: _rehearsed(recipe, shallow(config, [kind] * count), dtype, group) for kind in set(kinds)}
+        for count in (1, 2)
+    )
+    first, *further = kinds
+    return TokenCosts(
+        kept=one[first].kept + sum(two[kind].kept - one[kind].kept for kind in further),
+        passing=max(layers.passing for layers in two.values()),
+        prefill=max(layers.prefill for layers in two.values()),
+    )
+
+
+def _rehearsed(
+    recipe: PolicyRecipe, config: Any, dtype: torch.dtype, group: tuple[int, int, int]
+) -> TokenCosts:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    prompt, size, completion = group
+    branches = (np.zeros(prompt, np.int64), [np.zeros(completion, np.int64)] * size)
+    tree = token_tree([branches] * -(-TOKENS // (prompt + size * completion)))
+    layout = TreeLayout(tree)  # outside, on real numbers: it asks what they are
+    model, base = weightless(recipe, config, dtype)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        policy = _pretended(model, base)
+        try:
+            kept, peak = _trained(policy, tree, layout)
+            return TokenCosts(
+                kept=kept / tree.size,
+                passing=(peak - kept) / tree.size,
+                prefill=_sampled(policy, tree, layout) / tree.size,
+            )
+        except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+            raise PolicyError(
+                f"this architecture ({config.model_type}) cannot be planned: {str(error).strip()[:200]}",
+                where=recipe.model,
+                mend="Its memory can only be seen by trying; start with a small grpo.tokens_per_pack.",
+            ) from error
+
+
+def _trained(policy: Policy, tree: TokenTree, layout: TreeLayout) -> tuple[int, int]:
+    """Bytes that live after the forward pass, and the most until the end of the backward pass."""
+    with LiveBytes() as live:
+        states = policy.hidden(tree.tokens, tree.positions, layout).index_select(0, tree.source)
+        kept = live.now
+        if states.requires_grad:
+            states.backward(torch.empty_like(states))
+    return kept, live.most
+
+
+def _sampled(policy: Policy, tree: TokenTree, layout: TreeLayout) -> int:
+    with LiveBytes() as live, torch.no_grad():
+        policy.hidden(tree.tokens, tree.positions, layout)
+    return live.most
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made within the block: `now` alive, `most` alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._sizes: dict[int, int] = {}  # storage -> bytes
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Any,
+        arguments: tuple[Any, ...] = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
+        given = {_storage(tensor) for tensor in tree_iter((arguments, options)) if isinstance(tensor, Tensor)}
+        result = function(*arguments, **(options or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor) and _storage(tensor) not in given:
+                self._born(tensor.untyped_storage())
+        return result
+
+    def _born(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._sizes:
+            return
+        self._sizes[storage._cdata] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._gone, storage._cdata)
+
+    def _gone(self, storage: int) -> None:
+        self.now -= self._sizes.pop(storage)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _pretended(model: Any, base: Any) -> Policy:
+    """The policy around a meta model whose parameters pretend to lie on the CPU; tied ones stay tied."""
+    made: dict[int, Tensor] = {}
+
+    def pretend(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            fake = torch.empty(tensor.shape, dtype=tensor.dtype)
+            parameter = isinstance(tensor, nn.Parameter)
+            made[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if parameter else fake
+        return made[id(tensor)]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = pretend(tensor)
+    return Policy(
+        model=model,
+        base=base,
+        tokenizer=None,
+        device=torch.device("cpu"),
+        eos_ids=frozenset(),
+        end_id=0,
+        max_positions=0,
+        adapter=model is not base,
+        description="",
+    )

@@ -1,0 +1,40 @@
+"""A model's numbers, from its configuration: counted on torch's meta device and rehearsed, never loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from grandrounds.planning.need import Shape, Work
+from grandrounds.planning.rehearsal import token_costs
+from grandrounds.policy.limits import context_length
+from grandrounds.policy.outline import configuration, parameter_bytes, weightless
+from grandrounds.recipe import PolicyRecipe
+from grandrounds.sampling.native import bytes_per_token
+
+
+def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work: Work) -> Shape:
+    """The shape of the model that a recipe names, for this work; `vocabulary` is that of a scratch model.
+
+    Raises PolicyError for a model that is missing, cannot be read, or cannot be rehearsed.
+    """
+    config = configuration(recipe, vocabulary)
+    text = config.get_text_config()
+    model, base = weightless(recipe, config, dtype)
+    total, trained = parameter_bytes(model)
+    adapters = trained if model is not base else 0
+    group = (work.prompt_tokens, work.group_size, work.new_tokens)
+    costs = token_costs(recipe, config, dtype, group)
+    return Shape(
+        weights=total - adapters,
+        adapters=adapters,
+        trained=trained,
+        element=dtype.itemsize,
+        vocabulary=text.vocab_size,
+        hidden=text.hidden_size,
+        query_heads=text.num_attention_heads,
+        context=context_length(text),
+        store=bytes_per_token(config, dtype.itemsize),
+        kept=costs.kept,
+        passing=costs.passing,
+        prefill=costs.prefill,
+    )

@@ -1,0 +1,24 @@
+"""What a tokenizer from scratch is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grandrounds.cases.case import Case, CaseBook
+from grandrounds.recipe import Recipe
+from grandrounds.response.ask import ask, gold_text
+from grandrounds.response.grammar import Grammar
+
+
+def corpus(recipe: Recipe, book: CaseBook, grammar: Grammar) -> Iterator[str]:
+    """What is asked and answered in the training cases."""
+    for case in book.train:
+        for message in ask(case, recipe.prompt):
+            yield message.content
+        yield _answer_text(case, grammar)
+
+
+def _answer_text(case: Case, grammar: Grammar) -> str:
+    if case.demonstration is None:
+        return grammar.render(None, gold_text(case))
+    return grammar.render(case.demonstration.reasoning, case.demonstration.answer)
