@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -87,8 +87,8 @@ def test_the_published_file_is_read_whole_and_splits_as_measured() -> None:
 def test_naive_bayes_is_as_good_as_measured() -> None:
     cases = whole()
     assert naive_bayes_accuracy(cases) == pytest.approx(0.9026, abs=0.001)
-    # Without their own publication training cases are no easier than test cases; with it, 0.90 are right.
-    assert naive_bayes_accuracy(cases, cases.train) == pytest.approx(0.8175, abs=0.001)
+    # Training cases, mixtures among them, are easier: the table was fitted on them.
+    assert naive_bayes_accuracy(cases, cases.train) == pytest.approx(0.948, abs=0.001)
     assert set(naive_bayes_correct(cases)) == {case.id for case in cases.test}
 
 
@@ -139,15 +139,15 @@ def test_another_file_is_built_as_the_run_built_its_own(tmp_path: Path) -> None:
     assert {case.tags[PUBLICATION] for case in cases.test} == {"new", TRAINED_ON}
 
 
-def test_a_training_case_is_scored_without_its_publication(tmp_path: Path) -> None:
-    more = [packet(900 + n, "Disease, type 1", [f"Mark {n}", "Fever"]) for n in range(3)]
-    more += [packet(960 + n, "Disease, type 5", ["Fever", "Rash"]) for n in range(2)]
-    cases = book(tmp_path / "a.jsonl", [*world(), *more], test_fraction=0, min_train_cases=2)
-    left_out = cases.knowledge.left_out
-    assert left_out["case-901"] == [("Disease type 1", ("fever", f"mark {n}")[::-1]) for n in range(3)]
-    # Where no other publication has the diagnosis, the case itself alone is left out.
-    assert left_out["case-961"] == [("Disease type 5", ("fever", "rash"))]
-    assert cases.knowledge.scores(find(cases, "case-961")).log.shape == (5,)
+@published
+def test_demonstrations_give_a_finding_the_same_points_for_a_diagnosis_everywhere() -> None:
+    said: dict[tuple[str, str], set[int | None]] = defaultdict(set)
+    for case in whole().train:
+        for candidate in outline_of(case).differential:
+            for claim in (*candidate.supports, *candidate.contradicts, *candidate.neutral):
+                said[candidate.name, claim.finding].add(claim.points)
+    assert len(said) > 1000
+    assert {len(points) for points in said.values()} == {1}
 
 
 @published
@@ -363,27 +363,7 @@ def test_saying_a_true_thing_twice_does_not_pay(small: CaseBook) -> None:
 
 RECORDS = st.lists(
     st.tuples(st.sampled_from("xyz"), st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)),
-    min_size=4,
-)
-
-
-@given(RECORDS, st.data())
-def test_leaving_cases_out_is_fitting_without_them(records: list[tuple[str, list[str]]], data: Any) -> None:
-    count = data.draw(st.integers(1, len(records) - 1))
-    findings = records[0][1]
-    whole_model = NaiveBayes.fit("xyz", records)
-    without = NaiveBayes("xyz", whole_model.findings, *_counts(whole_model, records[count:]))
-    left_out, refitted = whole_model.score(findings, records[:count]), without.score(findings)
-    np.testing.assert_allclose(left_out.log, refitted.log, rtol=1e-12)
-    np.testing.assert_array_equal(left_out.points, refitted.points)
-
-
-def _counts(model: NaiveBayes, records: list[tuple[str, list[str]]]) -> tuple[np.ndarray, np.ndarray]:
-    cases, counts = np.zeros(3), np.zeros((3, len(model.findings)))
-    for label, findings in records:
-        cases[model.rows[label]] += 1
-        counts[model.rows[label], [model.columns[finding] for finding in findings]] += 1
-    return cases, counts
+).map(lambda records: [*records, ("x", []), ("y", []), ("z", [])])
 
 
 @given(RECORDS, st.lists(st.sampled_from("abcdefgh"), unique=True))

@@ -32,7 +32,7 @@ class Scores:
 
 
 class NaiveBayes:
-    """Counts of findings by label, from which cases can be left out."""
+    """Counts of findings by label."""
 
     def __init__(
         self, labels: Sequence[str], findings: Sequence[str], cases: np.ndarray, counts: np.ndarray
@@ -47,7 +47,7 @@ class NaiveBayes:
 
     @classmethod
     def fit(cls, labels: Sequence[str], records: Iterable[Record]) -> NaiveBayes:
-        """Count the training records; every record's label must be one of `labels`."""
+        """Count the training records: of every one of `labels` at least one, and of no other."""
         records = list(records)
         findings = sorted({finding for _, present in records for finding in present})
         model = cls(labels, findings, np.zeros(len(labels)), np.zeros((len(labels), len(findings))))
@@ -57,19 +57,14 @@ class NaiveBayes:
             model._counts[row, [model.columns[finding] for finding in set(present)]] += 1
         return model
 
-    def score(self, findings: Sequence[str], leave_out: Iterable[Record] = ()) -> Scores:
-        """Score a case. leave_out: training records to score it without."""
+    def score(self, findings: Sequence[str]) -> Scores:
+        """Score a case by its findings; those that no training case has count nothing."""
         known = [(place, self.columns[f]) for place, f in enumerate(findings) if f in self.columns]
         places, columns = [place for place, _ in known], [column for _, column in known]
-        cases, counts = self._cases.copy(), self._counts[:, columns]
-        for label, present in leave_out:
-            row, shared = self.rows[label], set(present)
-            cases[row] -= 1
-            counts[row] -= [findings[place] in shared for place in places]
+        cases, counts = self._cases, self._counts[:, columns]
         given = (counts + 0.05) / (cases[:, None] + 0.5)
         overall = (counts.sum(axis=0) + 0.5) / (cases.sum() + 1)
-        # A label whose cases are all left out would have no prior; half a case keeps it finite.
-        prior = np.log(np.maximum(cases, 0.5) / max(cases.sum(), 1))
+        prior = np.log(cases / cases.sum())
         points = np.zeros((len(self.labels), len(findings)), dtype=int)
         points[:, places] = np.clip(np.rint(np.log(given / overall)), -MOST_POINTS, MOST_POINTS)
         log = prior + np.log(given).sum(axis=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.bayes import NaiveBayes, Record, Scores
+from grandrounds.cases.bayes import NaiveBayes, Scores
 from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
@@ -50,14 +50,13 @@ def demonstrate(
 
 @dataclass(frozen=True)
 class PhenopacketKnowledge:
-    """The fitted table as `Knowledge`. left_out: case id -> the training records that it is scored without."""
+    """The fitted table as `Knowledge`: the same for all cases, trained on or not, or there were no table to learn."""
 
     model: NaiveBayes
-    left_out: Mapping[str, Sequence[Record]]
 
     def scores(self, case: Case) -> Scores:
         """The table's view of a case."""
-        return self.model.score(present(self.model, case), self.left_out.get(case.id, ()))
+        return self.model.score(present(self.model, case))
 
     def predict(self, case: Case) -> str:
         """Naive Bayes' diagnosis: of the options where there are some, else of all labels."""

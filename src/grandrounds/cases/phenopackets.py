@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from grandrounds.cases.ages import age_band, age_text, days_of
-from grandrounds.cases.bayes import NaiveBayes, Record, Scores
+from grandrounds.cases.bayes import NaiveBayes, Scores
 from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
@@ -76,9 +76,7 @@ def phenopacket_book(
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
-    views = list(_views(train, recipe.views, seed))
-    records = _left_out(train)
-    left_out = {view.id: list({**records[a], **records[b]}.values()) for view, (a, b) in views}
+    ids = {packet.id for packet in train}
     state = {
         "format": "phenopackets",
         "seed": seed,
@@ -89,17 +87,20 @@ def phenopacket_book(
         "model": model.state(),
     }
     return CaseBook(
-        train=[builder.case(view, left_out[view.id], hardest=view.id in records) for view, _ in views],
+        train=[
+            builder.case(view, demonstrated=True, hardest=view.id in ids)
+            for view in _views(train, recipe.views, seed)
+        ],
         test=[builder.case(packet) for packet in test],
-        knowledge=PhenopacketKnowledge(model, left_out),
+        knowledge=PhenopacketKnowledge(model),
         fitted=state,
         read=len(rows),
         dropped=+dropped,
     )
 
 
-def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[tuple[Packet, tuple[str, str]]]:
-    """Each training case as published, and `count` - 1 further views; with the ids of the cases that it draws on.
+def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
+    """Each training case as published, and `count` - 1 further views.
 
     A further view tells some of the case's findings and some of another case's of the same diagnosis, preferably of
     another publication, in another order. A small model that meets a case as it is again and again learns it by heart.
@@ -108,13 +109,13 @@ def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[tuple[Pac
     for packet in train:
         alike[packet.label].append(packet)
     for packet in train:
-        yield packet, (packet.id, packet.id)
+        yield packet
         partners = [other for other in alike[packet.label] if other.group != packet.group]
         for number in range(1, count):
             name = f"{packet.id}~{number}"
             chosen = int(keyed_unit(seed, name, "partner") * len(partners))
             partner = partners[chosen] if partners else packet
-            yield _mixed(packet, partner, name, seed), (packet.id, partner.id)
+            yield _mixed(packet, partner, name, seed)
 
 
 def _mixed(packet: Packet, partner: Packet, name: str, seed: int) -> Packet:
@@ -158,28 +159,6 @@ def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[s
     return labels
 
 
-def _left_out(train: Sequence[Packet]) -> dict[str, dict[str, Record]]:
-    """For each training case the records to score it without, by case id: its own publication's.
-
-    Test cases are of publications that the table has never seen. With cases of its own publication in the table a
-    training case is easier than those, and its points are stronger. Of a diagnosis that no other publication
-    has, the table would have nothing to go by then: of such, the case itself alone is left out.
-    """
-    publications: dict[str, set[str]] = defaultdict(set)
-    together: dict[str, list[Packet]] = defaultdict(list)
-    for packet in train:
-        publications[packet.label].add(packet.group)
-        together[packet.group].append(packet)
-    return {
-        packet.id: {
-            other.id: (other.label, other.findings)
-            for other in together[packet.group]
-            if other is packet or len(publications[other.label]) > 1
-        }
-        for packet in train
-    }
-
-
 def _content(packet: Packet) -> tuple[str, frozenset[str]]:
     return packet.label, frozenset(packet.findings)
 
@@ -208,7 +187,7 @@ def _book_like(
     return CaseBook(
         train=[],
         test=[builder.case(packet, tags=more) for packet, more in zip(kept, tags, strict=True)],
-        knowledge=PhenopacketKnowledge(model, {}),
+        knowledge=PhenopacketKnowledge(model),
         fitted=fitted,
         read=read,
         dropped=+dropped,
@@ -227,16 +206,13 @@ class _Builder:
     def case(
         self,
         packet: Packet,
-        left_out: Sequence[Record] | None = None,
         *,
+        demonstrated: bool = False,
         hardest: bool = True,
         tags: Mapping[str, str] | None = None,
     ) -> Case:
-        """left_out: of a training case, the records to score it without; it gets a demonstration.
-
-        hardest: whether the other options are the hardest ones, or drawn from the harder ones.
-        """
-        scores = self.model.score(packet.findings, left_out or ())
+        """hardest: whether the other options are the hardest ones, or drawn from the harder ones."""
+        scores = self.model.score(packet.findings)
         names = self._names(packet, scores, hardest)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
@@ -254,7 +230,7 @@ class _Builder:
             facts=facts,
             tags={"age": age_band(packet.days), "sex": packet.sex, **(tags or {})},
             group=packet.group,
-            demonstration=None if left_out is None else self._demonstration(packet, scores, names),
+            demonstration=self._demonstration(packet, scores, names) if demonstrated else None,
             columns=packet.columns,
         )
 
