@@ -361,6 +361,22 @@ def test_saying_a_true_thing_twice_does_not_pay(small: CaseBook) -> None:
     assert small.knowledge.check(case, twice).score < small.knowledge.check(case, outline).score
 
 
+def test_points_are_the_rounded_log_ratio_where_a_finding_was_seen_and_minus_one_where_it_never_was() -> None:
+    records = [
+        ("a", ["rash", "fever"]),
+        ("a", ["rash"]),
+        ("b", ["fever"]),
+        ("b", ["cough"]),
+        ("b", ["cough"]),
+    ]
+    model = NaiveBayes.fit("ab", records)
+    points = model.score(["rash", "fever", "cough", "hiccups"]).points
+    # rash: ln((2.05 / 2.5) / (2.5 / 6)) = 0.68; fever is about as common in both, which is still no contradiction.
+    assert points.tolist() == [[1, 1, -1, 0], [-1, 1, 1, 0]]
+    rare = NaiveBayes.fit("ab", [("a", ["rash"]), *[("b", ["fever"])] * 200])
+    assert rare.score(["rash"]).points.tolist() == [[5], [-1]]
+
+
 RECORDS = st.lists(
     st.tuples(st.sampled_from("xyz"), st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)),
 ).map(lambda records: [*records, ("x", []), ("y", []), ("z", [])])

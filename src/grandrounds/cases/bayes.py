@@ -2,9 +2,11 @@
 
     score(d) = ln p(d) + sum over present findings f of ln p(f|d)
     p(f|d)   = (n_df + 0.05) / (n_d + 0.5)
-    points(f, d) = ln(p(f|d) / p(f)), rounded, clipped to [-5, 5];  p(f) = (n_f + 0.5) / (N + 1)
+    points(f, d) = ln(p(f|d) / p(f)), rounded, clipped to [1, 5], where n_df > 0;  p(f) = (n_f + 0.5) / (N + 1)
+                 = -1 where n_df = 0
 
 n_d: training cases of label d; n_df: those of them with finding f; n_f: training cases with f; N: all of them.
+Of pairs never seen together the ratio only tells how many cases there are of each.
 Absent findings are left out: in published case reports they tell the curator rather than the disease.
 """
 
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-MOST_POINTS = 5
+MOST_POINTS, NEVER_SEEN = 5, -1
 Record = tuple[str, Sequence[str]]  # a label and the findings present
 
 
@@ -66,7 +68,8 @@ class NaiveBayes:
         overall = (counts.sum(axis=0) + 0.5) / (cases.sum() + 1)
         prior = np.log(cases / cases.sum())
         points = np.zeros((len(self.labels), len(findings)), dtype=int)
-        points[:, places] = np.clip(np.rint(np.log(given / overall)), -MOST_POINTS, MOST_POINTS)
+        seen = np.clip(np.rint(np.log(given / overall)), 1, MOST_POINTS)
+        points[:, places] = np.where(counts > 0, seen, NEVER_SEEN)
         log = prior + np.log(given).sum(axis=1)
         return Scores(log=log, points=points)
 
