@@ -52,6 +52,11 @@ def seen_through(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
+def layout_in_force() -> bool:
+    """Whether the model runs within `seen_through`, and not through transformers' own attention."""
+    return _layout.get() is not None
+
+
 def _attention(
     module: torch.nn.Module,
     query: Tensor,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grandrounds.policy.attention import Layout, seen_through
+from grandrounds.policy.fused import fuse
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Policy:
     description: str
     _frozen: nn.Module | None = field(default=None, repr=False)
     _reference_in_force: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        fuse(self.base)
 
     @property
     def _causal_lm(self) -> Any:
