@@ -96,7 +96,7 @@ def test_limits_of_sampler_and_head_are_theirs(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "chunk_rows", lambda vocabulary: 10**6)
     parts = need(SHAPE, WORK, process=0)
     assert parts.store == WORK.group_tokens * SHAPE.store
-    assert parts.head > 3 * WORK.pack_tokens * 1000 * 4 - 1
+    assert parts.head > 2 * WORK.pack_tokens * 1000 * 4 - 1
 
 
 @given(

@@ -204,13 +204,15 @@ def _sampling(shape: Shape, work: Work) -> dict[str, int]:
 
 
 def _head(shape: Shape, work: Work) -> int:
-    """Forward, logits, their logarithms and the entropy's terms; backward, logits and gradients, in both precisions."""
+    """Logits and their logarithms, narrowed where weights are; the states' gradients. A trained head once more, with
+    its own gradients in both precisions; a frozen one not, since it takes the states' gradients as it goes forward."""
     tokens, precise = work.pack_tokens, max(4, shape.element)
     logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
     both = precise if shape.element == precise else precise + shape.element
-    weight = shape.vocabulary * shape.hidden * both if shape.whole else 0
-    backward = logits * both + weight + tokens * shape.hidden * shape.element
-    return max(3 * logits * precise, backward)
+    states = tokens * shape.hidden * shape.element
+    if not shape.whole:
+        return logits * (precise + both) + states
+    return max(2 * logits * precise, logits * both + shape.vocabulary * shape.hidden * both + states)
 
 
 def _heap_share(shape: Shape, tokens: int) -> float:

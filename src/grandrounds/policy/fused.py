@@ -25,7 +25,7 @@ from grandrounds.policy.attention import layout_in_force
 
 # Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
 PART_BYTES = 2 << 20
-SMALLEST_PART = 256
+SMALLEST_PART = 512
 
 _aten = torch.ops.aten
 # transformers' activations by the names of their classes: (act, gradient given the result's gradient and the input).
