@@ -87,6 +87,15 @@ def test_packs_hold_every_branch_once_and_keep_the_budget(seed: int, budget: int
     assert sorted(found) == expected
 
 
+def test_packs_are_as_few_as_the_budget_allows_and_even() -> None:
+    groups = [one for seed in range(8) for one in ragged_groups(seed, groups=1, size=4)]
+    sizes = [len(g.prompt.tokens) + sum(len(c.tokens) for c in g.completions) for g in groups]
+    budget = sum(sizes) // 2 + max(sizes)
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=budget)
+    assert len(made) == 2
+    assert abs(made[0].tree.size - made[1].tree.size) <= max(sizes)
+
+
 def test_a_prompt_is_forwarded_once_per_group() -> None:
     groups = ragged_groups(4)
     (pack,) = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)

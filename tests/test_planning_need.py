@@ -31,6 +31,7 @@ SHAPE = Shape(
     kept=10_000.0,
     passing=500.0,
     prefill=300.0,
+    fixed=0,
 )
 LORA = replace(SHAPE, adapters=2 * MIB, trained=2 * MIB)
 WORK = Work(prompts=4, prompt_tokens=100, group_size=8, new_tokens=50, tokens_per_pack=4096)

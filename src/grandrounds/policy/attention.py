@@ -52,9 +52,9 @@ def seen_through(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
-def layout_in_force() -> bool:
-    """Whether the model runs within `seen_through`, and not through transformers' own attention."""
-    return _layout.get() is not None
+def current_layout() -> Layout | None:
+    """The layout in force; None where a model runs through transformers' own attention."""
+    return _layout.get()
 
 
 def _attention(

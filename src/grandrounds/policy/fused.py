@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grandrounds.policy.attention import layout_in_force
+from grandrounds.policy.attention import current_layout
 
 # Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
 PART_BYTES = 2 << 20
@@ -59,7 +59,7 @@ def _ours(module: nn.Module) -> Callable[..., Tensor] | None:
 
 
 def _training() -> bool:
-    return torch.is_grad_enabled() and layout_in_force()
+    return torch.is_grad_enabled() and current_layout() is not None
 
 
 def _rms_norm(self: Any, states: Tensor) -> Tensor:

@@ -82,7 +82,9 @@ def token_tree(
         tokens[start : start + len(sequence)] = sequence
         positions[start : start + len(sequence)] = np.arange(offset, offset + len(sequence))
     # A completion's first token is predicted by its prompt's last, the others by the one before.
-    sources = [np.arange(start - 1, start + length - 1) for start, length in zip(starts, lengths, strict=True)]
+    sources = [
+        np.arange(start - 1, start + length - 1) for start, length in zip(starts, lengths, strict=True)
+    ]
     for source, group in zip(sources, parent, strict=True):
         source[0] = prompt_starts[group] + prompt_lengths[group] - 1
     return TokenTree(
