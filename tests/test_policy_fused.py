@@ -1,4 +1,4 @@
-"""Fused modules give the plain ones' gradients and keep less; recomputed layers give the same and keep hardly anything."""
+"""Fused modules give the plain ones' gradients and keep less; recomputed layers too, and keep next to nothing."""
 
 from __future__ import annotations
 

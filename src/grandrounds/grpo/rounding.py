@@ -35,9 +35,9 @@ class RoundingAdamW(torch.optim.Optimizer):
             for parameter in group["params"]:
                 number += 1
                 if parameter.grad is not None:
-                    self._move(parameter, group, number)
+                    self._move(parameter, parameter.grad, group, number)
 
-    def _move(self, parameter: Tensor, group: dict[str, Any], number: int) -> None:
+    def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], number: int) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.tensor(0.0)
@@ -46,9 +46,9 @@ class RoundingAdamW(torch.optim.Optimizer):
         state["step"] += 1
         step = int(state["step"])
         generator = torch.Generator(parameter.device).manual_seed(step * 1_000_003 + number)
-        flat = (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-        for weight, gradient, mean, square in zip(*(t.view(-1).split(PART) for t in flat), strict=True):
-            moved = _adamw(weight.float(), gradient.float(), mean, square, step, group)
+        whole = (parameter, gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"])
+        for weight, slope, mean, square in zip(*(t.view(-1).split(PART) for t in whole), strict=True):
+            moved = _adamw(weight.float(), slope.float(), mean, square, step, group)
             weight.copy_(round_stochastically(moved, generator))
 
 

@@ -1,4 +1,4 @@
-"""A layer's norms, feed-forward block and LoRA, each as one step of autograd: less is kept, memory is passed less often.
+"""A layer's norms, feed-forward block and LoRA, each as one step of autograd: less is kept and less passes memory.
 
 What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
 
@@ -13,7 +13,7 @@ Everything else, and every module that is set up in another way than it knows, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import MethodType
 from typing import Any
 
@@ -71,12 +71,12 @@ def _rms_norm(self: Any, states: Tensor) -> Tensor:
 def _feed_forward(self: Any, states: Tensor) -> Tensor:
     first = (self.gate_proj, self.up_proj) if hasattr(self, "gate_proj") else (self.fc1,)
     last, activation = (self.down_proj, self.act_fn) if len(first) == 2 else (self.fc2, self.activation_fn)
-    matrices = [_matrix(linear) for linear in (*first, last)]
-    known = type(activation).__name__ in _ACTIVATIONS and None not in matrices
+    matrices = [matrix for linear in (*first, last) if (matrix := _matrix(linear)) is not None]
+    known = type(activation).__name__ in _ACTIVATIONS and len(matrices) == len(first) + 1
     if not (known and _training()):
         return type(self).forward(self, states)
-    tensors = [tensor for matrix in matrices for tensor in matrix[:4]]
-    scales = [matrix[4] for matrix in matrices]
+    tensors = [tensor for *four, _ in matrices for tensor in four]
+    scales = [scale for *_, scale in matrices]
     return _FeedForward.apply(states, type(activation).__name__, scales, *tensors)
 
 
@@ -120,21 +120,18 @@ class _Matrix:
 
     def __init__(
         self,
-        weight: Tensor,  # [out, in]
-        bias: Tensor | None,  # [out]
-        a: Tensor | None,  # [r, in]
-        b: Tensor | None,  # [out, r]
+        tensors: Sequence[Any],  # W [out, in], b [out] or None, A [r, in] and B [out, r] or both None
         scale: float,
-        wanted: tuple[bool, ...] = (),
+        wanted: Sequence[bool] = (),  # which gradients of these four
     ) -> None:
-        self.weight, self.bias, self.a, self.b, self.scale = weight, bias, a, b, scale
-        self.wanted = wanted
+        self.weight, self.bias, self.a, self.b = tensors
+        self.scale, self.wanted = scale, wanted
         self._sums: list[Tensor | None] = [None] * 4
 
     def of(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """y [n, out], and x Aᵀ [n, r], which the backward pass takes back."""
         y = F.linear(x, self.weight, self.bias)
-        if self.a is None or self.b is None:
+        if self.a is None:
             return y, None
         low = x.to(self.a.dtype) @ self.a.T
         _add_product(y, low, self.b.T, self.scale)
@@ -148,7 +145,7 @@ class _Matrix:
         if self.wanted[1]:
             total = gradient.sum(0, dtype=_precise(gradient))
             self._sums[1] = total if self._sums[1] is None else self._sums[1] + total
-        if self.a is not None and self.b is not None:
+        if low is not None:
             gradient = gradient.to(self.b.dtype)
             to_low = (gradient @ self.b).mul_(self.scale)
             _add_product(to_x, to_low, self.a)
@@ -193,7 +190,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, scale: float, *tensors: Tensor | None) -> Tensor:
         x = states.flatten(0, -2)
-        y, low = _Matrix(*tensors, scale).of(x)  # type: ignore[arg-type]
+        y, low = _Matrix(tensors, scale).of(x)
         ctx.save_for_backward(states, low, *tensors)
         ctx.scale = scale
         return y.unflatten(0, states.shape[:-1])
@@ -201,7 +198,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         states, low, *tensors = ctx.saved_tensors
-        matrix = _Matrix(*tensors, ctx.scale, ctx.needs_input_grad[2:])
+        matrix = _Matrix(tensors, ctx.scale, ctx.needs_input_grad[2:])
         to_x = matrix.back(states.flatten(0, -2), low, gradients[0].flatten(0, -2))
         return to_x.unflatten(0, states.shape[:-1]), None, *matrix.gradients()
 
@@ -224,7 +221,7 @@ class _FeedForward(torch.autograd.Function):
             if len(inner) == 2:
                 product.mul_(inner[1][part])
             y[part], part_low = last.of(product)
-            if low is not None:
+            if low is not None and part_low is not None:
                 low[part] = part_low
         ctx.save_for_backward(states, *inner, *lows, low, *tensors)
         ctx.activation, ctx.scales = activation, scales
@@ -262,13 +259,9 @@ class _FeedForward(torch.autograd.Function):
         )
 
 
-def _matrices(
-    scales: list[float], tensors: tuple[Any, ...] | list[Any], wanted: tuple[bool, ...] = ()
-) -> list[_Matrix]:
-    return [
-        _Matrix(*tensors[4 * i : 4 * i + 4], scale, wanted[4 * i : 4 * i + 4])
-        for i, scale in enumerate(scales)
-    ]
+def _matrices(scales: list[float], tensors: Sequence[Any], wanted: Sequence[bool] = ()) -> list[_Matrix]:
+    fours = (slice(4 * i, 4 * i + 4) for i in range(len(scales)))
+    return [_Matrix(tensors[four], scale, wanted[four]) for four, scale in zip(fours, scales, strict=True)]
 
 
 class _RmsNorm(torch.autograd.Function):

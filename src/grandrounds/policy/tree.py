@@ -235,8 +235,8 @@ class TreeLayout:
         if window is not None and window >= self._reach:
             window = None
         if window is None and softcap is None and query.device.type == "cpu":
-            rows = (states[0].transpose(0, 1) for states in (query, key, value))
-            return tree_attention(*rows, self.tree.families, scale)[None]
+            rows_q, rows_k, rows_v = (states[0].transpose(0, 1) for states in (query, key, value))
+            return tree_attention(rows_q, rows_k, rows_v, self.tree.families, scale)[None]
         return self._attend_masked(query, key, value, scale, window, softcap)
 
     @property
