@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from grandrounds.errors import RunError
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.grpo.loss import Totals, token_weights
-from grandrounds.grpo.packing import Pack, likelihood_packs, packs
+from grandrounds.grpo.packing import likelihood_packs, packs
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Completion, Group, SamplingSettings
 
@@ -82,17 +82,18 @@ def test_packs_hold_every_branch_once_and_keep_the_budget(seed: int, budget: int
     found = []
     for pack in made:
         assert pack.tree.size <= budget or len(pack.tree.parent) == 1
-        starts = torch.cat([torch.tensor([0]), torch.cumsum(_lengths(pack), 0)]).tolist()
+        starts = torch.cat([torch.tensor([0]), torch.cumsum(torch.from_numpy(pack.tree.lengths), 0)]).tolist()
         found += [pack.targets[a:b].tolist() for a, b in pairwise(starts)]
     assert sorted(found) == expected
 
 
-def _lengths(pack: Pack) -> torch.Tensor:
-    tree = pack.tree
-    real = torch.ones(len(tree.row_of_place), dtype=torch.bool)
-    real[tree.padding] = False
-    lengths = real[tree.prompts * tree.longest_prompt :].view(-1, tree.longest_completion).sum(1)
-    return lengths[lengths > 0]
+def test_packs_are_as_few_as_the_budget_allows_and_even() -> None:
+    groups = [one for seed in range(8) for one in ragged_groups(seed, groups=1, size=4)]
+    sizes = [len(g.prompt.tokens) + sum(len(c.tokens) for c in g.completions) for g in groups]
+    budget = sum(sizes) // 2 + max(sizes)
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=budget)
+    assert len(made) == 2
+    assert abs(made[0].tree.size - made[1].tree.size) <= max(sizes)
 
 
 def test_a_prompt_is_forwarded_once_per_group() -> None:
@@ -112,7 +113,7 @@ def test_groups_without_signal_are_not_forwarded_and_change_no_gradient() -> Non
     for name in skipped:
         torch.testing.assert_close(skipped[name], forwarded[name], rtol=1e-10, atol=1e-14)
     (pack,) = packs(groups, advantages, _weights(groups), tokens_per_pack=10_000)
-    assert pack.tree.prompts == 2
+    assert len(pack.tree.prompt_lengths) == 2
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

@@ -31,6 +31,7 @@ SHAPE = Shape(
     kept=10_000.0,
     passing=500.0,
     prefill=300.0,
+    fixed=0,
 )
 LORA = replace(SHAPE, adapters=2 * MIB, trained=2 * MIB)
 WORK = Work(prompts=4, prompt_tokens=100, group_size=8, new_tokens=50, tokens_per_pack=4096)
@@ -96,7 +97,7 @@ def test_limits_of_sampler_and_head_are_theirs(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "chunk_rows", lambda vocabulary: 10**6)
     parts = need(SHAPE, WORK, process=0)
     assert parts.store == WORK.group_tokens * SHAPE.store
-    assert parts.head > 3 * WORK.pack_tokens * 1000 * 4 - 1
+    assert parts.head > 2 * WORK.pack_tokens * 1000 * 4 - 1
 
 
 @given(

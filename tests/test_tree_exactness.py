@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from grpo_support import (
     CONFIGS,
+    VOCABULARY,
     everything_in_double,
     gradients,
     plain_logprobs,
@@ -64,6 +66,34 @@ def test_packed_gradients_equal_plain_ones_in_float64(architecture: str, double:
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(ours[1], theirs[1].detach(), rtol=1e-10, atol=1e-10)
     assert worst_relative_difference(ours[2], theirs[2]) < 1e-10
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_groups_of_one_shape_beside_others_equal_plain_ones(architecture: str, double: None) -> None:
+    def group(prompt: int, *lengths: int) -> Group:
+        tokens = np.random.default_rng(prompt).integers(1, VOCABULARY, 99)
+        longest = ragged_groups(1)[0]
+        return Group(
+            replace(longest.prompt, tokens=tokens[:prompt]),
+            tuple(replace(longest.completions[0], tokens=tokens[length : 2 * length]) for length in lengths),
+        )
+
+    groups = [group(4, 3, 3), group(6, 5, 5, 5), group(6, 5, 5, 5), group(6, 5, 5, 2), group(3, 1, 9, 9, 2)]
+    weights = _case(groups)
+    ours = _packed(tiny_model(architecture), groups, weights)
+    theirs = _plain(tiny_model(architecture, attention="eager"), groups, weights)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-10, atol=1e-10)
+    assert worst_relative_difference(ours[2], theirs[2]) < 1e-10
+
+
+def test_neighbours_of_one_shape_are_one_family_and_others_stand_alone() -> None:
+    def branch(prompt: int, *lengths: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        return np.arange(prompt), [np.arange(length) for length in lengths]
+
+    tree = token_tree([branch(2, 3, 3), branch(2, 3, 3), branch(2, 3, 1), branch(2, 3, 1)])
+    assert [family.prompts.rows for family in tree.families] == [slice(0, 4), slice(16, 18), slice(22, 24)]
+    assert [run.length for run in tree.families[1].completions] == [3, 1]
+    assert tree.positions[0, :10].tolist() == [0, 1, 0, 1, 2, 3, 4, 2, 3, 4]
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

@@ -91,6 +91,10 @@ class PolicyRecipe(Section):
         "auto", description="Weights' type; `auto` chooses for the device."
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    recompute: bool = Field(
+        False,
+        description="Keep only each layer's input in the update and compute the rest again: less memory, more time.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code shipped with the model. Only if you trust it."
     )
@@ -146,7 +150,7 @@ class GrpoRecipe(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm is clipped to this.")
     tokens_per_pack: Positive = Field(
-        16_384, description="Tokens forwarded at once in the update; changes memory, not the result."
+        4096, description="Tokens forwarded at once in the update; changes memory, not the result."
     )
 
 

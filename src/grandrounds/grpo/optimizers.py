@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from grandrounds.grpo.rounding import RoundingAdamW
 
 # beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
 # them.
@@ -20,17 +23,20 @@ def build_optimizers(
 
     muon: orthogonalise the momentum of the hidden layers' matrices (Jordan et al. 2024; scaled to AdamW's step size
     as in arXiv:2502.16982, so that one learning rate serves both). A small model built from scratch learns rare
-    associations in about half the steps; embeddings stay with AdamW.
+    associations in about half the steps; embeddings stay with AdamW. Weights in bfloat16 get the AdamW that rounds
+    stochastically (`rounding`).
     """
     embeddings = {id(weight) for module in model.modules() for weight in _embedding_of(module)}
     hidden = [p for p in parameters.values() if muon and p.ndim == 2 and id(p) not in embeddings]
     taken = {id(parameter) for parameter in hidden}
     others = [parameter for parameter in parameters.values() if id(parameter) not in taken]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=BETAS, fused=True)]
+    narrow = [parameter for parameter in others if parameter.dtype == torch.bfloat16]
+    wide = [parameter for parameter in others if parameter.dtype != torch.bfloat16]
+    optimizers: list[torch.optim.Optimizer] = []
+    if wide:
+        optimizers.append(torch.optim.AdamW(_groups(wide, weight_decay), betas=BETAS, fused=True))
+    if narrow:
+        optimizers.append(RoundingAdamW(_groups(narrow, weight_decay), betas=BETAS))
     if hidden:
         optimizers.append(
             torch.optim.Muon(
@@ -38,6 +44,13 @@ def build_optimizers(
             )
         )
     return optimizers
+
+
+def _groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
 
 
 def _embedding_of(module: nn.Module) -> list[Tensor]:

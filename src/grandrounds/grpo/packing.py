@@ -54,7 +54,7 @@ def packs(
     skip_zero_advantage: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
-    """Packs of at most `tokens_per_pack` tokens, prompts counted; a longer branch gets a pack of its own.
+    """Even packs of at most `tokens_per_pack` tokens, prompts counted; a longer branch gets a pack of its own.
 
     Completions of weight 0 are left out, and with `skip_zero_advantage` (right where beta is 0) those of
     advantage 0 too: neither has a gradient. The result depends on the arguments alone, and may be empty.
@@ -70,7 +70,7 @@ def packs(
         ]
         if kept:
             branches.append(kept)
-    return [_pack(part, temperature, device) for part in _cut(branches, tokens_per_pack)]
+    return [_pack(part, temperature, device) for part in _balanced(branches, tokens_per_pack)]
 
 
 def _branch(index: int, group: Group, completion: Completion, advantage: float, weight: float) -> _Branch:
@@ -95,7 +95,26 @@ def likelihood_packs(
         [_Branch(index, prompt, tokens, None, 1.0, np.asarray(weights, np.float64))]
         for index, (prompt, tokens, weights) in enumerate(examples)
     ]
-    return [_pack(part, 1.0, device) for part in _cut(branches, tokens_per_pack)]
+    return [_pack(part, 1.0, device) for part in _balanced(branches, tokens_per_pack)]
+
+
+def _balanced(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
+    """As few packs as the budget allows, and then as even ones: the smallest budget that takes no more packs."""
+    fitting = [size for size in map(_size, groups) if size <= budget]
+    low, high = max(fitting, default=budget), budget
+    parts = _cut(groups, budget)
+    while low < high:
+        middle = (low + high) // 2
+        fewer = _cut(groups, middle)
+        if len(fewer) <= len(parts):
+            parts, high = fewer, middle
+        else:
+            low = middle + 1
+    return parts
+
+
+def _size(group: list[_Branch]) -> int:
+    return len(group[0].prompt) + sum(len(branch.tokens) for branch in group)
 
 
 def _cut(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
@@ -107,7 +126,7 @@ def _cut(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
     parts: list[list[_Branch]] = []
     room = 0
     for group in ordered:
-        size = len(group[0].prompt) + sum(len(branch.tokens) for branch in group)
+        size = _size(group)
         if size <= budget:
             if size > room:
                 parts.append([])

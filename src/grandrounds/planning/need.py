@@ -23,7 +23,7 @@ from grandrounds.sampling.native import PREFILL_TOKENS, STORE_BYTES, rows_at_onc
 # from 0.7 to 1.6 (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped one by one and leave no holes.
 HEAP_BLOCK = 32 * 2**20
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 1.0, 0.1
-# AdamW's two moments, in the parameters' own type.
+# AdamW's two moments, float32 at least.
 MOMENTS = 2
 # Scores of a decoding step at once: on the prompt, on the row's own tokens, joined, and their softmax.
 SCORES = 4
@@ -36,7 +36,7 @@ class Shape:
     """A model in the numbers that memory depends on; bytes, in the run's precision.
 
     weights: of all parameters but the adapters'. trained: of the parameters that are trained. element: of one weight.
-    kept, passing, prefill: for each token forwarded at once (`rehearsal.TokenCosts`).
+    kept, passing, prefill: for each token forwarded at once; fixed: of a layer at work (`rehearsal.TokenCosts`).
     store: keys and values of one token in all layers. context: the longest sequence, in tokens.
     """
 
@@ -52,6 +52,7 @@ class Shape:
     kept: float
     passing: float
     prefill: float
+    fixed: float
 
     @property
     def whole(self) -> bool:
@@ -168,7 +169,7 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
 def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need:
     """The memory of a round; process: what the process itself takes before a model is loaded."""
     tokens = work.pack_tokens
-    activations, layer = round(shape.kept * tokens), round(shape.passing * tokens)
+    activations, layer = round(shape.kept * tokens), round(shape.passing * tokens + shape.fixed)
     if not on_cpu:
         activations += _prompt_copies(shape, work)
     share = _heap_share(shape, tokens) if on_cpu else 0.0
@@ -177,7 +178,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
         weights=shape.weights,
         adapters=shape.adapters,
         reference=shape.weights if work.reference and shape.whole else 0,
-        optimizer=MOMENTS * shape.trained,
+        optimizer=MOMENTS * shape.trained * (max(4, shape.element) // shape.element if shape.whole else 1),
         gradients=shape.trained,
         activations=activations,
         layer=layer,
@@ -204,13 +205,16 @@ def _sampling(shape: Shape, work: Work) -> dict[str, int]:
 
 
 def _head(shape: Shape, work: Work) -> int:
-    """Forward, logits, their logarithms and the entropy's terms; backward, logits and gradients, in both precisions."""
+    """Logits and their logarithms, narrowed where weights are; the states' gradients. A trained head once more, with
+    its own gradients in both precisions; a frozen one not, since it takes the states' gradients as it goes forward."""
     tokens, precise = work.pack_tokens, max(4, shape.element)
     logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
     both = precise if shape.element == precise else precise + shape.element
-    weight = shape.vocabulary * shape.hidden * both if shape.whole else 0
-    backward = logits * both + weight + tokens * shape.hidden * shape.element
-    return max(3 * logits * precise, backward)
+    states = tokens * shape.hidden * shape.element
+    forward = logits * (precise + both)
+    if not shape.whole:
+        return forward + states
+    return max(forward, logits * both + shape.vocabulary * shape.hidden * both + states)
 
 
 def _heap_share(shape: Shape, tokens: int) -> float:

@@ -24,8 +24,9 @@ from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 
-# So many that a layer's weight gradients, which do not grow with tokens, vanish beside what does.
-TOKENS = 2**18
+# Rehearsed are a small pack and one several times as large: what does not grow between them does not grow with tokens.
+# Which step takes most may change between them; then the line through both is a little too high within.
+TOKENS, TIMES = 2**11, 8
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class TokenCosts:
 
     kept: what autograd keeps of all layers until the backward pass. passing: what comes on top while one layer is
     computed, forward or backward. prefill: the most there is in sampling, where nothing is kept.
+    fixed: bytes on top while a layer is computed that do not grow with tokens: parts of rows, and its gradients.
     """
 
     kept: float
     passing: float
     prefill: float
+    fixed: float
 
 
 def token_costs(
@@ -59,6 +62,7 @@ def token_costs(
         kept=one[first].kept + sum(two[kind].kept - one[kind].kept for kind in further),
         passing=max(layers.passing for layers in two.values()),
         prefill=max(layers.prefill for layers in two.values()),
+        fixed=max(layers.fixed for layers in two.values()),
     )
 
 
@@ -69,17 +73,21 @@ def _rehearsed(
 
     prompt, size, completion = group
     branches = (np.zeros(prompt, np.int64), [np.zeros(completion, np.int64)] * size)
-    tree = token_tree([branches] * -(-TOKENS // (prompt + size * completion)))
-    layout = TreeLayout(tree)  # outside, on real numbers: it asks what they are
+    groups = -(-TOKENS // (prompt + size * completion))
+    trees = [token_tree([branches] * count) for count in (groups, TIMES * groups)]
+    layouts = [TreeLayout(tree) for tree in trees]  # outside, on real numbers: they ask what these are
     model, base = weightless(recipe, config, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        policy = _pretended(model, base)
+        policy = _pretended(model, base, recipe.recompute)
         try:
-            kept, peak = _trained(policy, tree, layout)
+            few, many = (_trained(policy, *both) for both in zip(trees, layouts, strict=True))
+            further = trees[1].size - trees[0].size
+            passing = (many[1] - few[1]) / further
             return TokenCosts(
-                kept=kept / tree.size,
-                passing=(peak - kept) / tree.size,
-                prefill=_sampled(policy, tree, layout) / tree.size,
+                kept=(many[0] - few[0]) / further,
+                passing=passing,
+                prefill=_sampled(policy, trees[1], layouts[1]) / trees[1].size,
+                fixed=max(0, few[1] - passing * trees[0].size),
             )
         except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
             raise PolicyError(
@@ -90,13 +98,13 @@ def _rehearsed(
 
 
 def _trained(policy: Policy, tree: TokenTree, layout: TreeLayout) -> tuple[int, int]:
-    """Bytes that live after the forward pass, and the most until the end of the backward pass."""
+    """Bytes that live after the forward pass, and the most on top until the end of the backward pass."""
     with LiveBytes() as live:
         states = policy.hidden(tree.tokens, tree.positions, layout).index_select(0, tree.source)
         kept = live.now
         if states.requires_grad:
             states.backward(torch.empty_like(states))
-    return kept, live.most
+    return kept, live.most - kept
 
 
 def _sampled(policy: Policy, tree: TokenTree, layout: TreeLayout) -> int:
@@ -143,7 +151,7 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _pretended(model: Any, base: Any) -> Policy:
+def _pretended(model: Any, base: Any, recompute: bool) -> Policy:
     """The policy around a meta model whose parameters pretend to lie on the CPU; tied ones stay tied."""
     made: dict[int, Tensor] = {}
 
@@ -169,4 +177,5 @@ def _pretended(model: Any, base: Any) -> Policy:
         max_positions=0,
         adapter=model is not base,
         description="",
+        recompute=recompute,
     )

@@ -37,4 +37,5 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
         kept=costs.kept,
         passing=costs.passing,
         prefill=costs.prefill,
+        fixed=costs.fixed,
     )

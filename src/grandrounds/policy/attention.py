@@ -52,6 +52,11 @@ def seen_through(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
+def current_layout() -> Layout | None:
+    """The layout in force; None where a model runs through transformers' own attention."""
+    return _layout.get()
+
+
 def _attention(
     module: torch.nn.Module,
     query: Tensor,

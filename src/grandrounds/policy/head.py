@@ -70,6 +70,9 @@ def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
 
 
 class _TokenLogprobs(torch.autograd.Function):
+    """With a head that is not trained, each state's gradient of its own log-prob is taken at once, while the logits
+    are there; a trained head's gradient needs what comes from above, and its logits are computed once more."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -86,6 +89,8 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs = buffer.new_empty(len(hidden))
         entropy = torch.empty_like(logprobs)
         normaliser = torch.empty_like(logprobs)  # log of the softmax's denominator
+        wants_hidden, *wants_head = ctx.needs_input_grad[:3]
+        slopes = torch.empty_like(hidden) if wants_hidden and not any(wants_head) else None
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
@@ -94,15 +99,24 @@ class _TokenLogprobs(torch.autograd.Function):
             logs = torch.log_softmax(logits, -1, out=logs_buffer[: len(logits)])
             logprobs[part] = logs.gather(1, target)[:, 0]
             normaliser[part] = chosen - logprobs[part]
+            cap = _cap_slope(logits, softcap, temperature) if slopes is not None else None
             probabilities = torch.exp(logs, out=logits)
-            entropy[part] = -torch.linalg.vecdot(probabilities, logs)
-        ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+            entropy[part] = -(probabilities[:, None] @ logs[..., None])[:, 0, 0]
+            if slopes is not None:
+                torch.mm(_fall(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
+        if slopes is None:
+            ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+        else:
+            ctx.save_for_backward(slopes.div_(-temperature))
         ctx.softcap, ctx.temperature, ctx.chunk = softcap, temperature, chunk
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if len(ctx.saved_tensors) == 1:
+            (slopes,) = ctx.saved_tensors
+            return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None, None, None, None
         hidden, weight, bias, targets, normaliser = ctx.saved_tensors
         softcap, temperature = ctx.softcap, ctx.temperature
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -114,25 +128,40 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, len(hidden), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
-            # d log p_y / d z_v = [v = y] - p_v, through the temperature and the cap's 1 - tanh²
-            delta = gradients[0][part, None] / temperature
-            slope = None if softcap is None else 1 - (logits * (temperature / softcap)).square_()
-            logits.sub_(normaliser[part, None]).exp_().mul_(-delta)
-            logits.scatter_add_(1, targets[part, None], delta)
-            if slope is not None:
-                logits.mul_(slope)
-            narrow = logits.to(weight.dtype)
+            cap = _cap_slope(logits, softcap, temperature)
+            probabilities = logits.sub_(normaliser[part, None]).exp_()
+            fall = _fall(probabilities, targets[part, None], cap, weight.dtype)
+            # What comes from above scales rows: of the narrow states rather than of the wide logits.
+            factor = gradients[0][part, None] / -temperature
             if grad_hidden is not None:
-                torch.mm(narrow, weight, out=grad_hidden[part])
+                torch.mm(fall, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
-                _add_product(grad_weight, narrow, hidden[part])
+                _add_product(grad_weight, fall, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
-                grad_bias += logits.sum(0)
+                grad_bias += probabilities.T @ factor[:, 0]
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _cap_slope(logits: Tensor, softcap: float | None, temperature: float) -> Tensor | None:
+    """Derivative of the cap at logits that are capped and divided already: 1 - tanh²."""
+    return None if softcap is None else 1 - (logits * (temperature / softcap)).square_()
+
+
+def _fall(
+    probabilities: Tensor,  # [c, V], overwritten
+    target: Tensor,  # [c, 1]
+    cap: Tensor | None,  # [c, V]
+    dtype: torch.dtype,
+) -> Tensor:  # [c, V]
+    """-T d log p_y / d z_v = p_v - [v = y], through the cap; in the weights' precision."""
+    probabilities.scatter_add_(1, target, probabilities.new_full((), -1.0).expand(target.shape))
+    if cap is not None:
+        probabilities.mul_(cap)
+    return probabilities.to(dtype)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -63,6 +63,7 @@ def load_policy(
         max_positions=context_length(base.config.get_text_config()),
         adapter=model is not base,
         description=_describe(recipe, model, device, dtype, reason),
+        recompute=recipe.recompute,
     )
     verify(policy, recipe.model)
     return policy

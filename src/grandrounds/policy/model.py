@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from grandrounds.policy.attention import Layout, seen_through
+from grandrounds.policy.fused import fuse
+from grandrounds.policy.recompute import recompute_layers
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Policy:
     eos_ids: every token that ends a response. end_id: the one a demonstration is ended with.
     max_positions: the model's context, in tokens.
     adapter: whether LoRA is trained rather than all weights. description: one line for the user.
+    recompute: whether layers keep their input only and are computed again in the backward pass.
     """
 
     model: Any
@@ -45,8 +48,14 @@ class Policy:
     max_positions: int
     adapter: bool
     description: str
+    recompute: bool = False
     _frozen: nn.Module | None = field(default=None, repr=False)
     _reference_in_force: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        fuse(self.base)
+        if self.recompute:
+            recompute_layers(self.base)
 
     @property
     def _causal_lm(self) -> Any:

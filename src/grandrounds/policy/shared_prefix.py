@@ -1,4 +1,4 @@
-"""Completion attention in two parts, merged exactly: all completions on their prompt, each on itself.
+"""Tree attention on a CPU in parts, merged exactly: each sequence on itself, all completions on their prompt.
 
 With o and l the output and log-sum-exp of a softmax over one part's keys, the softmax over both parts' keys
 is
@@ -6,12 +6,17 @@ is
     l = log(exp l_1 + exp l_2),   o = exp(l_1 - l) o_1 + exp(l_2 - l) o_2
 
 and its gradient through part i is that of the part's own kernel given the merged o and l: the kernel
-recomputes its probabilities as exp(score - l). The G completions of a prompt are one block of queries on one
-copy of its keys, and the causal part skips what the mask would hide.
+recomputes its probabilities as exp(score - l). The completions of a prompt are one block of queries on one
+copy of its keys, however long each is, and the causal parts skip what a mask would hide.
+
+Every part is a run of rows beside one another, so that nothing is gathered, copied or padded. Shapes: S rows, H query
+heads, K key-value heads, D numbers per head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,95 +26,93 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def shared_prefix_attention(
-    query: Tensor,  # [N, G, T, H, D]
-    prompt_key: Tensor,  # [N, P, K, D]
-    prompt_value: Tensor,  # [N, P, K, D]
-    key: Tensor,  # [N, G, T, K, D]
-    value: Tensor,  # [N, G, T, K, D]
-    prompt_bias: Tensor | None,  # [N, 1, 1, P], 0 or -inf at padding; None: no prompt is padded
+@dataclass(frozen=True)
+class Run:
+    """Rows that hold sequences of one length, one after another."""
+
+    rows: slice
+    length: int
+
+    def of(self, states: Tensor) -> Tensor:
+        """The run's part of states [S, ·, D] as a batch [sequences, ·, length, D]; a view."""
+        return states[self.rows].unflatten(0, (-1, self.length)).transpose(1, 2)
+
+    def into(self, states: Tensor) -> Tensor:
+        """A batch [sequences, ·, length, D] as rows again, [rows, ·, D]."""
+        return states.transpose(1, 2).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Prompts of one length, and behind them their completions.
+
+    completions: as runs of one length. joined: the same rows, all completions of a prompt as one sequence.
+    """
+
+    prompts: Run
+    completions: tuple[Run, ...]
+    joined: Run
+
+
+def tree_attention(
+    query: Tensor,  # [S, H, D]
+    key: Tensor,  # [S, K, D]
+    value: Tensor,  # [S, K, D]
+    families: Sequence[Family],
     scale: float,
-) -> Tensor:  # [N, G, T, H, D]
-    """Each query sees its whole prompt, and its own completion up to itself. CPU only."""
-    return _SharedPrefix.apply(query, prompt_key, prompt_value, key, value, prompt_bias, scale)
+) -> Tensor:  # [S, H, D]
+    """Each token sees its own sequence up to itself, and behind a prompt the whole of it. CPU only."""
+    return _TreeAttention.apply(query, key, value, families, scale)
 
 
-def _on_prompt(states: Tensor) -> Tensor:
-    """[N, G, T, H, D] -> [N, H, G·T, D]"""
-    return states.flatten(1, 2).transpose(1, 2)
-
-
-def _on_self(states: Tensor) -> Tensor:
-    """[N, G, T, H, D] -> [N·G, H, T, D]"""
-    return states.flatten(0, 1).transpose(1, 2)
-
-
-class _SharedPrefix(torch.autograd.Function):
+class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        prompt_key: Tensor,
-        prompt_value: Tensor,
-        key: Tensor,
-        value: Tensor,
-        prompt_bias: Tensor | None,
-        scale: float,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, families: Sequence[Family], scale: float
     ) -> Tensor:
-        outer, outer_log = _forward(
-            _on_prompt(query),
-            prompt_key.transpose(1, 2),
-            prompt_value.transpose(1, 2),
-            attn_mask=prompt_bias,
-            scale=scale,
-        )
-        own, own_log = _forward(_on_self(query), _on_self(key), _on_self(value), is_causal=True, scale=scale)
-        lead = query.shape[:-1]  # [N, G, T, H]
-        outer, own = outer.transpose(1, 2).reshape(query.shape), own.transpose(1, 2).reshape(query.shape)
-        outer_log, own_log = (log.transpose(1, 2).reshape(lead) for log in (outer_log, own_log))
-        share = torch.sigmoid(outer_log - own_log)[..., None]  # exp(l_1 - l)
-        merged = torch.lerp(own, outer, share.to(own.dtype))
-        log = torch.logaddexp(outer_log, own_log)
-        ctx.save_for_backward(query, prompt_key, prompt_value, key, value, prompt_bias, merged, log)
-        ctx.scale = scale
-        return merged
+        out = query.new_empty(query.shape)
+        log = query.new_empty(query.shape[:2], dtype=torch.promote_types(query.dtype, torch.float32))
+        for family in families:
+            for run in (family.prompts, *family.completions):
+                own, own_log = _forward(
+                    run.of(query), run.of(key), run.of(value), is_causal=True, scale=scale
+                )
+                out[run.rows], log[run.rows] = run.into(own), run.into(own_log)
+            joined, prompts = family.joined, family.prompts
+            outer, outer_log = _forward(joined.of(query), prompts.of(key), prompts.of(value), scale=scale)
+            outer, outer_log = joined.into(outer), joined.into(outer_log)
+            share = torch.sigmoid(outer_log - log[joined.rows])[..., None]  # exp(l_1 - l)
+            out[joined.rows].lerp_(outer, share.to(out.dtype))
+            torch.logaddexp(log[joined.rows], outer_log, out=log[joined.rows])
+        ctx.save_for_backward(query, key, value, out, log)
+        ctx.families, ctx.scale = families, scale
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, prompt_key, prompt_value, key, value, prompt_bias, merged, log = ctx.saved_tensors
+        query, key, value, out, log = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        outer = _backward(
-            _on_prompt(gradient),
-            _on_prompt(query),
-            prompt_key.transpose(1, 2),
-            prompt_value.transpose(1, 2),
-            _on_prompt(merged),
-            log.flatten(1, 2).transpose(1, 2).contiguous(),
-            0.0,
-            False,
-            attn_mask=prompt_bias,
-            scale=ctx.scale,
-        )
-        own = _backward(
-            _on_self(gradient),
-            _on_self(query),
-            _on_self(key),
-            _on_self(value),
-            _on_self(merged),
-            log.flatten(0, 1).transpose(1, 2).contiguous(),
-            0.0,
-            True,
-            scale=ctx.scale,
-        )
-        grad_query = outer[0].transpose(1, 2).reshape(query.shape) + own[0].transpose(1, 2).reshape(
-            query.shape
-        )
-        return (
-            grad_query,
-            outer[1].transpose(1, 2),
-            outer[2].transpose(1, 2),
-            own[1].transpose(1, 2).reshape(key.shape),
-            own[2].transpose(1, 2).reshape(value.shape),
-            None,
-            None,
-        )
+
+        def part(seeing: Run, seen: Run, causal: bool) -> tuple[Tensor, ...]:
+            grads = _backward(
+                seeing.of(gradient),
+                seeing.of(query),
+                seen.of(key),
+                seen.of(value),
+                seeing.of(out),
+                seeing.of(log[..., None])[..., 0].contiguous(),
+                0.0,
+                causal,
+                scale=ctx.scale,
+            )
+            return seeing.into(grads[0]), seen.into(grads[1]), seen.into(grads[2])
+
+        to_query, to_key, to_value = (states.new_empty(states.shape) for states in (query, key, value))
+        for family in ctx.families:
+            for run in (family.prompts, *family.completions):
+                to_query[run.rows], to_key[run.rows], to_value[run.rows] = part(run, run, True)
+            outer = part(family.joined, family.prompts, False)
+            to_query[family.joined.rows] += outer[0]
+            to_key[family.prompts.rows] += outer[1]
+            to_value[family.prompts.rows] += outer[2]
+        return to_query, to_key, to_value, None, None

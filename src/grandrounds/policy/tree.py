@@ -16,8 +16,9 @@ one prompt, C completion tokens in all; H query heads, K key-value heads, D numb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,29 +26,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grandrounds.policy.shared_prefix import shared_prefix_attention
+from grandrounds.policy.shared_prefix import Family, Run, tree_attention
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTree:
-    """Prompts and their completions in one flat row, with the index tensors that lay them out in blocks.
+    """Prompts and their completions in one flat row.
 
-    The blocks are the prompts [N, P] and then the completions [N, G, T], right padded in tokens and, where
-    groups differ in size, in completions; places 0 … N·P + N·G·T - 1.
+    Neighbouring groups of one shape, whose completions are all of one length, lie as one family: their prompts
+    first, then all completions. Every other group is a family of its own, as in the picture above.
     """
 
     tokens: Tensor  # [1, S]
     positions: Tensor  # [1, S], restarting after the prompt
-    prompts: int  # N
-    longest_prompt: int  # P
-    largest_group: int  # G
-    longest_completion: int  # T
-    prompt_lengths: Tensor  # [N]
-    parent: Tensor  # [M], the prompt of each completion
-    row_of_place: Tensor  # [N·P + N·G·T], row of each place; 0 at padding
-    place_of_row: Tensor  # [S], the inverse
-    padding: Tensor  # [·], the places that hold no token
     source: Tensor  # [C], the row whose state predicts each completion token
+    prompt_starts: np.ndarray  # [N], first row of each prompt
+    prompt_lengths: np.ndarray  # [N]
+    starts: np.ndarray  # [M], first row of each completion
+    lengths: np.ndarray  # [M]
+    parent: np.ndarray  # [M], the prompt of each completion
+    families: tuple[Family, ...]
 
     @property
     def size(self) -> int:
@@ -61,63 +59,112 @@ def token_tree(
     """Lay prompts (int [P], P > 0) and their completions (int [T], T > 0) out in one row, in this order."""
     prompts = [np.asarray(prompt) for prompt, _ in branches]
     completions = [np.asarray(completion) for _, group in branches for completion in group]
-    group_sizes = np.array([len(group) for _, group in branches])
-    parent = np.repeat(np.arange(len(branches)), group_sizes)
+    parent = np.repeat(np.arange(len(branches)), [len(group) for _, group in branches])
     prompt_lengths = np.array([len(prompt) for prompt in prompts])
     lengths = np.array([len(completion) for completion in completions])
-    prompt_starts, starts = _starts(prompt_lengths, lengths, parent)
+    prompt_starts, starts = np.empty_like(prompt_lengths), np.empty_like(lengths)
+    families = []
+    row = 0
+    for first, last in _families([(len(prompt), [len(c) for c in group]) for prompt, group in branches]):
+        behind = np.flatnonzero((parent >= first) & (parent < last))
+        sizes = np.concatenate([prompt_lengths[first:last], lengths[behind]])
+        begins = row + np.cumsum(sizes) - sizes
+        prompt_starts[first:last], starts[behind] = begins[: last - first], begins[last - first :]
+        families.append(_family(row, last - first, int(prompt_lengths[first]), lengths[behind]))
+        row += int(sizes.sum())
 
-    size = int(prompt_lengths.sum() + lengths.sum())
-    tokens = np.empty(size, np.int64)
-    positions = np.empty(size, np.int64)
-    for start, sequence in zip((*prompt_starts, *starts), (*prompts, *completions), strict=True):
-        tokens[start : start + len(sequence)] = sequence
+    tokens = np.empty(row, np.int64)
+    positions = np.empty(row, np.int64)
     offsets = np.concatenate([np.zeros(len(prompts), np.int64), prompt_lengths[parent]])
-    for start, length, offset in zip(
-        (*prompt_starts, *starts), (*prompt_lengths, *lengths), offsets, strict=True
+    for start, sequence, offset in zip(
+        (*prompt_starts, *starts), (*prompts, *completions), offsets, strict=True
     ):
-        positions[start : start + length] = np.arange(offset, offset + length)
+        tokens[start : start + len(sequence)] = sequence
+        positions[start : start + len(sequence)] = np.arange(offset, offset + len(sequence))
+    # A completion's first token is predicted by its prompt's last, the others by the one before.
+    sources = [
+        np.arange(start - 1, start + length - 1) for start, length in zip(starts, lengths, strict=True)
+    ]
+    for source, group in zip(sources, parent, strict=True):
+        source[0] = prompt_starts[group] + prompt_lengths[group] - 1
+    return TokenTree(
+        tokens=torch.from_numpy(tokens).to(device)[None],
+        positions=torch.from_numpy(positions).to(device)[None],
+        source=torch.from_numpy(np.concatenate(sources)).to(device),
+        prompt_starts=prompt_starts,
+        prompt_lengths=prompt_lengths,
+        starts=starts,
+        lengths=lengths,
+        parent=parent,
+        families=tuple(families),
+    )
 
-    longest_prompt, longest = int(prompt_lengths.max()), int(lengths.max())
-    prompt_rows, prompt_real = _block(prompt_starts, prompt_lengths, longest_prompt)
-    rows, real = _block(starts, lengths, longest)
+
+def _families(shapes: Sequence[tuple[int, list[int]]]) -> Iterator[tuple[int, int]]:
+    """Groups first … last - 1 of each family; shapes: prompt length and completion lengths of each group."""
+    first = 0
+    for index, (prompt, lengths) in enumerate(shapes):
+        alike = shapes[first] == (prompt, lengths) and len(set(lengths)) == 1
+        if index > first and not alike:
+            yield first, index
+            first = index
+    yield first, len(shapes)
+
+
+def _family(row: int, prompts: int, prompt_length: int, lengths: np.ndarray) -> Family:
+    """`prompts` prompts from `row` on, and behind them completions of these lengths, [m]."""
+    cut = row + prompts * prompt_length
+    ends = cut + np.cumsum(lengths)
+    changes = np.flatnonzero(np.diff(lengths)) + 1
+    runs = tuple(
+        Run(slice(int(ends[first] - lengths[first]), int(ends[last - 1])), int(lengths[first]))
+        for first, last in pairwise([0, *changes, len(lengths)])
+    )
+    joined = Run(slice(cut, int(ends[-1])), int(lengths.sum()) // prompts)
+    return Family(Run(slice(row, cut), prompt_length), runs, joined)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """A tree's prompts [N, P] and then its completions [N, G, T] as padded blocks, for attention under a mask.
+
+    Right padded in tokens and, where groups differ in size, in completions; places 0 … N·P + N·G·T - 1.
+    """
+
+    prompts: int  # N
+    longest_prompt: int  # P
+    largest_group: int  # G
+    longest_completion: int  # T
+    prompt_lengths: Tensor  # [N]
+    row_of_place: Tensor  # [N·P + N·G·T], row of each place; 0 at padding
+    place_of_row: Tensor  # [S], the inverse
+    padding: Tensor  # [·], the places that hold no token
+
+
+def _blocks(tree: TokenTree) -> _Blocks:
+    group_sizes = np.bincount(tree.parent)
+    longest_prompt, longest = int(tree.prompt_lengths.max()), int(tree.lengths.max())
+    prompt_rows, prompt_real = _block(tree.prompt_starts, tree.prompt_lengths, longest_prompt)
+    rows, real = _block(tree.starts, tree.lengths, longest)
     present = np.arange(group_sizes.max()) < group_sizes[:, None]  # [N, G]
     row_of_place = np.concatenate([prompt_rows.ravel(), _spread(rows, present).ravel()])
     is_real = np.concatenate([prompt_real.ravel(), _spread(real, present).ravel()])
-    place_of_row = np.empty(size, np.int64)
+    place_of_row = np.empty(tree.size, np.int64)
     place_of_row[row_of_place[is_real]] = np.flatnonzero(is_real)
-    before = rows - 1
-    before[:, 0] = (prompt_starts + prompt_lengths - 1)[parent]  # the prompt's last token predicts the first
 
     def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return torch.from_numpy(array).to(tree.tokens.device)
 
-    return TokenTree(
-        tokens=tensor(tokens)[None],
-        positions=tensor(positions)[None],
-        prompts=len(prompts),
+    return _Blocks(
+        prompts=len(group_sizes),
         longest_prompt=longest_prompt,
         largest_group=int(group_sizes.max()),
         longest_completion=longest,
-        prompt_lengths=tensor(prompt_lengths),
-        parent=tensor(parent),
+        prompt_lengths=tensor(tree.prompt_lengths),
         row_of_place=tensor(row_of_place),
         place_of_row=tensor(place_of_row),
         padding=tensor(np.flatnonzero(~is_real)),
-        source=tensor(before[real]),
     )
-
-
-def _starts(
-    prompt_lengths: np.ndarray, lengths: np.ndarray, parent: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First row of each prompt [N] and of each completion [M]."""
-    group_sizes = prompt_lengths + np.bincount(parent, weights=lengths, minlength=len(prompt_lengths)).astype(
-        np.int64
-    )
-    prompt_starts = np.cumsum(group_sizes) - group_sizes
-    before = np.cumsum(lengths) - lengths  # completion tokens in front of each completion
-    return prompt_starts, before + np.cumsum(prompt_lengths)[parent]
 
 
 def _spread(block: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -160,15 +207,17 @@ class _Rearrange(torch.autograd.Function):
 
 
 class TreeLayout:
-    """Attention over a `TokenTree`: prompts as one causal batch, completions as another behind them.
+    """Attention over a `TokenTree`.
 
-    On a CPU completions attend in two parts (`shared_prefix`); with a window or softcap, or on another
-    device, to their prompt's keys and their own side by side, under a mask.
+    On a CPU in parts that are not padded (`shared_prefix`). With a window or softcap, or on another device, in padded
+    blocks: prompts as one causal batch, completions as another, each attending to its prompt's keys and its own side
+    by side, under a mask.
     """
 
     def __init__(self, tree: TokenTree) -> None:
         self.tree = tree
-        self._prompts_are_even = bool((tree.prompt_lengths == tree.longest_prompt).all())
+        self._reach = int(tree.prompt_lengths.max() + tree.lengths.max())  # at least the longest sequence
+        self._padded: _Blocks | None = None
         self._masks: dict[tuple[str, int | None], Tensor] = {}
 
     def attend(
@@ -183,70 +232,74 @@ class TreeLayout:
         softcap: float | None,
     ) -> Tensor:  # [1, S, H, D]
         """See `policy.attention.Layout`."""
-        tree = self.tree
-        if window is not None and window >= tree.longest_prompt + tree.longest_completion:
+        if window is not None and window >= self._reach:
             window = None
-        plain = window is None and softcap is None
-        query_p, query_c = self._blocks(query)
-        key_p, key_c = self._blocks(key)
-        value_p, value_c = self._blocks(value)
-        if plain:
+        if window is None and softcap is None and query.device.type == "cpu":
+            rows_q, rows_k, rows_v = (states[0].transpose(0, 1) for states in (query, key, value))
+            return tree_attention(rows_q, rows_k, rows_v, self.tree.families, scale)[None]
+        return self._attend_masked(query, key, value, scale, window, softcap)
+
+    @property
+    def _blocks(self) -> _Blocks:
+        if self._padded is None:
+            self._padded = _blocks(self.tree)
+        return self._padded
+
+    def _attend_masked(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        blocks = self._blocks
+        query_p, query_c = self._in_blocks(query)
+        key_p, key_c = self._in_blocks(key)
+        value_p, value_c = self._in_blocks(value)
+        if window is None and softcap is None:
             out_p = _sdpa(query_p, key_p, value_p, None, scale).transpose(1, 2)
         else:
             out_p = _attend(query_p, key_p, value_p, self._prompt_mask(window), scale, softcap)
-        if plain and query.device.type == "cpu":
-            bias = self._prompt_bias(query.dtype)
-            out_c = shared_prefix_attention(query_c, key_p, value_p, key_c, value_c, bias, scale)
-        else:
-            keys, values = self._behind_prompts(key_p, key_c), self._behind_prompts(value_p, value_c)
-            mask = self._completion_mask(window)
-            out_c = _attend(query_c.flatten(0, 1), keys, values, mask, scale, softcap)
+        keys, values = self._behind_prompts(key_p, key_c), self._behind_prompts(value_p, value_c)
+        out_c = _attend(query_c.flatten(0, 1), keys, values, self._completion_mask(window), scale, softcap)
         heads = out_p.shape[2:]
         out = torch.cat([out_p.reshape(-1, *heads), out_c.reshape(-1, *heads)])
-        return _Rearrange.apply(out, tree.place_of_row, tree.row_of_place, tree.padding)[None]
+        return _Rearrange.apply(out, blocks.place_of_row, blocks.row_of_place, blocks.padding)[None]
 
-    def _blocks(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_blocks(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Flat states [1, ·, S, D] as prompts [N, P, ·, D] and completions [N, G, T, ·, D]."""
-        tree = self.tree
+        blocks = self._blocks
         rows = states[0].transpose(0, 1)
-        places = _Rearrange.apply(rows, tree.row_of_place, tree.place_of_row, None)
-        cut = tree.prompts * tree.longest_prompt
-        prompts, completions = places[:cut], places[cut:]
+        places = _Rearrange.apply(rows, blocks.row_of_place, blocks.place_of_row, None)
+        cut = blocks.prompts * blocks.longest_prompt
+        prompts, completions = places.split([cut, len(places) - cut])
         return (
-            prompts.unflatten(0, (tree.prompts, tree.longest_prompt)),
-            completions.unflatten(0, (tree.prompts, tree.largest_group, tree.longest_completion)),
+            prompts.unflatten(0, (blocks.prompts, blocks.longest_prompt)),
+            completions.unflatten(0, (blocks.prompts, blocks.largest_group, blocks.longest_completion)),
         )
 
     def _behind_prompts(self, prompts: Tensor, completions: Tensor) -> Tensor:
         """[N, P, K, D] and [N, G, T, K, D] side by side, [N·G, P + T, K, D]."""
-        copies = prompts[:, None].expand(-1, self.tree.largest_group, -1, -1, -1)
+        copies = prompts[:, None].expand(-1, self._blocks.largest_group, -1, -1, -1)
         return torch.cat([copies, completions], 2).flatten(0, 1)
 
     def _prompt_mask(self, window: int | None) -> Tensor:  # [1, P, P] bool
         if ("prompt", window) not in self._masks:
-            positions = torch.arange(self.tree.longest_prompt, device=self.tree.tokens.device)
+            positions = torch.arange(self._blocks.longest_prompt, device=self.tree.tokens.device)
             self._masks["prompt", window] = _visible(positions[:, None], positions[None], window)[None]
         return self._masks["prompt", window]
 
-    def _prompt_bias(self, dtype: torch.dtype) -> Tensor | None:  # [N, 1, 1, P]; None where nothing is padded
-        if self._prompts_are_even:
-            return None
-        if ("bias", None) not in self._masks:
-            tree = self.tree
-            padded = torch.arange(tree.longest_prompt) >= tree.prompt_lengths[:, None]
-            bias = torch.zeros(padded.shape, dtype=dtype).masked_fill_(padded, float("-inf"))
-            self._masks["bias", None] = bias[:, None, None]
-        return self._masks["bias", None]
-
     def _completion_mask(self, window: int | None) -> Tensor:  # [N·G, T, P + T] bool
         if ("completion", window) not in self._masks:
-            tree = self.tree
-            device = tree.tokens.device
-            lengths = tree.prompt_lengths.repeat_interleave(tree.largest_group)[:, None]  # [N·G, 1]
-            in_prompt = torch.arange(tree.longest_prompt, device=device)[None]  # [1, P]
-            own = lengths + torch.arange(tree.longest_completion, device=device)[None]  # [N·G, T]
+            blocks = self._blocks
+            device = self.tree.tokens.device
+            lengths = blocks.prompt_lengths.repeat_interleave(blocks.largest_group)[:, None]  # [N·G, 1]
+            in_prompt = torch.arange(blocks.longest_prompt, device=device)[None]  # [1, P]
+            own = lengths + torch.arange(blocks.longest_completion, device=device)[None]  # [N·G, T]
             # A padded prompt place gets a position after every query's, so that no query sees it.
-            after = tree.longest_prompt + tree.longest_completion
+            after = blocks.longest_prompt + blocks.longest_completion
             in_prompt = torch.where(in_prompt < lengths, in_prompt, after)  # [N·G, P]
             keys = torch.cat([in_prompt, own], 1)  # [N·G, P + T]
             self._masks["completion", window] = _visible(own[:, :, None], keys[:, None], window)

@@ -54,7 +54,8 @@ def verify(policy: Policy, name: str) -> None:
     kind = policy.base.config.model_type
     witness = _Witness(token_tree([(prompt, [first, second])], policy.device))
     try:
-        ours = _logits(policy, witness)
+        with torch.enable_grad():  # as in training, where some modules compute in a way of our own (`fused`)
+            ours = _logits(policy, witness).detach()
     except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise PolicyError(
             f"this architecture ({kind}) cannot be computed by our attention: {str(error).strip()[:200]}",

@@ -1,0 +1,76 @@
+"""AdamW for weights in bfloat16, whose small steps are not lost: stochastic rounding.
+
+bfloat16 has 8 significant bits, and a step below 1/512 of a weight rounds to nothing, however often it is taken.
+Computed in float32 and rounded up or down with probabilities that make the rounded weight right on average, steps add
+up, without a float32 copy of the weights. Moments are float32: their own steps are as small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PART = 1 << 22  # numbers at a time: a large embedding's float32 copies would take more than its moments
+
+
+class RoundingAdamW(torch.optim.Optimizer):
+    """AdamW (arXiv:1711.05101) in float32 on bfloat16 parameters, each step rounded stochastically.
+
+    The noise is keyed by step and parameter, so that a resumed run takes the same.
+    """
+
+    def __init__(
+        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step of every parameter that has a gradient."""
+        number = 0
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                number += 1
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group, number)
+
+    def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], number: int) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
+        state["step"] += 1
+        step = int(state["step"])
+        generator = torch.Generator(parameter.device).manual_seed(step * 1_000_003 + number)
+        whole = (parameter, gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"])
+        for weight, slope, mean, square in zip(*(t.view(-1).split(PART) for t in whole), strict=True):
+            moved = _adamw(weight.float(), slope.float(), mean, square, step, group)
+            weight.copy_(round_stochastically(moved, generator))
+
+
+def _adamw(
+    weight: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, group: dict[str, Any]
+) -> Tensor:
+    """The weight after the step; float32, moments updated in place."""
+    (beta1, beta2), rate = group["betas"], group["lr"]
+    mean.lerp_(gradient, 1 - beta1)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    spread = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+    return weight.mul_(1 - rate * group["weight_decay"]).addcdiv_(
+        mean, spread, value=-rate / (1 - beta1**step)
+    )
+
+
+def round_stochastically(values: Tensor, generator: torch.Generator) -> Tensor:
+    """float32 to bfloat16, up or down at random, right on average.
+
+    bfloat16 is float32 without its last 16 bits: noise below their carry is added, then they are cut off.
+    """
+    noise = torch.randint(
+        0, 1 << 16, values.shape, generator=generator, device=values.device, dtype=torch.int32
+    )
+    return ((values.view(torch.int32) + noise) & -(1 << 16)).view(torch.float32).to(torch.bfloat16)

@@ -1,0 +1,296 @@
+"""A layer's norms, feed-forward block and LoRA, each as one step of autograd: less is kept and less passes memory.
+
+What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
+
+    RMS norm        keeps its input and one number for each row; the normalised rows are computed again
+    feed-forward    keeps gate and up; act(gate) and act(gate) · up are computed again, a part of the rows at a time
+    LoRA            y = x Wᵀ + b + s (x Aᵀ) Bᵀ adds its branch into the product's own memory
+
+which is the same arithmetic in another order of rounding. The modules stay transformers' and PEFT's own: `fuse`
+recognises those whose forward pass it knows and puts ours in front, for training through one of our layouts only.
+Everything else, and every module that is set up in another way than it knows, computes as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from grandrounds.policy.attention import current_layout
+
+# Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
+PART_BYTES = 2 << 20
+SMALLEST_PART = 512
+
+_aten = torch.ops.aten
+# transformers' activations by the names of their classes: (act, gradient given the result's gradient and the input).
+_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "SiLUActivation": (F.silu, _aten.silu_backward),
+    "GELUActivation": (F.gelu, _aten.gelu_backward),
+    "GELUTanh": (
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda gradient, x: _aten.gelu_backward(gradient, x, approximate="tanh"),
+    ),
+}
+# The names that a forward pass looks up tell which arithmetic it is.
+_RMS_NORM = ("dtype", "to", "torch", "float32", "pow", "mean", "rsqrt", "variance_epsilon", "weight")
+_GATED = ("down_proj", "act_fn", "gate_proj", "up_proj")
+_PLAIN = ("fc1", "activation_fn", "fc2")
+
+
+def fuse(model: nn.Module) -> None:
+    """Put our forward passes in front of the modules' own, wherever one of theirs is recognised."""
+    for module in model.modules():
+        ours = _ours(module)
+        if ours is not None:
+            module.forward = MethodType(ours, module)  # a method, so that a deep copy gets one of its own
+
+
+def _ours(module: nn.Module) -> Callable[..., Tensor] | None:
+    if _is_lora(module):
+        return _lora
+    names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
+    return {_RMS_NORM: _rms_norm, _GATED: _feed_forward, _PLAIN: _feed_forward}.get(names)
+
+
+def _training() -> bool:
+    return torch.is_grad_enabled() and current_layout() is not None
+
+
+def _rms_norm(self: Any, states: Tensor) -> Tensor:
+    if not _training():
+        return type(self).forward(self, states)
+    return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
+
+
+def _feed_forward(self: Any, states: Tensor) -> Tensor:
+    first = (self.gate_proj, self.up_proj) if hasattr(self, "gate_proj") else (self.fc1,)
+    last, activation = (self.down_proj, self.act_fn) if len(first) == 2 else (self.fc2, self.activation_fn)
+    matrices = [matrix for linear in (*first, last) if (matrix := _matrix(linear)) is not None]
+    known = type(activation).__name__ in _ACTIVATIONS and len(matrices) == len(first) + 1
+    if not (known and _training()):
+        return type(self).forward(self, states)
+    tensors = [tensor for *four, _ in matrices for tensor in four]
+    scales = [scale for *_, scale in matrices]
+    return _FeedForward.apply(states, type(activation).__name__, scales, *tensors)
+
+
+def _lora(self: Any, states: Tensor, *further: Any, **named: Any) -> Tensor:
+    matrix = _matrix(self)
+    if matrix is None or matrix[2] is None or further or named or not _training():
+        return type(self).forward(self, states, *further, **named)
+    *tensors, scale = matrix
+    return _Linear.apply(states, scale, *tensors)
+
+
+def _is_lora(module: nn.Module) -> bool:
+    kind = type(module)
+    return kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear"
+
+
+_Tensors = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float]
+
+
+def _matrix(linear: Any) -> _Tensors | None:
+    """(W, b, A, B, s) of a linear layer, without A and B where no adapter is active; None for any other layer."""
+    if type(linear) is nn.Linear:
+        return linear.weight, linear.bias, None, None, 0.0
+    if not _is_lora(linear) or type(linear.base_layer) is not nn.Linear or linear.merged:
+        return None
+    base = linear.base_layer
+    if linear.disable_adapters:
+        return base.weight, base.bias, None, None, 0.0
+    names = [name for name in linear.active_adapters if name in linear.lora_A]
+    if len(names) != 1 or names[0] in linear.lora_variant:
+        return None
+    name = names[0]
+    a, b = linear.lora_A[name], linear.lora_B[name]
+    if type(linear.lora_dropout[name]) is not nn.Identity or b.bias is not None:
+        return None
+    return base.weight, base.bias, a.weight, b.weight, linear.scaling[name]
+
+
+class _Matrix:
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ of rows x [n, in], and the gradients, summed over parts of the rows."""
+
+    def __init__(
+        self,
+        tensors: Sequence[Any],  # W [out, in], b [out] or None, A [r, in] and B [out, r] or both None
+        scale: float,
+        wanted: Sequence[bool] = (),  # which gradients of these four
+    ) -> None:
+        self.weight, self.bias, self.a, self.b = tensors
+        self.scale, self.wanted = scale, wanted
+        self._sums: list[Tensor | None] = [None] * 4
+
+    def of(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """y [n, out], and x Aᵀ [n, r], which the backward pass takes back."""
+        y = F.linear(x, self.weight, self.bias)
+        if self.a is None:
+            return y, None
+        low = x.to(self.a.dtype) @ self.a.T
+        _add_product(y, low, self.b.T, self.scale)
+        return y, low
+
+    def back(self, x: Tensor, low: Tensor | None, gradient: Tensor) -> Tensor:
+        """x's gradient [n, in] from y's; adds to the sums of those of W, b, A and B."""
+        to_x = gradient @ self.weight
+        if self.wanted[0]:
+            self._add(0, self.weight, gradient.T, x)
+        if self.wanted[1]:
+            total = gradient.sum(0, dtype=_precise(gradient))
+            self._sums[1] = total if self._sums[1] is None else self._sums[1] + total
+        if low is not None:
+            gradient = gradient.to(self.b.dtype)
+            to_low = (gradient @ self.b).mul_(self.scale)
+            _add_product(to_x, to_low, self.a)
+            if self.wanted[2]:
+                self._add(2, self.a, to_low.T, x.to(self.a.dtype))
+            if self.wanted[3]:
+                self._add(3, self.b, gradient.T, low * self.scale)
+        return to_x
+
+    def gradients(self) -> Iterator[Tensor | None]:
+        """Of W, b, A and B."""
+        for tensor, total in zip((self.weight, self.bias, self.a, self.b), self._sums, strict=True):
+            yield None if total is None or tensor is None else total.to(tensor.dtype)
+
+    def _add(self, place: int, tensor: Tensor, left: Tensor, right: Tensor) -> None:
+        """Sums are float32 at least: bfloat16 sums over many parts would lose the small terms."""
+        total = self._sums[place]
+        if total is None:
+            self._sums[place] = (left @ right).to(_precise(tensor))
+        else:
+            _add_product(total, left, right)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
+    """total += scale · left right, in the memory of total."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right, alpha=scale)
+    else:
+        total.add_(left @ right, alpha=scale)
+
+
+def _precise(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _parts(rows: int, width: int) -> Iterator[slice]:
+    size = max(SMALLEST_PART, PART_BYTES // (4 * width))
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, scale: float, *tensors: Tensor | None) -> Tensor:
+        x = states.flatten(0, -2)
+        y, low = _Matrix(tensors, scale).of(x)
+        ctx.save_for_backward(states, low, *tensors)
+        ctx.scale = scale
+        return y.unflatten(0, states.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, low, *tensors = ctx.saved_tensors
+        matrix = _Matrix(tensors, ctx.scale, ctx.needs_input_grad[2:])
+        to_x = matrix.back(states.flatten(0, -2), low, gradients[0].flatten(0, -2))
+        return to_x.unflatten(0, states.shape[:-1]), None, *matrix.gradients()
+
+
+class _FeedForward(torch.autograd.Function):
+    """act(x Gᵀ) Dᵀ, or (act(x Gᵀ) · x Uᵀ) Dᵀ, with biases and LoRA."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, activation: str, scales: list[float], *tensors: Tensor | None
+    ) -> Tensor:
+        *first, last = _matrices(scales, tensors)
+        act, _ = _ACTIVATIONS[activation]
+        x = states.flatten(0, -2)
+        inner, lows = zip(*(matrix.of(x) for matrix in first), strict=True)  # gate, or gate and up
+        y = x.new_empty(len(x), len(last.weight))
+        low = None if last.a is None else x.new_empty(len(x), len(last.a), dtype=last.a.dtype)
+        for part in _parts(len(x), inner[0].shape[1]):
+            product = act(inner[0][part])
+            if len(inner) == 2:
+                product.mul_(inner[1][part])
+            y[part], part_low = last.of(product)
+            if low is not None and part_low is not None:
+                low[part] = part_low
+        ctx.save_for_backward(states, *inner, *lows, low, *tensors)
+        ctx.activation, ctx.scales = activation, scales
+        return y.unflatten(0, states.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.scales) - 1
+        states, *saved = ctx.saved_tensors
+        inner, lows, low = saved[:count], saved[count : 2 * count], saved[2 * count]
+        matrices = _matrices(ctx.scales, saved[2 * count + 1 :], ctx.needs_input_grad[3:])
+        *first, last = matrices
+        act, act_backward = _ACTIVATIONS[ctx.activation]
+        x, gradient = states.flatten(0, -2), gradients[0].flatten(0, -2)
+        to_x = torch.empty_like(x)
+        for part in _parts(len(x), inner[0].shape[1]):
+            gate, part_x = inner[0][part], x[part]
+            active = act(gate)
+            product = active * inner[1][part] if count == 2 else active
+            to_product = last.back(product, None if low is None else low[part], gradient[part])
+            to_active = to_product * inner[1][part] if count == 2 else to_product
+            to_inner = [act_backward(to_active, gate)]
+            if count == 2:
+                to_inner.append(to_product.mul_(active))
+            to_part = [
+                matrix.back(part_x, None if own is None else own[part], grad)
+                for matrix, own, grad in zip(first, lows, to_inner, strict=True)
+            ]
+            to_x[part] = sum(to_part[1:], to_part[0])
+        return (
+            to_x.unflatten(0, states.shape[:-1]),
+            None,
+            None,
+            *(gradient for matrix in matrices for gradient in matrix.gradients()),
+        )
+
+
+def _matrices(scales: list[float], tensors: Sequence[Any], wanted: Sequence[bool] = ()) -> list[_Matrix]:
+    fours = (slice(4 * i, 4 * i + 4) for i in range(len(scales)))
+    return [_Matrix(tensors[four], scale, wanted[four]) for four, scale in zip(fours, scales, strict=True)]
+
+
+class _RmsNorm(torch.autograd.Function):
+    """w · x / √(mean x² + ε), the mean in float32 at least."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        x = states.flatten(0, -2)
+        y = torch.empty_like(x)
+        scale = x.new_empty(len(x), 1, dtype=_precise(x))
+        for part in _parts(*x.shape):
+            precise = x[part].to(scale.dtype)
+            mean = torch.linalg.vecdot(precise, precise).div_(x.shape[1])
+            scale[part] = mean.add_(epsilon).rsqrt_()[:, None]
+            torch.mul((precise * scale[part]).to(x.dtype), weight, out=y[part])
+        ctx.save_for_backward(states, weight, scale)
+        return y.unflatten(0, states.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, scale = ctx.saved_tensors
+        x, gradient = states.flatten(0, -2), gradients[0].flatten(0, -2)
+        to_x = torch.empty_like(x)
+        to_weight = torch.zeros_like(weight, dtype=scale.dtype)
+        precise_weight = weight.to(scale.dtype)
+        for part in _parts(*x.shape):
+            precise, given, root = x[part].to(scale.dtype), gradient[part].to(scale.dtype), scale[part]
+            product = given * precise
+            to_weight += product.T @ root[:, 0]
+            slope = (product @ precise_weight)[:, None].mul_(root**3 / x.shape[1])
+            to_x[part] = (given * precise_weight).mul_(root).addcmul_(precise, slope, value=-1)
+        return to_x.unflatten(0, states.shape[:-1]), to_weight.to(weight.dtype), None

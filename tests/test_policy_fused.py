@@ -1,0 +1,129 @@
+"""Fused modules give the plain ones' gradients and keep less; recomputed layers too, and keep next to nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from grpo_support import (
+    CONFIGS,
+    everything_in_double,
+    gradients,
+    ragged_groups,
+    tiny_model,
+    tiny_policy,
+    worst_relative_difference,
+)
+from torch import Tensor, nn
+
+from grandrounds.planning.rehearsal import LiveBytes
+from grandrounds.policy import fused
+from grandrounds.policy.logprobs import tree_logprobs
+from grandrounds.policy.model import Policy
+from grandrounds.policy.tree import TreeLayout, token_tree
+from grandrounds.sampling.rollout import Group
+
+
+def _loss(policy: Policy, groups: list[Group]) -> Tensor:
+    tree = token_tree([(g.prompt.tokens, [c.tokens for c in g.completions]) for g in groups])
+    targets = torch.from_numpy(np.concatenate([c.tokens for g in groups for c in g.completions]))
+    return tree_logprobs(policy, tree, targets)[0].mean()
+
+
+def _gradients(policy: Policy, groups: list[Group]) -> dict[str, Tensor]:
+    _loss(policy, groups).backward()
+    return gradients(policy.model)
+
+
+def _kept(policy: Policy) -> int:
+    tree = token_tree([(np.ones(20, np.int64), [np.ones(10, np.int64)] * 4)] * 4)
+    with LiveBytes() as live:
+        states = policy.hidden(tree.tokens, tree.positions, TreeLayout(tree))
+        assert states.requires_grad
+        return live.now
+
+
+class _FeedForward(nn.Module):
+    """As Phi's: no gate, biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6, 10), nn.Linear(10, 6)
+        self.activation_fn = GELUActivation()
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        hidden_states = self.fc1(hidden_states)
+        hidden_states = self.activation_fn(hidden_states)
+        hidden_states = self.fc2(hidden_states)
+        return hidden_states
+
+
+class GELUActivation(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(x)
+
+
+def test_an_ungated_block_with_biases_has_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "SMALLEST_PART", 3)
+    monkeypatch.setattr(fused, "PART_BYTES", 0)
+    plain = _FeedForward().double()
+    ours = copy.deepcopy(plain)
+    fused.fuse(ours)
+    monkeypatch.setattr(fused, "_training", lambda: True)
+    states = torch.randn(1, 8, 6, dtype=torch.float64)
+    results = []
+    for module in (plain, ours):
+        given = states.clone().requires_grad_()
+        out = module(given)
+        (out * torch.arange(6)).sum().backward()
+        results.append({"out": out, "states": given.grad, **gradients(module)})
+    assert worst_relative_difference(results[1], results[0]) < 1e-12
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma2"])
+def test_parts_of_rows_change_no_gradient(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with everything_in_double():
+        policy = tiny_policy(tiny_model(architecture))
+        whole = _gradients(policy, ragged_groups(2))
+        monkeypatch.setattr(fused, "SMALLEST_PART", 5)
+        monkeypatch.setattr(fused, "PART_BYTES", 0)
+        assert worst_relative_difference(_gradients(policy, ragged_groups(2)), whole) < 1e-10
+
+
+def test_fused_layers_keep_three_tenths_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32))
+    less = _kept(policy)
+    monkeypatch.setattr(fused, "_training", lambda: False)
+    assert less < 0.7 * _kept(policy)
+
+
+def test_a_deep_copy_computes_with_its_own_weights() -> None:
+    policy = tiny_policy(tiny_model("qwen2"))
+    other = tiny_policy(copy.deepcopy(policy.model))
+    groups = ragged_groups(4)
+    before = _loss(other, groups)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.mul_(2)
+    assert torch.equal(_loss(other, groups), before)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_recomputed_layers_give_the_same_gradients(architecture: str) -> None:
+    groups = ragged_groups(5)
+    policy = tiny_policy(tiny_model(architecture))
+    kept = _gradients(policy, groups)
+    policy.recompute = True
+    policy.__post_init__()
+    again = _gradients(policy, groups)
+    assert all(torch.equal(again[name], kept[name]) for name in kept)
+
+
+def test_recomputed_layers_keep_their_input_only() -> None:
+    policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32))
+    everything = _kept(policy)
+    policy.recompute = True
+    policy.__post_init__()
+    assert _kept(policy) < 0.4 * everything
