@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.choose import choose
+from grandrounds.sampling.few_rows import product, quick_products
 from grandrounds.sampling.noise import Key, uniforms
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
 from grandrounds.sampling.store import DecodeLayout, PrefillLayout, Prefixes
@@ -59,7 +60,8 @@ class NativeSampler:
         """n completions of each prompt, in order. Noise depends on (key, case id, attempt, position) alone."""
         groups: list[Group] = []
         for wave in self._waves(prompts, n, settings.max_new_tokens):
-            rows = self._decode(wave, n, settings, self._noise(wave, n, settings, key))
+            with quick_products(self.policy.base):
+                rows = self._decode(wave, n, settings, self._noise(wave, n, settings, key))
             completions = self._completions(rows)
             groups.extend(
                 Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(wave)
@@ -146,7 +148,7 @@ class NativeSampler:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.policy.head()
-        logits = torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias)
+        logits = product(hidden.to(head.weight.dtype), head.weight, head.bias)
         return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap
 
     def _completions(self, rows: _Rows) -> list[Completion]:
