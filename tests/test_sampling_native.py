@@ -17,7 +17,7 @@ from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import native
+from grandrounds.sampling import batch, native, prefill
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 
@@ -155,7 +155,7 @@ def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
     assert len(decoded) == lengths.max() - 1
     for step, rows in enumerate(decoded):
         needed = int((lengths > step + 1).sum())
-        assert needed <= rows <= needed / native.KEPT_SHARE + 1e-9
+        assert needed <= rows <= needed / batch.KEPT_SHARE + 1e-9
     assert decoded[-1] < decoded[0]
 
 
@@ -191,7 +191,7 @@ def test_a_small_store_makes_waves_and_changes_nothing(
     prompts = _prompts(policy)
     with embedded(policy) as counts:
         whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    monkeypatch.setattr(native, "STORE_BYTES", 1)
+    monkeypatch.setattr(batch, "STORE_BYTES", 1)
     with embedded(policy) as counts_in_waves:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     assert _tokens(whole) == _tokens(parts)
@@ -207,7 +207,7 @@ def test_prompts_prefilled_in_parts_are_answered_alike(
     policy = _policy(tmp_path, architecture, ends=12)
     prompts = _prompts(policy)
     whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    monkeypatch.setattr(native, "PREFILL_TOKENS", 46)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 46)
     with embedded(policy) as counts:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     # Padded alike: two of at most 23, then 14 and 1, then 30. The rows of all are decoded together.

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from grandrounds.policy.head import chunk_rows
 from grandrounds.recipe import Recipe
-from grandrounds.sampling.native import PREFILL_TOKENS, STORE_BYTES, rows_at_once
+from grandrounds.sampling.batch import STORE_BYTES
+from grandrounds.sampling.native import rows_at_once
+from grandrounds.sampling.prefill import PREFILL_TOKENS
 
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
