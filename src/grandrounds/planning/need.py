@@ -11,6 +11,7 @@ allowed. All sizes are bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from grandrounds.policy.head import chunk_rows
@@ -27,7 +28,7 @@ HEAP_BLOCK = 32 * 2**20
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 1.0, 0.1
 # AdamW's two moments, in the parameters' own type.
 MOMENTS = 2
-# Scores of a decoding step at once: on the prompt, on the row's own tokens, joined, and their softmax.
+# Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
 SCORES = 4
 # Choosing a token takes the logits, their scaled copy, the probabilities and the cumulative ones.
 LOGITS = 4
@@ -191,15 +192,18 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
 
 
 def _sampling(shape: Shape, work: Work) -> dict[str, int]:
-    """Keys and values of a wave's groups; then its prompts' layers, or a step's scores and logits."""
-    group = work.group_tokens * shape.store
-    groups = min(work.prompts, max(1, STORE_BYTES // group))
-    rows = groups * work.group_size
+    """Keys and values of the rows decoded together; then their prompts' layers, or a step's scores and logits."""
+    everything = work.prompts * work.group_tokens * shape.store
+    store = min(everything, max(STORE_BYTES, work.shortest_pack * shape.store))  # a row at least
+    share = store / max(1, everything)
+    groups, rows = (
+        max(1, math.ceil(share * most)) for most in (work.prompts, work.prompts * work.group_size)
+    )
     at_once = min(groups * work.prompt_tokens, max(PREFILL_TOKENS, work.prompt_tokens))
     scores = rows * shape.query_heads * (work.prompt_tokens + work.new_tokens) * 4
     logits = min(rows, rows_at_once(shape.vocabulary)) * shape.vocabulary * 4
     return {
-        "store": groups * group,
+        "store": store,
         "prefill": round(at_once * shape.prefill),
         "choosing": max(SCORES * scores, LOGITS * logits),
     }

@@ -99,6 +99,9 @@ class DecodeLayout:
         for layer in self._layers.values():
             if len(layer.keys) < rows:
                 layer.keys, layer.values = self._roomier(layer.keys, rows), self._roomier(layer.values, rows)
+            # Columns from before the rows came get no weight, but no weight times fresh memory may be NaN.
+            layer.keys[len(self.group) : rows, :, : self.clock] = 0
+            layer.values[len(self.group) : rows, :, : self.clock] = 0
         self.lengths = torch.cat([self.lengths, lengths])
         self.group = torch.cat([self.group, group])
         self.born = torch.cat([self.born, torch.full_like(group, self.clock)])
