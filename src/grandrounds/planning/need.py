@@ -196,9 +196,7 @@ def _sampling(shape: Shape, work: Work) -> dict[str, int]:
     everything = work.prompts * work.group_tokens * shape.store
     store = min(everything, max(STORE_BYTES, work.shortest_pack * shape.store))  # a row at least
     share = store / max(1, everything)
-    groups, rows = (
-        max(1, math.ceil(share * most)) for most in (work.prompts, work.prompts * work.group_size)
-    )
+    groups, rows = (math.ceil(share * most) for most in (work.prompts, work.prompts * work.group_size))
     at_once = min(groups * work.prompt_tokens, max(PREFILL_TOKENS, work.prompt_tokens))
     scores = rows * shape.query_heads * (work.prompt_tokens + work.new_tokens) * 4
     logits = min(rows, rows_at_once(shape.vocabulary)) * shape.vocabulary * 4

@@ -15,6 +15,7 @@ from grandrounds.sampling.choose import choose
 from grandrounds.sampling.few_rows import product, quick_products
 from grandrounds.sampling.noise import Key, uniforms
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.sampling.stop import StopStrings
 
 # Logits that exist at once; choosing needs three times as much again. 256 rows of a vocabulary of 131,072: enough that
 # reading the head's weights anew for the next rows costs little.
@@ -39,10 +40,13 @@ class _Sampled:
         self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
         self._going = torch.ones(count, dtype=torch.bool, device=device)
 
-    def put(self, rows: Tensor, places: Tensor, tokens: Tensor, logprobs: Tensor, ends: Tensor) -> Tensor:
-        """One more token of each of these rows [b], at these places [b]. Indices of the rows that go on."""
+    def put(self, rows: Tensor, places: Tensor, tokens: Tensor, logprobs: Tensor) -> None:
+        """One more token of each of these rows [b], at these places [b]."""
         self.tokens[rows, places], self.logprobs[rows, places] = tokens, logprobs
-        ended = torch.isin(tokens, ends) & self._going[rows]
+
+    def end(self, rows: Tensor, places: Tensor, ended: Tensor) -> Tensor:
+        """Where they stop with these tokens, bool [b]. Indices of the rows that go on."""
+        ended = ended & self._going[rows]
         self.stopped[rows] |= ended
         self.lengths[rows] = torch.where(ended, places + 1, self.lengths[rows])
         self._going[rows] &= ~ended & (places < self.tokens.shape[1] - 1)
@@ -63,13 +67,18 @@ class NativeSampler:
             return []
         noise = self._noise(list(prompts), n, settings, key)
         sampled = _Sampled(*noise.shape, noise.device)
+        stops = StopStrings(self.policy.tokenizer, settings.stop) if settings.stop else None
         with quick_products(self.policy.base):
             batch = Batch(self.policy, prompts, n, settings.max_new_tokens)
             while len(batch.rows):
-                ages = batch.ages
-                tokens, logprobs = self._next(batch.states, noise[batch.rows, ages], settings)
-                batch.feed(tokens, sampled.put(batch.rows, ages, tokens, logprobs, self._ends))
-        completions = self._completions(sampled)
+                rows, ages = batch.rows, batch.ages
+                tokens, logprobs = self._next(batch.states, noise[rows, ages], settings)
+                sampled.put(rows, ages, tokens, logprobs)
+                ended = torch.isin(tokens, self._ends)
+                if stops is not None:
+                    ended |= _at_a_stop(stops, sampled, rows, ages)
+                batch.feed(tokens, sampled.end(rows, ages, ended))
+        completions = self._completions(sampled, stops)
         return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
 
     def _noise(self, prompts: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
@@ -96,15 +105,29 @@ class NativeSampler:
         logits = product(hidden.to(head.weight.dtype), head.weight, head.bias)
         return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap
 
-    def _completions(self, rows: _Sampled) -> list[Completion]:
+    def _completions(self, rows: _Sampled, stops: StopStrings | None) -> list[Completion]:
         tokens, logprobs = rows.tokens.cpu().numpy(), rows.logprobs.cpu().numpy()
         lengths, stopped = rows.lengths.tolist(), rows.stopped.tolist()
         sequences = [row[:length].copy() for row, length in zip(tokens, lengths, strict=True)]
         texts = self.policy.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        if stops is not None:
+            texts = [stops.cut(text) for text in texts]
         return [
             Completion(sequence, row[: len(sequence)].copy(), text, "stop" if end else "length")
             for sequence, row, text, end in zip(sequences, logprobs, texts, stopped, strict=True)
         ]
+
+
+def _at_a_stop(stops: StopStrings, sampled: _Sampled, rows: Tensor, places: Tensor) -> Tensor:
+    """Whether each of these rows [b] has just completed a stop string, bool [b]."""
+    newest = sampled.tokens[rows, places].tolist()
+    return places.new_tensor(
+        [
+            stops.may_end(token) and stops.found(sampled.tokens[row, : place + 1].tolist())
+            for token, row, place in zip(newest, rows.tolist(), places.tolist(), strict=True)
+        ],
+        dtype=torch.bool,
+    )
 
 
 def rows_at_once(vocabulary: int) -> int:
