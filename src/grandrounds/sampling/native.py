@@ -66,7 +66,7 @@ class NativeSampler:
         if not prompts:
             return []
         noise = self._noise(list(prompts), n, settings, key)
-        sampled = _Sampled(*noise.shape, noise.device)
+        sampled = _Sampled(len(noise), settings.max_new_tokens, noise.device)
         stops = StopStrings(self.policy.tokenizer, settings.stop) if settings.stop else None
         with quick_products(self.policy.base):
             batch = Batch(self.policy, prompts, n, settings.max_new_tokens)
