@@ -1,4 +1,4 @@
-"""Few rows by large weights: torch's linear layer beside the sampler's product, processor milliseconds, best of all tries.
+"""Few rows by large weights: torch's linear layer beside the sampler's product, processor milliseconds, best tries.
 
     python benchmarks/few_rows.py
     python benchmarks/few_rows.py --rows 8 16 --precision float32
