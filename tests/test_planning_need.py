@@ -15,7 +15,7 @@ from grandrounds.planning.rehearsal import LiveBytes
 from grandrounds.policy.head import token_logprobs
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
-from grandrounds.sampling.native import STORE_BYTES
+from grandrounds.sampling.batch import STORE_BYTES
 
 MIB = 2**20
 SHAPE = Shape(
@@ -81,11 +81,11 @@ def test_what_cannot_be_avoided_leaves_the_holes_out() -> None:
     assert parts.least == parts.peak - parts.heap
 
 
-def test_waves_hold_no_more_than_the_store() -> None:
+def test_rows_at_work_hold_no_more_than_the_store() -> None:
     parts = need(SHAPE, replace(WORK, prompts=10**6), process=0)
-    assert STORE_BYTES - WORK.group_tokens * SHAPE.store < parts.store <= STORE_BYTES
+    assert parts.store == STORE_BYTES
     one = need(replace(SHAPE, store=STORE_BYTES), WORK, process=0)
-    assert one.store == WORK.group_tokens * STORE_BYTES  # a group at least
+    assert one.store == WORK.shortest_pack * STORE_BYTES  # a row at least
 
 
 def test_a_pack_holds_a_prompt_and_a_completion_at_least() -> None:
@@ -96,7 +96,7 @@ def test_limits_of_sampler_and_head_are_theirs(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "STORE_BYTES", 1)
     monkeypatch.setattr(module, "chunk_rows", lambda vocabulary: 10**6)
     parts = need(SHAPE, WORK, process=0)
-    assert parts.store == WORK.group_tokens * SHAPE.store
+    assert parts.store == WORK.shortest_pack * SHAPE.store
     assert parts.head > 2 * WORK.pack_tokens * 1000 * 4 - 1
 
 

@@ -17,7 +17,7 @@ from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import native
+from grandrounds.sampling import batch, native, prefill
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 
@@ -155,7 +155,7 @@ def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
     assert len(decoded) == lengths.max() - 1
     for step, rows in enumerate(decoded):
         needed = int((lengths > step + 1).sum())
-        assert needed <= rows <= needed / native.KEPT_SHARE + 1e-9
+        assert needed <= rows <= needed / batch.KEPT_SHARE + 1e-9
     assert decoded[-1] < decoded[0]
 
 
@@ -183,21 +183,80 @@ def test_a_padding_token_that_also_ends_is_an_end(tmp_path: Path) -> None:
     assert all("</s>" not in completion.text for completion in stopped)
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "gemma2"])
-def test_a_small_store_makes_waves_and_changes_nothing(
+def _assert_same(one: Sequence[Group], other: Sequence[Group]) -> None:
+    """The same tokens, and log-probs but for floating-point noise."""
+    assert _tokens(one) == _tokens(other)
+    for first, second in zip(one, other, strict=True):
+        for here, there in zip(first.completions, second.completions, strict=True):
+            np.testing.assert_allclose(here.logprobs, there.logprobs, atol=1e-5)
+            assert (here.text, here.finish) == (there.text, there.finish)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_waiting_rows_join_as_others_end_and_change_nothing(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = _policy(tmp_path, architecture, ends=12)
     prompts = _prompts(policy)
     with embedded(policy) as counts:
         whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    monkeypatch.setattr(native, "STORE_BYTES", 1)
-    with embedded(policy) as counts_in_waves:
+    # Two prompts of 23 and four rows of 20; the third prompt and its first row would make 3 * 23 + 5 * 20.
+    token = batch.bytes_per_token(policy.base.config, 4)
+    monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
+    with embedded(policy) as counts_of_few:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    assert _tokens(whole) == _tokens(parts)
-    assert [group.prompt for group in parts] == prompts
+    _assert_same(whole, parts)
     assert counts[0] == sum(LENGTHS)
-    assert counts_in_waves[0] == LENGTHS[0]
+    assert counts_of_few[:2] == [LENGTHS[0] + LENGTHS[1], 4]
+    # One group after the other would take as many passes as the longest completion of each.
+    longest = [max(len(completion.tokens) for completion in group.completions) for group in whole]
+    assert len(counts_of_few) < sum(longest)
+
+
+def test_a_store_for_less_than_a_row_takes_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, "qwen3", ends=12)
+    prompts = _prompts(policy)
+    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    monkeypatch.setattr(batch, "STORE_BYTES", 1)
+    with embedded(policy) as counts:
+        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    _assert_same(whole, parts)
+    assert [group.prompt for group in parts] == prompts
+    # Each prompt passes once all the same.
+    assert [count for count in counts if count > 1] == [length for length in LENGTHS if length > 1]
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_what_all_prompts_begin_with_passes_once_and_changes_nothing(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, architecture, ends=12)
+    shared = np.random.default_rng(1).integers(5, len(policy.tokenizer), 33)
+    prompts = [
+        dataclasses.replace(prompt, tokens=np.concatenate([shared, prompt.tokens]))
+        for prompt in _prompts(policy)
+    ]
+    alone = [NativeSampler(policy).sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
+    with embedded(policy) as counts:
+        together = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    assert counts[:2] == [33, sum(LENGTHS)]
+    _assert_same(together, alone)
+    token = batch.bytes_per_token(policy.base.config, 4)
+    monkeypatch.setattr(batch, "STORE_BYTES", (33 + 2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
+    _assert_same(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY), alone)
+
+
+@pytest.mark.parametrize(("count", "shared"), [(31, 0), (32, 32)])
+def test_short_common_beginnings_are_not_worth_a_pass(count: int, shared: int) -> None:
+    common = np.arange(count)
+    prompts = [np.concatenate([common, np.array([90 + end])]) for end in range(3)]
+    assert prefill.shared_tokens(prompts) == shared
+    assert prefill.shared_tokens(prompts[:1]) == 0
+    # Of each prompt a token is left, whatever it shares.
+    assert prefill.shared_tokens([np.arange(60), np.arange(60)]) == 59
+    assert prefill.shared_tokens([np.arange(60), np.arange(40)]) == 39
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
@@ -207,15 +266,12 @@ def test_prompts_prefilled_in_parts_are_answered_alike(
     policy = _policy(tmp_path, architecture, ends=12)
     prompts = _prompts(policy)
     whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    monkeypatch.setattr(native, "PREFILL_TOKENS", 46)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 46)
     with embedded(policy) as counts:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     # Padded alike: two of at most 23, then 14 and 1, then 30. The rows of all are decoded together.
     assert counts[:4] == [5 + 23, 14 + 1, 30, 3 * len(LENGTHS)]
-    assert _tokens(whole) == _tokens(parts)
-    for one, two in zip(whole, parts, strict=True):
-        for first, second in zip(one.completions, two.completions, strict=True):
-            np.testing.assert_allclose(first.logprobs, second.logprobs, atol=1e-5)
+    _assert_same(whole, parts)
 
 
 def test_logits_of_a_few_rows_at_a_time_choose_the_same(

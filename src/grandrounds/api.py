@@ -119,6 +119,7 @@ def _examine(
         top_p=recipe.evaluation.top_p,
         top_k=recipe.evaluation.top_k,
         min_p=recipe.evaluation.min_p,
+        stop=tuple(recipe.grpo.stop),
     )
     asked = cases[: how.limit]
     prompts = make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)

@@ -124,6 +124,10 @@ class GrpoRecipe(Section):
     cases_per_round: Positive = Field(32, description="Cases, hence groups, per round.")
     max_new_tokens: Positive = Field(256, description="Longest completion, in tokens.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        [],
+        description="Strings that end a completion, in evaluation too; they stay in its text: </answer>.",
+    )
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field(
         "dapo", description="How token losses are averaged."
     )

@@ -11,11 +11,14 @@ allowed. All sizes are bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from grandrounds.policy.head import chunk_rows
 from grandrounds.recipe import Recipe
-from grandrounds.sampling.native import PREFILL_TOKENS, STORE_BYTES, rows_at_once
+from grandrounds.sampling.batch import STORE_BYTES
+from grandrounds.sampling.native import rows_at_once
+from grandrounds.sampling.prefill import PREFILL_TOKENS
 
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
@@ -25,7 +28,7 @@ HEAP_BLOCK = 32 * 2**20
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 1.0, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
-# Scores of a decoding step at once: on the prompt, on the row's own tokens, joined, and their softmax.
+# Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
 SCORES = 4
 # Choosing a token takes the logits, their scaled copy, the probabilities and the cumulative ones.
 LOGITS = 4
@@ -190,15 +193,16 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
 
 
 def _sampling(shape: Shape, work: Work) -> dict[str, int]:
-    """Keys and values of a wave's groups; then its prompts' layers, or a step's scores and logits."""
-    group = work.group_tokens * shape.store
-    groups = min(work.prompts, max(1, STORE_BYTES // group))
-    rows = groups * work.group_size
+    """Keys and values of the rows decoded together; then their prompts' layers, or a step's scores and logits."""
+    everything = work.prompts * work.group_tokens * shape.store
+    store = min(everything, max(STORE_BYTES, work.shortest_pack * shape.store))  # a row at least
+    share = store / max(1, everything)
+    groups, rows = (math.ceil(share * most) for most in (work.prompts, work.prompts * work.group_size))
     at_once = min(groups * work.prompt_tokens, max(PREFILL_TOKENS, work.prompt_tokens))
     scores = rows * shape.query_heads * (work.prompt_tokens + work.new_tokens) * 4
     logits = min(rows, rows_at_once(shape.vocabulary)) * shape.vocabulary * 4
     return {
-        "store": groups * group,
+        "store": store,
         "prefill": round(at_once * shape.prefill),
         "choosing": max(SCORES * scores, LOGITS * logits),
     }

@@ -9,7 +9,7 @@ from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length
 from grandrounds.policy.outline import configuration, parameter_bytes, weightless
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling.native import bytes_per_token
+from grandrounds.sampling.batch import bytes_per_token
 
 
 def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work: Work) -> Shape:

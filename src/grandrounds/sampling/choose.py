@@ -20,11 +20,13 @@ def choose(
     logits = logits.float()
     if settings.temperature == 0:
         tokens = logits.argmax(-1)
+        probabilities = torch.softmax(logits, -1)
     else:
-        logits = filtered(logits / settings.temperature, settings)
-        tokens = _inverse_cdf(torch.softmax(logits, -1), noise)
-    logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
-    return tokens, logprobs
+        scaled = logits if settings.temperature == 1 else logits / settings.temperature
+        probabilities = torch.softmax(filtered(scaled, settings), -1)
+        tokens = _inverse_cdf(probabilities, noise)
+    # Nothing is lost: a token that was drawn has a probability far above float32's smallest.
+    return tokens, probabilities.gather(1, tokens[:, None])[:, 0].log()
 
 
 def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:

@@ -32,8 +32,8 @@ class Completion:
 
     tokens: int64 [T], the end token included where one was sampled.
     logprobs: float32 [T], of the distribution each token was actually sampled from (behaviour log-probs).
-    text: the tokens decoded, special tokens left out.
-    finish: "stop" for an end token, "length" when cut off.
+    text: the tokens decoded, special tokens left out; up to a stop string, which is kept, where one was written.
+    finish: "stop" for an end token or a stop string, "length" when cut off.
     """
 
     tokens: np.ndarray
@@ -52,10 +52,15 @@ class Group:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are chosen. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 switch those filters off."""
+    """How tokens are chosen, and what ends a completion beside end tokens and its greatest length.
+
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 switch those filters off.
+    stop: strings; a completion ends with the token that makes its decoded text contain one of them.
+    """
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    stop: tuple[str, ...] = ()

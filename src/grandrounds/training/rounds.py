@@ -96,7 +96,8 @@ def _sample_and_score(setup: Setup, number: int, draws: int, count: int) -> tupl
     recipe = setup.recipe
     cases: list[Case] = [setup.book.train[i] for i in take(len(setup.book.train), draws, count, recipe.seed)]
     prompts = make_prompts(setup.policy, cases, recipe.prompt, recipe.grpo.max_new_tokens)
-    settings = SamplingSettings(recipe.grpo.max_new_tokens, temperature=recipe.grpo.temperature)
+    grpo = recipe.grpo
+    settings = SamplingSettings(grpo.max_new_tokens, temperature=grpo.temperature, stop=tuple(grpo.stop))
     # `draws` is part of the key: a case drawn twice in one round is sampled anew.
     groups = setup.sampler.sample(prompts, recipe.grpo.group_size, settings, (recipe.seed, number, draws))
     attempts = tuple(

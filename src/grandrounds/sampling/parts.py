@@ -1,0 +1,57 @@
+"""Attention over keys that lie in several places, one softmax over all of them.
+
+With o and l the output and log-sum-exp of a softmax over one part's keys, the softmax over two parts' keys is
+
+    o = (1 - s) o_1 + s o_2,   s = sigmoid(l_2 - l_1),   l = log(exp l_1 + exp l_2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+# Added to scores that are not to be seen. Finite: where a query sees nothing of a part, -inf would make NaN of it, and
+# this gives it no weight beside any part of which something is seen.
+UNSEEN = -1e30
+
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+Part = tuple[Tensor, Tensor]
+
+
+def attention(
+    query: Tensor,  # [N, H, Q, D]
+    key: Tensor,  # [N, H, K, D]
+    value: Tensor,  # [N, H, K, D]
+    bias: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or UNSEEN
+    *,
+    scale: float,
+    softcap: float | None,
+) -> Part:
+    """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
+    if softcap is None and query.device.type == "cpu":
+        return _fused(query, key, value, attn_mask=bias, scale=scale)
+    scores = query @ key.mT * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if bias is not None:
+        scores = scores + bias
+    log = scores.logsumexp(-1)
+    return torch.softmax(scores, -1).to(value.dtype) @ value, log
+
+
+def merged(parts: Iterable[Part]) -> Tensor:
+    """What attention over the keys of all parts would have put out."""
+    (out, log), *others = parts
+    for other, other_log in others:
+        share = torch.sigmoid(other_log - log)
+        out = torch.lerp(out, other, share[..., None].to(out.dtype))
+        log = torch.logaddexp(log, other_log)
+    return out
+
+
+def unseen(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bias from what is hidden, bool of any shape."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, UNSEEN)

@@ -1,0 +1,78 @@
+"""Products of few rows are the linear layer's, LoRA included, and the model is left as it was."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import tiny_model_folder
+from torch.nn import functional as F
+
+from grandrounds.policy.load import load_policy
+from grandrounds.policy.model import Policy
+from grandrounds.recipe import PolicyRecipe
+from grandrounds.sampling import few_rows
+from grandrounds.sampling.few_rows import product, quick_products
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_product_is_the_linear_layers(dtype: torch.dtype, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2048, 513, generator=generator).to(dtype)
+    bias = torch.randn(2048, generator=generator).to(dtype) if biased else None
+    assert weight.numel() * weight.element_size() >= few_rows.LARGE_BYTES
+    for rows in (1, 8, 9, 12, 13, 16, 32, 33):
+        states = torch.randn(1, rows, 513, generator=generator).to(dtype)
+        ours, plain = product(states, weight, bias), F.linear(states, weight, bias)
+        assert ours.shape == plain.shape
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, plain, rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-4)
+
+
+def _adapted(folder: Path, precision: str) -> Policy:
+    tiny_model_folder(folder, "qwen2")
+    recipe = PolicyRecipe(model=str(folder), adapter="lora", lora_rank=4, precision=precision, device="cpu")
+    policy = load_policy(recipe, seed=0)
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:  # a new adapter's is 0
+            torch.nn.init.normal_(parameter, std=0.3)
+    return policy
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_lora_is_computed_as_peft_computes_it(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "LARGE_BYTES", 0)
+    policy = _adapted(tmp_path, precision)
+    layer = policy.base.model.layers[0].mlp.up_proj
+    states = torch.randn(1, 5, 32).to(policy.head().weight.dtype)
+    with torch.inference_mode():
+        plain = layer(states)
+        with quick_products(policy.base):
+            ours = layer(states)
+        with policy.reference(), quick_products(policy.base):
+            reference = layer(states)
+        expected = layer.base_layer(states)
+    torch.testing.assert_close(ours, plain, rtol=1.6e-2 if precision == "bfloat16" else 1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        reference, expected, rtol=1.6e-2 if precision == "bfloat16" else 1e-5, atol=1e-5
+    )
+    assert not torch.allclose(plain, expected)
+
+
+def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
+    policy = _adapted(tmp_path, "float32")
+    before = copy.deepcopy(policy.model.state_dict())
+    forwards = [vars(module).get("forward") for module in policy.base.modules()]
+    assert any(forwards)  # the learner's own
+    with suppress(KeyError), quick_products(policy.base):
+        assert [vars(module).get("forward") for module in policy.base.modules()] != forwards
+        raise KeyError
+    assert [vars(module).get("forward") for module in policy.base.modules()] == forwards
+    after = policy.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
