@@ -34,7 +34,7 @@ EXTRAS = {
     "fastapi": "serving",
     "vllm": "sampling with vLLM",
     "ray": "several machines",
-    "bitsandbytes": "8-bit optimizer and 4-bit weights",
+    "bitsandbytes": "4-bit weights",
     "mlflow": "tracking with MLflow",
     "trackio": "tracking with Trackio",
 }

@@ -16,6 +16,8 @@ from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy
+from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
+from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
@@ -46,8 +48,7 @@ def load_policy(
         if recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
-            model, tokenizer = _pretrained(recipe, dtype)
-            _own_memory(model)
+            model, tokenizer = _pretrained(recipe, dtype, device)
         # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
         model = model.to(device)
         model, base = with_adapter(model, recipe)
@@ -95,16 +96,6 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
     return torch.float32, "exact, and rarely slower on a CPU"
 
 
-def _own_memory(model: Any) -> None:
-    """Move weights out of the file they are mapped from.
-
-    Mapped tensors begin at any byte, and matrix products round differently by alignment: a resumed run would leave
-    the uninterrupted one in the last digits.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
-
-
 def _scratch(
     recipe: PolicyRecipe,
     dtype: torch.dtype,
@@ -119,6 +110,12 @@ def _scratch(
             where="policy.model",
             mend="Train it first; then name the run's folder.",
         )
+    if recipe.quantize == "4bit":
+        raise RecipeError(
+            "a model from scratch is trained whole, and 4-bit weights cannot be trained",
+            where="policy.quantize",
+            mend="Set it to none, or name a trained model in policy.model.",
+        )
     check_heads(recipe.scratch)
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
     model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -128,11 +125,12 @@ def _scratch(
     return model, tokenizer
 
 
-def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
+def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
+    packed = packing(dtype, device) if recipe.quantize == "4bit" else {}
     tokenizer, (_, source) = load_tokenizer(recipe), sources(recipe)
-    with loading(source):
+    with loading(source), read_not_mapped():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
@@ -140,8 +138,13 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=recipe.trust_remote_code,
+            **packed,
         )
     model, report = loaded
+    if packed:
+        keep_layout(model)
+    else:
+        refuse_packed(model, source)
     if report["missing_keys"]:  # transformers makes them up at random
         raise PolicyError(
             f"weights are lacking: {min(report['missing_keys'])}",
@@ -256,7 +259,7 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
             )
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
-        return model.requires_grad_(True), model
+        return model.requires_grad_(recipe.quantize == "none"), model
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
