@@ -20,6 +20,7 @@ from grandrounds.sampling.native import STORE_BYTES
 MIB = 2**20
 SHAPE = Shape(
     weights=100 * MIB,
+    unpacked=0,
     adapters=0,
     trained=100 * MIB,
     element=4,
@@ -49,6 +50,11 @@ def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
     assert parts.heap == round(HEAP_SHARE * tokens * 10_500)
     assert not parts.several_packs
     assert parts.peak == parts.resident + parts.gradients  # of one pack, they come as its activations go
+
+
+def test_packed_weights_need_room_for_one_layer_unpacked() -> None:
+    packed = need(replace(LORA, weights=26 * MIB, unpacked=5 * MIB), WORK, process=0)
+    assert packed.resident == need(LORA, WORK, process=0).resident - 100 * MIB + 31 * MIB
 
 
 def test_gradients_await_further_packs() -> None:

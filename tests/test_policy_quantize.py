@@ -16,10 +16,10 @@ from tiny_models import tiny_model_folder
 from torch import nn
 
 from grandrounds.errors import PolicyError, RecipeError
-from grandrounds.policy.load import load_policy
+from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.outline import configuration, weightless
+from grandrounds.policy.outline import weightless
 from grandrounds.policy.quantize import PACKED_BYTES, packable
 from grandrounds.policy.save import save_policy
 from grandrounds.policy.tree import token_tree

@@ -88,7 +88,8 @@ class PolicyRecipe(Section):
         "all-linear", description="Modules that LoRA adapts."
     )
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        "auto", description="Weights' type; `auto` chooses for the device."
+        "auto",
+        description="Weights' type; `auto` chooses for the device, by measurement for large models on a CPU.",
     )
     quantize: Literal["none", "4bit"] = Field(
         "none", description="`4bit`: weights that are not trained lie in 4 bits (NF4); LoRA only."

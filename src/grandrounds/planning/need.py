@@ -1,6 +1,6 @@
 """How much memory a run needs, by part: arithmetic on a model's shape and a round's work.
 
-    resident   process + weights + adapters + reference + optimizer
+    resident   process + weights + unpacked + adapters + reference + optimizer
     sampling   store + max(prefill, choosing)
     update     gradients + activations + max(layer, head) + heap
     peak       resident + max(sampling, update)
@@ -35,12 +35,14 @@ LOGITS = 4
 class Shape:
     """A model in the numbers that memory depends on; bytes, in the run's precision.
 
-    weights: of all parameters but the adapters'. trained: of the parameters that are trained. element: of one weight.
+    weights: of all parameters but the adapters'. unpacked: of 4-bit weights, the largest layer's as a product needs it.
+    trained: of the parameters that are trained. element: of one weight.
     kept, passing, prefill: for each token forwarded at once (`rehearsal.TokenCosts`).
     store: keys and values of one token in all layers. context: the longest sequence, in tokens.
     """
 
     weights: int
+    unpacked: int
     adapters: int
     trained: int
     element: int
@@ -105,6 +107,7 @@ class Need:
 
     process: int
     weights: int
+    unpacked: int
     adapters: int
     reference: int
     optimizer: int
@@ -121,7 +124,8 @@ class Need:
     @property
     def resident(self) -> int:
         """What is there all the time."""
-        return self.process + self.weights + self.adapters + self.reference + self.optimizer
+        weights = self.weights + self.unpacked + self.adapters + self.reference
+        return self.process + weights + self.optimizer
 
     @property
     def sampling(self) -> int:
@@ -175,6 +179,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
     return Need(
         process=process,
         weights=shape.weights,
+        unpacked=shape.unpacked,
         adapters=shape.adapters,
         reference=shape.weights if work.reference and shape.whole else 0,
         optimizer=MOMENTS * shape.trained,

@@ -16,13 +16,13 @@ from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy
+from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def load_policy(
@@ -31,16 +31,20 @@ def load_policy(
     seed: int,
     corpus: Callable[[], Iterable[str]] | None = None,
     tags: Sequence[str] = (),
+    mix: Mix | None = None,
 ) -> Policy:
     """The policy that a recipe names, ready to be sampled from and trained.
 
-    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens.
+    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens. mix: what it will be used
+    for, where the precision is to be chosen.
     A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
     Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly.
     """
     attention.register()
     device = choose_device(recipe.device)
-    dtype, reason = choose_precision(recipe.precision, device)
+    dtype, reason = choose_precision(
+        recipe, device, lambda: configuration(recipe, recipe.scratch.vocabulary), mix
+    )
     with torch.random.fork_rng(
         devices=[]
     ):  # initial weights are keyed by the seed; torch's own state is not touched
@@ -87,13 +91,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The weights' type on a device, and why."""
-    if name != "auto":
-        return PRECISIONS[name], "as the recipe says"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16, "the GPU computes in it"
-    return torch.float32, "exact, and rarely slower on a CPU"
+def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
+    """The model's configuration, from its folder, the Hub or the recipe; `vocabulary` is that of a scratch model.
+
+    Raises PolicyError for a model that is missing or cannot be read.
+    """
+    if recipe.model == SCRATCH:
+        from grandrounds.policy.scratch import check_heads, model_config
+
+        check_heads(recipe.scratch)
+        return model_config(recipe.scratch, vocabulary, None, None)
+    from transformers import AutoConfig
+
+    source = sources(recipe)[1]
+    with loading(source):
+        return AutoConfig.from_pretrained(source, trust_remote_code=recipe.trust_remote_code)
 
 
 def _scratch(
@@ -292,13 +304,15 @@ def _head_is_adapted(base: Any) -> bool:
 
 
 def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: torch.dtype, reason: str) -> str:
-    total = sum(parameter.numel() for parameter in model.parameters())
+    # Packed weights lie in pairs.
+    total = sum(p.numel() if p.is_floating_point() else 2 * p.numel() for p in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     what = "all weights" if trained == total else f"LoRA, {trained / 1e6:.2f}M weights"
+    packed = "4 bits and " if recipe.quantize == "4bit" else ""
     precision = str(dtype).removeprefix("torch.")
     return (
         f"Policy {recipe.model}: {total / 1e6:.2f}M parameters, training {what}, "
-        f"{precision} on {device.type} ({reason})."
+        f"{packed}{precision} on {device.type} ({reason})."
     )
 
 

@@ -69,3 +69,11 @@ def packable(base: Any) -> list[Tensor]:
         for name, module in base.named_modules()
         if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
     ]
+
+
+def saved_bytes(base: Any) -> tuple[int, int]:
+    """Of a causal LM that is not packed: (bytes that packing saves, bytes of its largest packable weight)."""
+    weights = packable(base)
+    sizes = [weight.numel() * weight.element_size() for weight in weights]
+    packed = sum(weight.numel() for weight in weights) * PACKED_BYTES
+    return sum(sizes) - round(packed), max(sizes)
