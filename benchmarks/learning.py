@@ -35,7 +35,7 @@ from grandrounds.training.setup import Setup, assemble, grpo_learner
 
 PATHS = ("fast", "plain")
 # The clinic's own recipe, smaller: a short warm-up leaves much to learn.
-SMALL = ("cases.clinic_train=2000", "cases.clinic_test=10", "sft.steps=400", "grpo.max_new_tokens=160")
+SMALL = ("cases.clinic_train=2000", "cases.clinic_test=10", "sft.steps=400")
 ROUND = ("grpo.cases_per_round=8", "grpo.warmup_rounds=0", "grpo.schedule=constant", "guard.enabled=false")
 
 

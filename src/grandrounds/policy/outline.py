@@ -11,6 +11,7 @@ import torch
 
 from grandrounds.policy import attention
 from grandrounds.policy.load import loading, with_adapter
+from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe
 
 # A word or two: no rehearsal asks what the tokens are.
@@ -31,6 +32,8 @@ def weightless(recipe: PolicyRecipe, config: Any, dtype: torch.dtype) -> tuple[A
             attn_implementation=attention.ATTENTION,
             trust_remote_code=recipe.trust_remote_code,
         ).eval()
+        if recipe.quantize == "4bit":
+            stand_in(model)
         return with_adapter(model, recipe)
 
 

@@ -10,7 +10,7 @@ import importlib.util
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from grandrounds.errors import PolicyError, RecipeError
 
@@ -61,11 +61,21 @@ def refuse_packed(model: Any, source: str) -> None:
         )
 
 
-def packable(base: Any) -> list[Tensor]:
-    """The weights of a causal LM that 4 bits would hold: of linear layers, except the output layer's and adapters'."""
+class Packed(nn.Linear):
+    """Stands for a packed layer where a run is planned without weights: no shortcut that knows plain layers applies."""
+
+
+def stand_in(base: Any) -> None:
+    """Make every layer that would be packed a `Packed` one."""
+    for layer in packable(base):
+        layer.__class__ = Packed
+
+
+def packable(base: Any) -> list[nn.Linear]:
+    """The layers of a causal LM that 4 bits would hold: linear ones, except the output layer and adapters."""
     head = base.get_output_embeddings()
     return [
-        module.weight
+        module
         for name, module in base.named_modules()
         if isinstance(module, nn.Linear) and module is not head and ".lora_" not in name
     ]
@@ -73,7 +83,7 @@ def packable(base: Any) -> list[Tensor]:
 
 def saved_bytes(base: Any) -> tuple[int, int]:
     """Of a causal LM that is not packed: (bytes that packing saves, bytes of its largest packable weight)."""
-    weights = packable(base)
+    weights = [layer.weight for layer in packable(base)]
     sizes = [weight.numel() * weight.element_size() for weight in weights]
     packed = sum(weight.numel() for weight in weights) * PACKED_BYTES
     return sum(sizes) - round(packed), max(sizes)
