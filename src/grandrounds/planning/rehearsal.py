@@ -24,8 +24,9 @@ from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 
-# So many that a layer's weight gradients, which do not grow with tokens, vanish beside what does.
-TOKENS = 2**18
+# Of the smaller of two rehearsals, at least. What does not grow with tokens, above all a layer's weight gradients, is in
+# both and falls out of their difference.
+TOKENS = 2**12
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,21 @@ def _rehearsed(
 
     prompt, size, completion = group
     branches = (np.zeros(prompt, np.int64), [np.zeros(completion, np.int64)] * size)
-    tree = token_tree([branches] * -(-TOKENS // (prompt + size * completion)))
-    layout = TreeLayout(tree)  # outside, on real numbers: it asks what they are
+    count = -(-TOKENS // (prompt + size * completion))
+    trees = [token_tree([branches] * count), token_tree([branches] * 2 * count)]
+    layouts = [TreeLayout(tree) for tree in trees]  # outside, on real numbers: it asks what they are
     model, base = weightless(recipe, config, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
         policy = _pretended(model, base)
         try:
-            kept, peak = _trained(policy, tree, layout)
-            return TokenCosts(
-                kept=kept / tree.size,
-                passing=(peak - kept) / tree.size,
-                prefill=_sampled(policy, tree, layout) / tree.size,
+            few, many = (
+                (*_trained(policy, tree, layout), _sampled(policy, tree, layout))
+                for tree, layout in zip(trees, layouts, strict=True)
             )
+            kept, passing, prefill = (
+                (large - small) / trees[0].size for small, large in zip(few, many, strict=True)
+            )
+            return TokenCosts(kept, passing, prefill)
         except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
             raise PolicyError(
                 f"this architecture ({config.model_type}) cannot be planned: {str(error).strip()[:200]}",
@@ -90,13 +94,13 @@ def _rehearsed(
 
 
 def _trained(policy: Policy, tree: TokenTree, layout: TreeLayout) -> tuple[int, int]:
-    """Bytes that live after the forward pass, and the most until the end of the backward pass."""
+    """Bytes that live after the forward pass, and the most on top of them until the end of the backward pass."""
     with LiveBytes() as live:
         states = policy.hidden(tree.tokens, tree.positions, layout).index_select(0, tree.source)
         kept = live.now
         if states.requires_grad:
             states.backward(torch.empty_like(states))
-    return kept, live.most
+    return kept, live.most - kept
 
 
 def _sampled(policy: Policy, tree: TokenTree, layout: TreeLayout) -> int:
