@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.machine import describe_machine
 from bench.plain import PlainSampler, plain_backward
-from grandrounds import load_recipe, train
+from grandrounds import load_recipe, resume, train
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.grpo.advantage import advantages
 from grandrounds.recipe import Recipe
@@ -71,7 +71,11 @@ def parse() -> argparse.Namespace:
 
 def cold_start(folder: Path) -> Path:
     """A run of the warm-up alone; made on first use."""
-    if not (folder / "checkpoints" / COLD_START).exists():
+    if (folder / "checkpoints" / COLD_START).exists():
+        return folder
+    if folder.exists():
+        resume(folder, progress=SilentProgress())
+    else:
         train(load_recipe("clinic", [*SMALL, "rounds=0"]), folder, progress=SilentProgress())
     return folder
 

@@ -24,8 +24,8 @@ from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 
-# Of the smaller of two rehearsals, at least. What does not grow with tokens, above all a layer's weight gradients, is in
-# both and falls out of their difference.
+# Of the smaller of two rehearsals, at least. What does not grow with tokens, above all a layer's weight gradients, is
+# in both and falls out of their difference.
 TOKENS = 2**12
 
 
