@@ -64,7 +64,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/learning"))
     parser.add_argument("--cold", type=Path, help="a run whose cold start to take; default: one is made")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     return parser.parse_args()
 
