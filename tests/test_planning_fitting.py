@@ -79,3 +79,16 @@ def test_two_changes_where_one_does_not_suffice() -> None:
 
 def test_no_change_makes_the_weights_fit() -> None:
     assert smallest_change(room(100), WORK) == {}
+
+
+def test_the_longest_is_found_where_very_short_ones_take_more_again() -> None:
+    """On a GPU a pack holds many short groups, each with copies of its prompt for every completion."""
+    shape = replace(LORA, store=100_000, context=10**6)
+    here = Room(shape, 2500 * MIB, process=MIB, on_cpu=False)
+    work = replace(WORK, prompts=64, prompt_tokens=100, new_tokens=400, tokens_per_pack=4000)
+    assert here.fits(work)
+    assert not here.fits(replace(work, new_tokens=1))
+    tokens = longest_completion(here, work)
+    assert tokens is not None
+    assert tokens > 400
+    assert not here.fits(replace(work, new_tokens=tokens + 1))

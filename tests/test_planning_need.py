@@ -20,6 +20,7 @@ from grandrounds.sampling.batch import STORE_BYTES
 MIB = 2**20
 SHAPE = Shape(
     weights=100 * MIB,
+    unpacked=0,
     adapters=0,
     trained=100 * MIB,
     element=4,
@@ -52,6 +53,11 @@ def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
     assert parts.peak == parts.resident + parts.gradients  # of one pack, they come as its activations go
 
 
+def test_packed_weights_need_room_for_one_layer_unpacked() -> None:
+    packed = need(replace(LORA, weights=26 * MIB, unpacked=5 * MIB), WORK, process=0)
+    assert packed.resident == need(LORA, WORK, process=0).resident - 100 * MIB + 31 * MIB
+
+
 def test_gradients_await_further_packs() -> None:
     parts = need(SHAPE, replace(WORK, tokens_per_pack=500), process=0)
     assert parts.several_packs
@@ -71,7 +77,7 @@ def test_large_blocks_leave_no_holes() -> None:
         need(SHAPE, replace(WORK, prompts=1000, tokens_per_pack=count), process=0)
         for count in (tokens, tokens + 1)
     )
-    assert large.heap < small.heap / 5
+    assert large.heap < small.heap / 4
     assert need(SHAPE, WORK, process=0, on_cpu=False).heap == 0
 
 

@@ -13,8 +13,8 @@ from grandrounds.errors import PolicyError
 from grandrounds.planning import rehearsal
 from grandrounds.planning.rehearsal import LiveBytes, token_costs
 from grandrounds.policy import fused
-from grandrounds.policy.load import load_policy
-from grandrounds.policy.outline import configuration, parameter_bytes, weightless
+from grandrounds.policy.load import configuration, load_policy
+from grandrounds.policy.outline import parameter_bytes, weightless
 from grandrounds.policy.tree import TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 

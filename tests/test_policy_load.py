@@ -21,12 +21,14 @@ from transformers import (
     GraniteConfig,
     Lfm2Config,
     MambaConfig,
+    modeling_utils,
 )
 
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
+from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.save import save_policy
 from grandrounds.policy.tree import token_tree
 from grandrounds.recipe import PolicyRecipe, ScratchRecipe
@@ -90,6 +92,27 @@ def test_loaded_weights_are_aligned_as_fresh_ones_are(adapter: str, tmp_path: Pa
     save_policy(policy, tmp_path / "saved")
     loaded = _load(tmp_path / "saved", adapter=adapter)
     assert {parameter.data_ptr() % 64 for parameter in loaded.model.parameters()} == {0}
+
+
+def test_weights_are_read_as_transformers_reads_them_from_however_many_files(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder(tmp_path / "whole", "llama"))
+    tiny_model_folder(tmp_path / "parts", "llama")
+    (tmp_path / "parts/model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "parts", max_shard_size="40KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+    policy = _load(tmp_path / "parts", adapter="full")
+    read, expected = policy.model.state_dict(), model.state_dict()
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], expected[name]) for name in expected)
+
+
+def test_transformers_maps_files_again_once_a_policy_is_loaded(tmp_path: Path) -> None:
+    before = modeling_utils.safe_open
+    with read_not_mapped():
+        assert modeling_utils.safe_open is not before
+    with pytest.raises(PolicyError):
+        _load(_cut(tiny_model_folder(tmp_path, "llama")) or tmp_path)
+    assert modeling_utils.safe_open is before
 
 
 def test_a_saved_adapter_is_small_and_loads_where_all_weights_are_asked_for(tmp_path: Path) -> None:

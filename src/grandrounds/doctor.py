@@ -22,6 +22,7 @@ from packaging.version import Version
 
 from grandrounds import __version__
 from grandrounds.planning.device import available_memory
+from grandrounds.recipe import PolicyRecipe
 from grandrounds.training.environment import threads, version
 
 Level = Literal["ok", "warn", "bad"]
@@ -34,7 +35,7 @@ EXTRAS = {
     "fastapi": "serving",
     "vllm": "sampling with vLLM",
     "ray": "several machines",
-    "bitsandbytes": "8-bit optimizer and 4-bit weights",
+    "bitsandbytes": "4-bit weights",
     "mlflow": "tracking with MLflow",
     "trackio": "tracking with Trackio",
 }
@@ -150,11 +151,14 @@ def differs(found: str, tested: str | None) -> bool:
 def _device() -> Iterator[Finding]:
     import torch
 
-    from grandrounds.policy.load import choose_device, choose_precision
+    from grandrounds.policy.load import choose_device
+    from grandrounds.policy.precision import choose_precision
 
     device = choose_device("auto")
-    dtype, reason = choose_precision("auto", device)
+    dtype, reason = choose_precision(PolicyRecipe(), device)
     precision = f"weights in {str(dtype).removeprefix('torch.')} ({reason})"
+    if device.type == "cpu":
+        precision += "; for large models it is measured whether bfloat16 is faster"
     if device.type == "cuda":
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
@@ -224,10 +228,11 @@ def _speed() -> Iterator[Finding]:
     """A second of matrix products: that they are right, and how fast."""
     import torch
 
-    from grandrounds.policy.load import choose_device, choose_precision
+    from grandrounds.policy.load import choose_device
+    from grandrounds.policy.precision import choose_precision
 
     device = choose_device("auto")
-    dtype, _ = choose_precision("auto", device)
+    dtype, _ = choose_precision(PolicyRecipe(), device)
     size = 4096 if device.type == "cuda" else 1024
     numbers = torch.arange(size * size, dtype=torch.float64).remainder(13).sub(6).div(6).reshape(size, size)
     matrix = numbers.to(device, dtype)

@@ -88,7 +88,11 @@ class PolicyRecipe(Section):
         "all-linear", description="Modules that LoRA adapts."
     )
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        "auto", description="Weights' type; `auto` chooses for the device."
+        "auto",
+        description="Weights' type; `auto` chooses for the device, by measurement for large models on a CPU.",
+    )
+    quantize: Literal["none", "4bit"] = Field(
+        "none", description="`4bit`: weights that are not trained lie in 4 bits (NF4); LoRA only."
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     recompute: bool = Field(
@@ -222,4 +226,13 @@ class Recipe(Section):
     def _tags_differ(self) -> Recipe:
         if self.prompt.reasoning_tag == self.prompt.answer_tag:
             raise ValueError("prompt.reasoning_tag and prompt.answer_tag must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_not_trained(self) -> Recipe:
+        policy = self.policy
+        if policy.quantize == "4bit" and policy.adapter == "full":
+            raise ValueError("policy.quantize: 4bit trains LoRA only, but policy.adapter is full")
+        if policy.quantize == "4bit" and policy.precision == "float64":
+            raise ValueError("policy.quantize: 4bit computes in bfloat16 or float32, not in float64")
         return self

@@ -18,7 +18,7 @@ def check_memory(recipe: Recipe, book: CaseBook) -> str:
     judged: loading the model says what is wrong with it.
     """
     try:
-        device, dtype = chosen_device(recipe.policy)
+        device, dtype = chosen_device(recipe)
         prompts = prompts_before_loading(recipe, book)
         made = planned(recipe, prompts, device, dtype, device_memory(device))
     except GrandRoundsError:

@@ -1,6 +1,6 @@
 """How much memory a run needs, by part: arithmetic on a model's shape and a round's work.
 
-    resident   process + weights + adapters + reference + optimizer
+    resident   process + weights + unpacked + adapters + reference + optimizer
     sampling   store + max(prefill, choosing)
     update     gradients + activations + max(layer, head) + heap
     peak       resident + max(sampling, update)
@@ -22,10 +22,10 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
-# shares are of what lives; measured from 0.3 to 0.9 and, since LoRA's branches make twice as many short-lived blocks,
+# shares are of what lives; measured from 0.2 to 0.9 and, since LoRA's branches make twice as many short-lived blocks,
 # from 0.7 to 1.6 (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped one by one and leave no holes.
 HEAP_BLOCK = 32 * 2**20
-HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 1.0, 0.1
+HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.5, 1.0, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
@@ -38,12 +38,14 @@ LOGITS = 4
 class Shape:
     """A model in the numbers that memory depends on; bytes, in the run's precision.
 
-    weights: of all parameters but the adapters'. trained: of the parameters that are trained. element: of one weight.
+    weights: of all parameters but the adapters'. unpacked: of 4-bit weights, the largest layer's as a product needs it.
+    trained: of the parameters that are trained. element: of one weight.
     kept, passing, prefill: for each token forwarded at once; fixed: of a layer at work (`rehearsal.TokenCosts`).
     store: keys and values of one token in all layers. context: the longest sequence, in tokens.
     """
 
     weights: int
+    unpacked: int
     adapters: int
     trained: int
     element: int
@@ -109,6 +111,7 @@ class Need:
 
     process: int
     weights: int
+    unpacked: int
     adapters: int
     reference: int
     optimizer: int
@@ -125,7 +128,8 @@ class Need:
     @property
     def resident(self) -> int:
         """What is there all the time."""
-        return self.process + self.weights + self.adapters + self.reference + self.optimizer
+        weights = self.weights + self.unpacked + self.adapters + self.reference
+        return self.process + weights + self.optimizer
 
     @property
     def sampling(self) -> int:
@@ -179,6 +183,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
     return Need(
         process=process,
         weights=shape.weights,
+        unpacked=shape.unpacked,
         adapters=shape.adapters,
         reference=shape.weights if work.reference and shape.whole else 0,
         optimizer=MOMENTS * shape.trained * (max(4, shape.element) // shape.element if shape.whole else 1),

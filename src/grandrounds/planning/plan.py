@@ -13,8 +13,9 @@ from grandrounds.planning.need import Need, Shape, Work, need, work_of
 from grandrounds.planning.probe import RoundTime, round_time
 from grandrounds.planning.prompts import Prompts, measured_prompts
 from grandrounds.planning.shape import model_shape
-from grandrounds.policy.load import PRECISIONS, SCRATCH, choose_device, choose_precision
-from grandrounds.recipe import PolicyRecipe, Recipe
+from grandrounds.policy.load import SCRATCH, choose_device, configuration
+from grandrounds.policy.precision import PRECISIONS, choose_precision, mix_of
+from grandrounds.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def plan(
     """
     elsewhere = memory is not None
     there = parse_memory(memory) if isinstance(memory, str) else memory
-    device, dtype = chosen_device(recipe.policy, elsewhere=elsewhere)
+    device, dtype = chosen_device(recipe, elsewhere=elsewhere)
     prompts = measured_prompts(recipe, prompt_tokens)
     made = planned(recipe, prompts, device, dtype, there if elsewhere else device_memory(device))
     if not probe:
@@ -121,12 +122,16 @@ def plan(
     return replace(made, time=round_time(recipe, made.work, prompts.book))
 
 
-def chosen_device(recipe: PolicyRecipe, *, elsewhere: bool = False) -> tuple[str, torch.dtype]:
+def chosen_device(recipe: Recipe, *, elsewhere: bool = False) -> tuple[str, torch.dtype]:
     """The device's name and the weights' type. A GPU that the plan is for need not be here."""
-    if elsewhere and recipe.device.startswith("cuda") and not torch.cuda.is_available():
-        return "cuda", PRECISIONS.get(recipe.precision, torch.bfloat16)
-    device = choose_device(recipe.device)
-    return str(device), choose_precision(recipe.precision, device)[0]
+    policy = recipe.policy
+    if elsewhere and policy.device.startswith("cuda") and not torch.cuda.is_available():
+        return "cuda", PRECISIONS.get(policy.precision, torch.bfloat16)
+    device = choose_device(policy.device)
+    dtype, _ = choose_precision(
+        policy, device, lambda: configuration(policy, policy.scratch.vocabulary), mix_of(recipe)
+    )
+    return str(device), dtype
 
 
 def planned(recipe: Recipe, prompts: Prompts, device: str, dtype: torch.dtype, memory: int | None) -> Plan:

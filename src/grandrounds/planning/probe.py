@@ -14,6 +14,7 @@ from grandrounds.grpo.packing import packs
 from grandrounds.planning.need import Work
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
+from grandrounds.policy.precision import mix_of
 from grandrounds.recipe import Recipe
 from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
@@ -45,6 +46,7 @@ def round_time(recipe: Recipe, work: Work, book: CaseBook | None) -> RoundTime:
         seed=recipe.seed,
         corpus=None if book is None else lambda: corpus(recipe, book, grammar),
         tags=grammar.tags,
+        mix=mix_of(recipe),
     )
     return RoundTime(_sampling_seconds(policy, work), _update_seconds(policy, recipe, work))
 

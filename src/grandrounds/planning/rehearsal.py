@@ -24,9 +24,9 @@ from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 
-# Rehearsed are a small pack and one several times as large: what does not grow between them does not grow with tokens.
+# Rehearsed are a small pack and one twice as large: what does not grow between them does not grow with tokens.
 # Which step takes most may change between them; then the line through both is a little too high within.
-TOKENS, TIMES = 2**11, 8
+TOKENS, TIMES = 2**11, 2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import torch
 from grandrounds.planning.need import Shape, Work
 from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length
-from grandrounds.policy.outline import configuration, parameter_bytes, weightless
+from grandrounds.policy.load import configuration
+from grandrounds.policy.outline import parameter_bytes, weightless
+from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.batch import bytes_per_token
 
@@ -21,11 +23,13 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
     text = config.get_text_config()
     model, base = weightless(recipe, config, dtype)
     total, trained = parameter_bytes(model)
+    saved, unpacked = saved_bytes(base) if recipe.quantize == "4bit" else (0, 0)
     adapters = trained if model is not base else 0
     group = (work.prompt_tokens, work.group_size, work.new_tokens)
     costs = token_costs(recipe, config, dtype, group)
     return Shape(
-        weights=total - adapters,
+        weights=total - adapters - saved,
+        unpacked=unpacked,
         adapters=adapters,
         trained=trained,
         element=dtype.itemsize,

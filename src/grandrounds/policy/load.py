@@ -16,11 +16,13 @@ from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy
+from grandrounds.policy.precision import Mix, choose_precision
+from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
+from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def load_policy(
@@ -29,16 +31,20 @@ def load_policy(
     seed: int,
     corpus: Callable[[], Iterable[str]] | None = None,
     tags: Sequence[str] = (),
+    mix: Mix | None = None,
 ) -> Policy:
     """The policy that a recipe names, ready to be sampled from and trained.
 
-    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens.
+    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens. mix: what it will be used
+    for, where the precision is to be chosen.
     A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
     Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly.
     """
     attention.register()
     device = choose_device(recipe.device)
-    dtype, reason = choose_precision(recipe.precision, device)
+    dtype, reason = choose_precision(
+        recipe, device, lambda: configuration(recipe, recipe.scratch.vocabulary), mix
+    )
     with torch.random.fork_rng(
         devices=[]
     ):  # initial weights are keyed by the seed; torch's own state is not touched
@@ -46,8 +52,7 @@ def load_policy(
         if recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
-            model, tokenizer = _pretrained(recipe, dtype)
-            _own_memory(model)
+            model, tokenizer = _pretrained(recipe, dtype, device)
         # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
         model = model.to(device)
         model, base = with_adapter(model, recipe)
@@ -87,23 +92,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The weights' type on a device, and why."""
-    if name != "auto":
-        return PRECISIONS[name], "as the recipe says"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16, "the GPU computes in it"
-    return torch.float32, "exact, and rarely slower on a CPU"
+def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
+    """The model's configuration, from its folder, the Hub or the recipe; `vocabulary` is that of a scratch model.
 
-
-def _own_memory(model: Any) -> None:
-    """Move weights out of the file they are mapped from.
-
-    Mapped tensors begin at any byte, and matrix products round differently by alignment: a resumed run would leave
-    the uninterrupted one in the last digits.
+    Raises PolicyError for a model that is missing or cannot be read.
     """
-    for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
+    if recipe.model == SCRATCH:
+        from grandrounds.policy.scratch import check_heads, model_config
+
+        check_heads(recipe.scratch)
+        return model_config(recipe.scratch, vocabulary, None, None)
+    from transformers import AutoConfig
+
+    source = sources(recipe)[1]
+    with loading(source):
+        return AutoConfig.from_pretrained(source, trust_remote_code=recipe.trust_remote_code)
 
 
 def _scratch(
@@ -120,6 +123,12 @@ def _scratch(
             where="policy.model",
             mend="Train it first; then name the run's folder.",
         )
+    if recipe.quantize == "4bit":
+        raise RecipeError(
+            "a model from scratch is trained whole, and 4-bit weights cannot be trained",
+            where="policy.quantize",
+            mend="Set it to none, or name a trained model in policy.model.",
+        )
     check_heads(recipe.scratch)
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
     model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -129,11 +138,12 @@ def _scratch(
     return model, tokenizer
 
 
-def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
+def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
+    packed = packing(dtype, device) if recipe.quantize == "4bit" else {}
     tokenizer, (_, source) = load_tokenizer(recipe), sources(recipe)
-    with loading(source):
+    with loading(source), read_not_mapped():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
@@ -141,8 +151,13 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype) -> tuple[Any, Any]:
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=recipe.trust_remote_code,
+            **packed,
         )
     model, report = loaded
+    if packed:
+        keep_layout(model)
+    else:
+        refuse_packed(model, source)
     if report["missing_keys"]:  # transformers makes them up at random
         raise PolicyError(
             f"weights are lacking: {min(report['missing_keys'])}",
@@ -257,7 +272,7 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
             )
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
-        return model.requires_grad_(True), model
+        return model.requires_grad_(recipe.quantize == "none"), model
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -290,13 +305,15 @@ def _head_is_adapted(base: Any) -> bool:
 
 
 def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: torch.dtype, reason: str) -> str:
-    total = sum(parameter.numel() for parameter in model.parameters())
+    # Packed weights lie in pairs.
+    total = sum(p.numel() if p.is_floating_point() else 2 * p.numel() for p in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     what = "all weights" if trained == total else f"LoRA, {trained / 1e6:.2f}M weights"
+    packed = "4 bits and " if recipe.quantize == "4bit" else ""
     precision = str(dtype).removeprefix("torch.")
     return (
         f"Policy {recipe.model}: {total / 1e6:.2f}M parameters, training {what}, "
-        f"{precision} on {device.type} ({reason})."
+        f"{packed}{precision} on {device.type} ({reason})."
     )
 
 

@@ -58,6 +58,11 @@ class Policy:
             recompute_layers(self.base)
 
     @property
+    def precision(self) -> str:
+        """The type that it computes in, as recipes name it."""
+        return str(self.head().weight.dtype).removeprefix("torch.")
+
+    @property
     def _causal_lm(self) -> Any:
         return self._frozen if self._reference_in_force and self._frozen is not None else self.base
 

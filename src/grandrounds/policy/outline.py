@@ -10,28 +10,12 @@ from typing import Any
 import torch
 
 from grandrounds.policy import attention
-from grandrounds.policy.load import SCRATCH, loading, sources, with_adapter
+from grandrounds.policy.load import loading, with_adapter
+from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe
 
 # A word or two: no rehearsal asks what the tokens are.
 FEW_WORDS = 8
-
-
-def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
-    """The model's configuration, from its folder, the Hub or the recipe; `vocabulary` is that of a scratch model.
-
-    Raises PolicyError for a model that is missing or cannot be read.
-    """
-    if recipe.model == SCRATCH:
-        from grandrounds.policy.scratch import check_heads, model_config
-
-        check_heads(recipe.scratch)
-        return model_config(recipe.scratch, vocabulary, None, None)
-    from transformers import AutoConfig
-
-    source = sources(recipe)[1]
-    with loading(source):
-        return AutoConfig.from_pretrained(source, trust_remote_code=recipe.trust_remote_code)
 
 
 def weightless(recipe: PolicyRecipe, config: Any, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -48,6 +32,8 @@ def weightless(recipe: PolicyRecipe, config: Any, dtype: torch.dtype) -> tuple[A
             attn_implementation=attention.ATTENTION,
             trust_remote_code=recipe.trust_remote_code,
         ).eval()
+        if recipe.quantize == "4bit":
+            stand_in(model)
         return with_adapter(model, recipe)
 
 

@@ -68,6 +68,7 @@ def _rows(need: Need) -> Iterator[tuple[str, int]]:
     yield "always", need.resident
     yield "  process", need.process
     yield "  weights", need.weights
+    yield "  one layer's, unpacked", need.unpacked
     yield "  adapters", need.adapters
     yield "  reference copy", need.reference
     yield "  optimizer", need.optimizer

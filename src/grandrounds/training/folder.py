@@ -52,7 +52,7 @@ class RunFolder:
         with saving("the run's folder", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             with lock(folder.path):
-                write_text(folder.path / RECIPE, dump_recipe(recipe))
+                folder.write_recipe(recipe)
                 write_json(folder.path / ENVIRONMENT, environment(data_files(recipe)))
                 (folder.path / CASES).unlink(missing_ok=True)
         return folder
@@ -111,6 +111,11 @@ class RunFolder:
             for place in (self.path, self.checkpoints.folder, self.warmup.folder, self.path / "rollouts"):
                 sweep(place)
             yield
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write down every setting as resolved."""
+        with saving(RECIPE, self.path / RECIPE):
+            write_text(self.path / RECIPE, dump_recipe(recipe))
 
     def recipe(self) -> Recipe:
         """The run's recipe, as resolved when it began."""

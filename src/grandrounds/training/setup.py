@@ -12,6 +12,7 @@ from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.planning.check import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
+from grandrounds.policy.precision import mix_of
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.response.ask import ask
 from grandrounds.response.corpus import corpus
@@ -59,7 +60,7 @@ class Setup:
 def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: Path | None = None) -> Setup:
     """Read the cases, build the rewards and load the policy, from a checkpoint where one is given.
 
-    Cheap checks come first, the model last.
+    Cheap checks come first, the model last. What `policy.precision: auto` came to goes into the run's recipe.
     """
     book = load_cases(recipe.cases, seed=recipe.seed)
     if not book.train:
@@ -77,10 +78,11 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         seed=recipe.seed,
         corpus=lambda: corpus(recipe, book, grammar),
         tags=grammar.tags,
+        mix=mix_of(recipe),
     )
     progress.note(policy.description)
     return Setup(
-        recipe=recipe,
+        recipe=_settled(recipe, policy, folder),
         book=book,
         grammar=grammar,
         rewards=rewards,
@@ -90,6 +92,16 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         folder=folder,
         progress=progress,
     )
+
+
+def _settled(recipe: Recipe, policy: Policy, folder: RunFolder) -> Recipe:
+    """The recipe with the precision that was chosen, written down too: a resumed run computes as it began."""
+    if recipe.policy.precision != "auto":
+        return recipe
+    chosen = recipe.policy.model_copy(update={"precision": policy.precision})
+    settled = recipe.model_copy(update={"policy": chosen})
+    folder.write_recipe(settled)
+    return settled
 
 
 def saved_policy(recipe: Recipe, checkpoint: Path) -> PolicyRecipe:

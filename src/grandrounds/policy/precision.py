@@ -1,0 +1,155 @@
+"""In which type weights lie and are computed with; on a CPU, large models are measured for it.
+
+A processor with few units for bfloat16 multiplies faster in float32, and reads bfloat16 weights in half the time.
+Decoding is mostly reading, updating is mostly multiplying: which type is faster depends on the model's width, on how
+many completions decode together, and on the machine. So a few products of the model's own shape are timed once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from grandrounds.recipe import PolicyRecipe, Recipe
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# Smaller models stay in float32: they lie in the processor's caches, and what is exact is easier to trust.
+LARGE = 50_000_000
+# bfloat16 has 8 bits of mantissa, float32 24: it must be worth that.
+WORTH = 0.9
+# What is read in decoding exceeds the caches, of large servers too.
+COLD_BYTES = 512 * 2**20
+UPDATE_ROWS = 256  # tokens of a product as in the update; more take longer and are hardly faster for each
+TRIAL, HOPELESS = 256, 8  # width of the trial product, and how many times as long bfloat16 may take for it
+SECONDS = 0.1  # of processor time for each timing, at least one product
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a round of GRPO asks for.
+
+    rows: completions that decode together. passes: forward passes' worth of products that the update makes for each
+    token decoded.
+    """
+
+    rows: int = 64
+    passes: int = 2
+
+
+@dataclass(frozen=True)
+class Width:
+    """A decoder in the numbers that its products' shapes depend on."""
+
+    hidden: int
+    feedforward: int
+    layers: int
+    vocabulary: int
+
+    @property
+    def weights(self) -> int:
+        """About how many there are: four matrices of attention and three of a gated feed-forward layer."""
+        layer = 4 * self.hidden**2 + 3 * self.hidden * self.feedforward
+        return self.layers * layer + self.vocabulary * self.hidden
+
+    @property
+    def products(self) -> tuple[tuple[int, int], ...]:
+        """(outputs, inputs) of the kinds of a layer's matrices."""
+        return (self.hidden, self.hidden), (self.feedforward, self.hidden), (self.hidden, self.feedforward)
+
+
+def mix_of(recipe: Recipe) -> Mix:
+    """A round's mix, prompts not counted: forward and the states' gradients, and with all weights trained theirs."""
+    grpo = recipe.grpo
+    passes = 3 if recipe.policy.adapter == "full" else 2
+    return Mix(grpo.cases_per_round * grpo.group_size, passes * grpo.iterations)
+
+
+def choose_precision(
+    recipe: PolicyRecipe,
+    device: torch.device,
+    config: Callable[[], Any] | None = None,
+    mix: Mix | None = None,
+) -> tuple[torch.dtype, str]:
+    """The weights' type on a device, and why. config: reads the model's; without it nothing is measured."""
+    if recipe.precision != "auto":
+        return PRECISIONS[recipe.precision], "as the recipe says"
+    if recipe.quantize == "4bit":
+        return torch.bfloat16, "what 4-bit weights are unpacked to"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16, "the GPU computes in it"
+    if device.type != "cpu" or config is None:
+        return torch.float32, "exact"
+    width = width_of(config())
+    if width.weights < LARGE:
+        return torch.float32, "exact, and no slower for a small model"
+    share = bfloat16_share(width, mix or Mix(), torch.get_num_threads())
+    if share < WORTH:
+        return torch.bfloat16, f"measured: {share:.2f} of float32's time here"
+    return torch.float32, f"measured: bfloat16 would take {share:.2f} of its time here"
+
+
+def width_of(config: Any) -> Width:
+    """From a configuration of transformers."""
+    text = config.get_text_config()
+    feedforward = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return Width(text.hidden_size, feedforward, text.num_hidden_layers, text.vocab_size)
+
+
+@cache
+def bfloat16_share(width: Width, mix: Mix, threads: int) -> float:
+    """A round's time in bfloat16 over that in float32, by matrix products alone; measured once in a process.
+
+    threads: that torch computes with; another number is another measurement.
+    """
+    exact, short = torch.float32, torch.bfloat16
+    # Where bfloat16 is emulated, the real products would take minutes.
+    trial = ((TRIAL, TRIAL),)
+    ratio = seconds(short, trial, TRIAL) / seconds(exact, trial, TRIAL)
+    if ratio > HOPELESS:
+        return ratio
+    return _token(short, width, mix) / _token(exact, width, mix)
+
+
+def _token(dtype: torch.dtype, width: Width, mix: Mix) -> float:
+    """Seconds that a layer takes for one token of a round: to decode it, and to learn from it."""
+    rows = min(mix.rows, UPDATE_ROWS)
+    decoded = seconds(dtype, width.products, rows) / rows
+    return decoded + mix.passes * seconds(dtype, width.products, UPDATE_ROWS) / UPDATE_ROWS
+
+
+def seconds(dtype: torch.dtype, products: tuple[tuple[int, int], ...], rows: int) -> float:
+    """The time of these products with `rows` tokens; the fastest of several.
+
+    With few rows weights are read from memory, as in decoding: so many of them that no cache holds them.
+    """
+    size = sum(outputs * inputs for outputs, inputs in products) * dtype.itemsize
+    copies = -(-COLD_BYTES // size) if rows < UPDATE_ROWS else 1
+    layers = [[_filled(shape, dtype) for shape in products] for _ in range(copies)]
+    states = {inputs: _filled((rows, inputs), dtype) for _, inputs in products}
+
+    def run() -> None:
+        for layer in layers:
+            for weight in layer:
+                torch.nn.functional.linear(states[weight.shape[1]], weight)
+
+    return _fastest(run) / copies
+
+
+def _filled(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    """Not zeros: memory that nothing was written to need not be read."""
+    return torch.full(shape, 0.01, dtype=dtype)
+
+
+def _fastest(run: Callable[[], None]) -> float:
+    """In processor time, so that other work on the machine does not decide."""
+    begun, best = time.process_time(), float("inf")
+    while best == float("inf") or time.process_time() - begun < SECONDS:
+        started = time.process_time()
+        run()
+        best = min(best, time.process_time() - started)
+    return best

@@ -1,0 +1,88 @@
+"""The plain path that the fast one is compared with computes the same gradient, and samples from the same policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import learning
+import numpy as np
+import pytest
+import torch
+from grpo_support import (
+    everything_in_double,
+    gradients,
+    ragged_groups,
+    tiny_model,
+    tiny_policy,
+    worst_relative_difference,
+)
+
+from bench.plain import PlainSampler, plain_backward, plain_logprobs
+from grandrounds.grpo.learner import Learner, LearnerSettings
+from grandrounds.grpo.loss import Totals, token_weights
+from grandrounds.grpo.packing import packs
+from grandrounds.sampling.rollout import SamplingSettings
+
+ADVANTAGES = np.random.default_rng(5).normal(size=(3, 3))
+
+
+class Words:
+    """A tokenizer of which only this much is asked."""
+
+    def decode(self, tokens: np.ndarray, **_: Any) -> str:
+        return " ".join(map(str, tokens))
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_plain_gradient_is_the_fast_ones(architecture: str, temperature: float) -> None:
+    groups = ragged_groups(1)
+    lengths = np.array([len(c.tokens) for group in groups for c in group.completions])
+    total = int(lengths.sum())
+    totals = Totals(len(lengths), total, total, steps_per_pass=1, max_new_tokens=9)
+    weights = token_weights("dapo", lengths, np.ones(len(lengths), bool), totals).reshape(3, 3)
+    with everything_in_double():
+        policy = tiny_policy(tiny_model(architecture))
+        learner = Learner(policy, LearnerSettings(clip_low=0.2, clip_high=0.28))
+        for pack in packs(groups, ADVANTAGES, weights, tokens_per_pack=60, temperature=temperature):
+            learner.accumulate(pack)
+        fast = gradients(policy.model)
+        plain_backward(policy, groups, ADVANTAGES, clip_low=0.2, clip_high=0.28, temperature=temperature)
+        plain = gradients(policy.model)
+    assert worst_relative_difference(fast, plain) < 1e-5
+
+
+def test_the_plain_sampler_ends_completions_and_knows_their_probabilities() -> None:
+    policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32))
+    policy.tokenizer = Words()
+    prompts = [group.prompt for group in ragged_groups(2)]
+    settings = SamplingSettings(30, temperature=0.9)
+    groups = PlainSampler(policy).sample(prompts, 6, settings, (0, 1))
+    assert [group.prompt for group in groups] == prompts
+    completions = [(group.prompt, c) for group in groups for c in group.completions]
+    assert {completion.finish for _, completion in completions} == {"stop", "length"}
+    for prompt, completion in completions:
+        assert (completion.tokens[:-1] != 0).all()
+        assert (completion.tokens[-1] == 0) == (completion.finish == "stop")
+        (expected,) = plain_logprobs(policy, [(prompt.tokens, completion.tokens)], 0.9)
+        np.testing.assert_allclose(completion.logprobs, expected.detach().numpy(), rtol=1e-5)
+    again = PlainSampler(policy).sample(prompts, 6, settings, (0, 1))
+    other = PlainSampler(policy).sample(prompts, 6, settings, (0, 2))
+    assert _tokens(again) == _tokens(groups) != _tokens(other)
+
+
+def test_the_table_pairs_seeds() -> None:
+    def curve(*rewards: float) -> list[dict[str, float]]:
+        return [{"reward": reward, "accuracy": 0.5, "seconds": 1.0} for reward in rewards]
+
+    curves = {"fast": [curve(0.2, 0.6), curve(0.4, 0.8)], "plain": [curve(0.1, 0.6), curve(0.3, 0.6)]}
+    head, first, second, overall, seconds = learning.table(curves)
+    assert "difference" in head
+    assert first.split()[:6] == ["1", "0.300", "0.200", "+0.100", "±", "0.000"]
+    assert second.split()[:6] == ["2", "0.700", "0.600", "+0.100", "±", "0.100"]
+    assert "+0.100 ± 0.050" in overall
+    assert "fast 1.00, plain 1.00" in seconds
+
+
+def _tokens(groups: list[Any]) -> list[list[int]]:
+    return [completion.tokens.tolist() for group in groups for completion in group.completions]
