@@ -17,7 +17,7 @@ from grandrounds.response.totals import comparison, comparison_holds, first_ment
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
 # which is copying: where it had to choose the most telling ones, the model repeated some instead (docs/decisions.md).
-MOST_FINDINGS = 12
+MOST_FINDINGS = 8
 HURRIED_FINDINGS = 3
 POINTS_TOLERANCE = 1
 

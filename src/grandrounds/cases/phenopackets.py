@@ -23,8 +23,10 @@ from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 
-# Of the findings that a further view draws on; and from how many times as many labels, hardest first, its options are.
-KEPT_IN_VIEWS, OPTION_POOL = 0.6, 4
+# Of the findings of a diagnosis and of a stranger that a further view tells.
+KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.2
+# From how many times as many labels, hardest first, a further view's options are.
+OPTION_POOL = 4
 # The share of hurried demonstrations.
 HURRIED = 0.5
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
@@ -102,28 +104,29 @@ def phenopacket_book(
 def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
     """Each training case as published, and `count` - 1 further views.
 
-    A further view tells some of the case's findings and some of another case's of the same diagnosis, preferably of
-    another publication, in another order. A small model that meets a case as it is again and again learns it by heart.
+    A further view tells some of the case's findings, some of another case's of the same diagnosis, preferably of
+    another publication, and a few of any case's, in another order. A small model that meets a case as it is again and
+    again learns it by heart, and one that can guess the next finding does not learn to copy it.
     """
     alike: dict[str, list[Packet]] = defaultdict(list)
     for packet in train:
         alike[packet.label].append(packet)
     for packet in train:
         yield packet
-        partners = [other for other in alike[packet.label] if other.group != packet.group]
+        partners = [other for other in alike[packet.label] if other.group != packet.group] or [packet]
         for number in range(1, count):
             name = f"{packet.id}~{number}"
-            chosen = int(keyed_unit(seed, name, "partner") * len(partners))
-            partner = partners[chosen] if partners else packet
-            yield _mixed(packet, partner, name, seed)
+            partner = partners[int(keyed_unit(seed, name, "partner") * len(partners))]
+            stranger = train[int(keyed_unit(seed, name, "stranger") * len(train))]
+            yield _mixed(packet, partner, stranger, name, seed)
 
 
-def _mixed(packet: Packet, partner: Packet, name: str, seed: int) -> Packet:
-    units = {finding: keyed_unit(seed, name, finding) for finding in packet.findings + partner.findings}
-    # The unit that orders also decides, so the last in the order are the ones left out.
-    order = sorted(units, key=lambda finding: units[finding])
-    kept = [finding for finding in order if units[finding] < KEPT_IN_VIEWS]
-    return replace(packet, id=name, findings=tuple(kept or order[:1]))
+def _mixed(packet: Packet, partner: Packet, stranger: Packet, name: str, seed: int) -> Packet:
+    shares = dict.fromkeys(stranger.findings, STRANGE_IN_VIEWS)
+    shares |= dict.fromkeys(packet.findings + partner.findings, KEPT_IN_VIEWS)
+    kept = [finding for finding, share in shares.items() if keyed_unit(seed, name, finding) < share]
+    kept.sort(key=lambda finding: keyed_unit(seed, name, "place", finding))
+    return replace(packet, id=name, findings=tuple(kept) or packet.findings[:1])
 
 
 def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:

@@ -22,10 +22,9 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
-# shares are of what lives; measured from 0.2 to 0.9 and, since LoRA's branches make twice as many short-lived blocks,
-# from 0.7 to 1.6 (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped one by one and leave no holes.
+# shares are of what lives, as measured (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped and leave none.
 HEAP_BLOCK = 32 * 2**20
-HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.5, 1.0, 0.1
+HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 0.5, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
