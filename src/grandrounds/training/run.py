@@ -66,7 +66,7 @@ def _run(recipe: Recipe, folder: RunFolder, progress: Progress) -> Run:
             folder.write_fitted(setup.book.fitted)
             if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
                 return _stopped(folder, 0, progress)
-            position = Position()
+            position = _start(setup)
         position = run_rounds(setup, position, interrupt)
         if position.round < recipe.rounds:
             return _stopped(folder, position.round, progress)
@@ -81,9 +81,15 @@ def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
         if step < setup.recipe.sft.steps:
             return False
     setup.learner = grpo_learner(setup.recipe, setup.policy)
-    save_checkpoint(setup, Position())
+    save_checkpoint(setup, _start(setup))
     setup.folder.warmup.clear()
     return True
+
+
+def _start(setup: Setup) -> Position:
+    """Before the first round. Cases are drawn on from where the warm-up ended: first those that it has not shown."""
+    sft = setup.recipe.sft
+    return Position(draws=sft.steps * min(sft.batch_cases, len(setup.book.train)))
 
 
 def _stopped(folder: RunFolder, rounds: int, progress: Progress) -> Run:
