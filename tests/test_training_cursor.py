@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grandrounds.cases.load import load_cases
+from grandrounds.recipe_file import recipe_from
 from grandrounds.training.cursor import take
+from grandrounds.training.progress import SilentProgress
+from grandrounds.training.run import train
+from grandrounds.training.trace import read_trace
 
 
 @settings(max_examples=100, deadline=None)
@@ -46,3 +53,22 @@ def test_more_draws_than_cases_repeat_them() -> None:
 def test_nothing_to_draw_from_is_an_error() -> None:
     with pytest.raises(ValueError, match="no cases"):
         take(0, 0, 1, 0)
+
+
+def test_rounds_draw_on_from_where_the_warm_up_ended(tmp_path: Path) -> None:
+    recipe = recipe_from(
+        {
+            "rounds": 1,
+            "cases": {"source": "clinic", "clinic_train": 60, "clinic_test": 4},
+            "policy": {
+                "scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 800}
+            },
+            "sft": {"steps": 2, "batch_cases": 4},
+            "grpo": {"group_size": 2, "cases_per_round": 3, "max_new_tokens": 4},
+            "guard": {"enabled": False},
+        }
+    )
+    run = train(recipe, tmp_path / "run", progress=SilentProgress())
+    cases = load_cases(recipe.cases, seed=recipe.seed).train
+    drawn = dict.fromkeys(row["case_id"] for row in read_trace(run.folder).to_pylist())
+    assert list(drawn) == [cases[i].id for i in take(len(cases), 8, 3, recipe.seed)]
