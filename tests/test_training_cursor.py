@@ -64,7 +64,7 @@ def test_rounds_draw_on_from_where_the_warm_up_ended(tmp_path: Path) -> None:
                 "scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 800}
             },
             "sft": {"steps": 2, "batch_cases": 4},
-            "grpo": {"group_size": 2, "cases_per_round": 3, "max_new_tokens": 4},
+            "grpo": {"group_size": 2, "cases_per_round": 3, "max_new_tokens": 320},
             "guard": {"enabled": False},
         }
     )
