@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grandrounds.policy.attention import current_layout
+from grandrounds.policy.products import add_product, summing_type
 
 # Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
 PART_BYTES = 2 << 20
@@ -134,7 +135,7 @@ class _Matrix:
         if self.a is None:
             return y, None
         low = x.to(self.a.dtype) @ self.a.T
-        _add_product(y, low, self.b.T, self.scale)
+        add_product(y, low, self.b.T, self.scale)
         return y, low
 
     def back(self, x: Tensor, low: Tensor | None, gradient: Tensor) -> Tensor:
@@ -143,12 +144,12 @@ class _Matrix:
         if self.wanted[0]:
             self._add(0, self.weight, gradient.T, x)
         if self.wanted[1]:
-            total = gradient.sum(0, dtype=_precise(gradient))
+            total = gradient.sum(0, dtype=summing_type(gradient))
             self._sums[1] = total if self._sums[1] is None else self._sums[1] + total
         if low is not None:
             gradient = gradient.to(self.b.dtype)
             to_low = (gradient @ self.b).mul_(self.scale)
-            _add_product(to_x, to_low, self.a)
+            add_product(to_x, to_low, self.a)
             if self.wanted[2]:
                 self._add(2, self.a, to_low.T, x.to(self.a.dtype))
             if self.wanted[3]:
@@ -164,21 +165,9 @@ class _Matrix:
         """Sums are float32 at least: bfloat16 sums over many parts would lose the small terms."""
         total = self._sums[place]
         if total is None:
-            self._sums[place] = (left @ right).to(_precise(tensor))
+            self._sums[place] = (left @ right).to(summing_type(tensor))
         else:
-            _add_product(total, left, right)
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
-    """total += scale · left right, in the memory of total."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right, alpha=scale)
-    else:
-        total.add_(left @ right, alpha=scale)
-
-
-def _precise(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
+            add_product(total, left, right)
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:
@@ -271,7 +260,7 @@ class _RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         x = states.flatten(0, -2)
         y = torch.empty_like(x)
-        scale = x.new_empty(len(x), 1, dtype=_precise(x))
+        scale = x.new_empty(len(x), 1, dtype=summing_type(x))
         for part in _parts(*x.shape):
             precise = x[part].to(scale.dtype)
             mean = torch.linalg.vecdot(precise, precise).div_(x.shape[1])

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grandrounds.policy.products import add_product, summing_type
+
 CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the cache: half the time of one of 32 MB, measured
 SMALLEST_CHUNK = 256  # tokens; with fewer, reading a large vocabulary's weights would take the time
 
@@ -65,7 +67,7 @@ def _logits(
 
 def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
     """Room for one chunk's logits, used again by every chunk: fresh memory costs more than arithmetic."""
-    precision = torch.promote_types(hidden.dtype, torch.float32)
+    precision = summing_type(hidden)
     return hidden.new_empty(min(chunk, len(hidden)), weight.shape[0], dtype=precision)
 
 
@@ -136,7 +138,7 @@ class _TokenLogprobs(torch.autograd.Function):
             if grad_hidden is not None:
                 torch.mm(fall, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
-                _add_product(grad_weight, fall, hidden[part] * factor.to(hidden.dtype))
+                add_product(grad_weight, fall.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
                 grad_bias += probabilities.T @ factor[:, 0]
         if grad_weight is not None:
@@ -162,11 +164,3 @@ def _fall(
     if cap is not None:
         probabilities.mul_(cap)
     return probabilities.to(dtype)
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += leftᵀ right, in total's precision."""
-    if left.dtype == total.dtype:
-        total.addmm_(left.T, right)
-    else:
-        total += left.T @ right
