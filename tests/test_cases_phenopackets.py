@@ -165,6 +165,8 @@ def test_demonstrations_weigh_every_listed_finding_for_every_option_and_add_up()
         for candidate in outline.differential:
             assert {claim.finding for claim in candidate.claims} == set(outline.findings)
             assert candidate.total == sum(claim.points or 0 for claim in candidate.claims)
+            assert all(c.sums and c.sums[0] + (c.points or 0) == c.sums[1] for c in candidate.claims)
+            assert candidate.total in {claim.sums[1] for claim in candidate.claims if claim.sums}
 
 
 @published
@@ -207,6 +209,15 @@ def test_views_mix_findings_of_one_diagnosis_and_draw_other_options(tmp_path: Pa
         assert case.options[case.gold.letter or ""] == case.gold.text
     assert 0 < strange < own / 4  # a few findings of any case, to copy and to weigh
     assert len({(case.facts, tuple(case.options.values())) for case in more.train}) > 2 * len(plain.train)
+
+
+def test_views_borrow_findings_of_diagnoses_too_rare_to_be_asked_for(tmp_path: Path) -> None:
+    rare = [packet(900 + 3 * n, f"Rare disease {n}", [f"Rare finding {n}"]) for n in range(60)]
+    cases = book(tmp_path / "a.jsonl", [*world(), *rare], options=2, views=5)
+    borrowed = {fact for case in cases.train for fact in case.facts if fact.startswith("rare")}
+    assert len(borrowed) > 10
+    assert not borrowed & set(cases.knowledge.model.columns)
+    assert not {fact for case in cases.test for fact in case.facts} & borrowed
 
 
 def outline_of(case: Case) -> Outline:
@@ -354,11 +365,26 @@ def test_points_may_be_off_by_one_but_not_on_the_wrong_side(small: CaseBook) -> 
     )
     finding = next(claim.finding for claim in candidate.supports if claim.points == 1)
     for points, true in ((2, True), (1, True), (0, True), (3, False), (-1, False)):
-        claims = [replace(c, points=points) if c.finding == finding else c for c in candidate.claims]
+        said = [replace(c, points=points) if c.finding == finding else c for c in candidate.claims]
+        claims = [replace(claim, sums=None) for claim in said]
         differential = [*outline.differential]
         differential[place] = weighed_candidate(candidate.name, claims)
         verdict = small.knowledge.check(case, replace(outline, differential=tuple(differential), check=None))
         assert (verdict.true_claims == verdict.claims) == true
+
+
+def test_a_sum_so_far_must_add_up(small: CaseBook) -> None:
+    case = small.train[0]
+    outline = outline_of(case)
+    candidate = outline.differential[0]
+    claim = (*candidate.supports, *candidate.contradicts)[0]
+    assert claim.sums is not None
+    slipped = replace(claim, sums=(claim.sums[0], claim.sums[1] + 1))
+    supports = tuple(slipped if c == claim else c for c in candidate.supports)
+    contradicts = tuple(slipped if c == claim else c for c in candidate.contradicts)
+    wrong = replace(candidate, supports=supports, contradicts=contradicts)
+    verdict = small.knowledge.check(case, replace(outline, differential=(wrong, *outline.differential[1:])))
+    assert verdict.false_claims == (f"{candidate.name}: {slipped.text}",)
 
 
 def test_saying_a_true_thing_twice_does_not_pay(small: CaseBook) -> None:

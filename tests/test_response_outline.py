@@ -7,14 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.response import Candidate, Claim, Outline, ReasoningCheck, parse_outline, render_outline
+from grandrounds.response.totals import adding_up
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 PHRASE = st.lists(WORD, min_size=1, max_size=4).map(lambda words: "q" + " ".join(words))
 POINTS = st.integers(-99, 99)
 SCORED = st.lists(st.builds(Claim, st.tuples(PHRASE, PHRASE).map(", ".join), POINTS), max_size=3).map(tuple)
 PLAIN = st.lists(st.builds(Claim, PHRASE), max_size=3).map(tuple)
-CANDIDATES = st.builds(
-    Candidate, PHRASE, st.one_of(SCORED, PLAIN), st.one_of(SCORED, PLAIN), st.none() | st.integers(-999, 999)
+SUMMED = SCORED.map(adding_up).map(tuple)
+CANDIDATES = st.one_of(
+    st.builds(
+        Candidate,
+        PHRASE,
+        st.one_of(SCORED, PLAIN),
+        st.one_of(SCORED, PLAIN),
+        st.none() | st.integers(-999, 999),
+    ),
+    st.builds(Candidate, PHRASE, SUMMED, st.one_of(SCORED, PLAIN)),
 )
 OUTLINES = st.builds(
     Outline,
@@ -43,6 +52,14 @@ def test_an_outline_as_models_write_it_is_read() -> None:
         Candidate("Pericarditis", (Claim("crushing chest pain"), Claim("a rub")), (Claim("no fever"),), None),
     )
     assert (outline.check, outline.conclusion) == ("it fits", "Acute coronary syndrome")
+
+
+def test_sums_so_far_go_on_from_the_one_side_to_the_other() -> None:
+    (gout,) = parse_outline(
+        "Gout: for toe pain (+3) = 3, swelling, mild +2 = 5; against fever −1 = 4."
+    ).differential
+    assert gout.supports == (Claim("toe pain", 3, (0, 3)), Claim("swelling, mild", 2, (3, 5)))
+    assert gout.contradicts == (Claim("fever", -1, (5, 4)),)
 
 
 @pytest.mark.parametrize(

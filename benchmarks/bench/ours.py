@@ -22,6 +22,8 @@ from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 from grandrounds.training.rounds import update_policy
 from grandrounds.training.setup import grpo_learner
 
+TOKENS_PER_PACK = 2048
+
 
 def compute(job: Job) -> dict[str, Any]:
     """Seconds of each timed step: all of it, its sampling, its update.
@@ -77,6 +79,8 @@ def recipe_of(workload: Workload, model: str) -> Recipe:
                 "group_size": workload.group,
                 "cases_per_round": workload.prompts,
                 "max_new_tokens": workload.max_new,
+                # Of the settings that leave the result as it is; TRL's, its micro-batch, is searched per workload.
+                "tokens_per_pack": TOKENS_PER_PACK,
             },
         }
     )

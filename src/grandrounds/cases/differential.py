@@ -12,7 +12,7 @@ from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
-from grandrounds.response.totals import comparison, comparison_holds, first_mentions, follows
+from grandrounds.response.totals import adding_up, comparison, comparison_holds, first_mentions, follows
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
@@ -40,7 +40,8 @@ def demonstrate(
     weighed = findings[: HURRIED_FINDINGS if hurried else MOST_FINDINGS]
     points = scores.points[rows, : len(weighed)]  # [candidates, weighed findings]
     differential = tuple(
-        weighed_candidate(name, map(Claim, weighed, points[row].tolist())) for row, name in enumerate(names)
+        weighed_candidate(name, adding_up(map(Claim, weighed, points[row].tolist())))
+        for row, name in enumerate(names)
     )
     first = np.lexsort((-scores.log[rows], -points.sum(axis=1)))[0]
     check = comparison(differential, differential[first])
@@ -72,7 +73,7 @@ class PhenopacketKnowledge:
         """Check each claim, and the whole.
 
         Claims are: each listed finding is in the case; each candidate is an option; each point is off from the
-        table's by at most 1 and not of the other sign; each total adds up; the check compares rightly. What is
+        table's by at most 1 and not of the other sign; each sum and total adds up; the check compares rightly. What is
         claimed twice is false. Complete: every option is considered (in free text, two candidates), as many
         findings are listed as a thorough demonstration has, and the conclusion was checked against its rivals.
         Follows: no candidate has a higher total than the conclusion.
@@ -126,8 +127,13 @@ class _Table:
         claims = [(claim, sign) for side, sign in sides for claim in side]
         first_time = first_mentions([claim.finding for claim, _ in claims])
         verdicts = [
-            (f"{name}: {claim.finding} {claim.points or ''}".rstrip(), once and self._true(claim, sign, row))
+            (f"{name}: {claim.weighed}", once and self._true(claim, sign, row))
             for (claim, sign), once in zip(claims, first_time, strict=True)
+        ]
+        verdicts += [
+            (f"{name}: {claim.text}", claim.sums[0] + (claim.points or 0) == claim.sums[1])
+            for claim, _ in claims
+            if claim.sums
         ]
         if candidate.total is not None and all(claim.points is not None for claim, _ in claims):
             stated = sum(claim.points or 0 for claim, _ in claims)

@@ -24,7 +24,7 @@ from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 
 # Of the findings of a diagnosis and of a stranger that a further view tells.
-KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.2
+KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.3
 # From how many times as many labels, hardest first, a further view's options are.
 OPTION_POOL = 4
 # The share of hurried demonstrations.
@@ -73,6 +73,7 @@ def phenopacket_book(
         kept
     )
     train = [packet for packet in kept if packet.id not in held]
+    strangers = [packet for packet in packets if packet.id not in held]
     known = {_content(packet) for packet in train}
     test = [packet for packet in kept if packet.id in held and _content(packet) not in known]
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
@@ -91,7 +92,7 @@ def phenopacket_book(
     return CaseBook(
         train=[
             builder.case(view, demonstrated=True, hardest=view.id in ids)
-            for view in _views(train, recipe.views, seed)
+            for view in _views(train, strangers, recipe.views, seed)
         ],
         test=[builder.case(packet) for packet in test],
         knowledge=PhenopacketKnowledge(model),
@@ -101,12 +102,13 @@ def phenopacket_book(
     )
 
 
-def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
+def _views(train: Sequence[Packet], strangers: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
     """Each training case as published, and `count` - 1 further views.
 
     A further view tells some of the case's findings, some of another case's of the same diagnosis, preferably of
-    another publication, and a few of any case's, in another order. A small model that meets a case as it is again and
-    again learns it by heart, and one that can guess the next finding does not learn to copy it.
+    another publication, and a few of a stranger's, in another order. A small model that meets a case as it is again and
+    again learns it by heart, and one that can guess the next finding does not learn to copy it. Strangers may have
+    diagnoses too rare to be asked for: their findings are rare as well, as some of a new case always are.
     """
     alike: dict[str, list[Packet]] = defaultdict(list)
     for packet in train:
@@ -117,7 +119,7 @@ def _views(train: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
         for number in range(1, count):
             name = f"{packet.id}~{number}"
             partner = partners[int(keyed_unit(seed, name, "partner") * len(partners))]
-            stranger = train[int(keyed_unit(seed, name, "stranger") * len(train))]
+            stranger = strangers[int(keyed_unit(seed, name, "stranger") * len(strangers))]
             yield _mixed(packet, partner, stranger, name, seed)
 
 

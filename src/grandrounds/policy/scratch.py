@@ -14,7 +14,7 @@ CONTEXT = 2048
 # between a mark and a phrase belongs to the mark, so that a phrase is the same token wherever it stands.
 WORD = r"\p{L}+(?:['’-]\p{L}+)*"
 JOINT = r" ?\b(?:for|against|weighing|totals?|leads)\b ?"
-PIECES = rf"\n| ?[+\-−]?\d|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
+PIECES = rf"\n| ?(?:= )?[+\-−]?\d|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"

@@ -93,8 +93,7 @@ class _Marker:
         )
 
     def _claim(self, name: str, side: str, claim: Claim) -> Marked:
-        worded = claim.finding if claim.points is None else f"{claim.finding} {claim.points:+d}"
-        false = {f"{name}: {worded}", f"{name}: {side} {claim.finding}"} & self.false
+        false = {f"{name}: {claim.weighed}", f"{name}: {side} {claim.finding}"} & self.false
         invented = denial(normalise(claim.finding)) in self.invented
         wrong = "not in the case" if invented else "not true" if false else ""
         return Marked(claim.finding, wrong, claim.points)

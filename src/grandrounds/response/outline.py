@@ -8,23 +8,37 @@
 
 `weighing` takes findings in any order, and their points say which side they are on. Otherwise points and totals
 are optional; where a list of claims has points, a claim ends at its points, so that a
-finding may contain commas ("Intellectual disability, severe +2"). Prose has no findings and no differential,
-but its conclusion is looked for.
+finding may contain commas ("Intellectual disability, severe +2"). What the points come to so far may follow
+them ("sweating +2 = 5"). Prose has no findings and no differential, but its conclusion is looked for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding that speaks for or against a candidate, and by how much where that is said."""
+    """A finding that speaks for or against a candidate, and by how much where that is said.
+
+    sums: what the candidate's points are said to come to before and with this claim's, where that is said.
+    """
 
     finding: str
     points: int | None = None
+    sums: tuple[int, int] | None = None
+
+    @property
+    def weighed(self) -> str:
+        """ "sweating", or "sweating +2"."""
+        return self.finding if self.points is None else f"{self.finding} {signed(self.points)}"
+
+    @property
+    def text(self) -> str:
+        """As the outline has it, with the sum: "sweating +2 = 5"."""
+        return f"{self.weighed} = {self.sums[1]}" if self.sums else self.weighed
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ _CANDIDATE = re.compile(
     r"^(?P<name>[^:;]{1,400}):\s*(?P<claims>(?:for|against|weighing)\b.*)$", re.IGNORECASE
 )
 _COMMA = re.compile(r",(?!\d)")  # not the one in "225,000"
-_POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3}|0)\)?$")
+_POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3}|0)\)?(?:\s?=\s?(?P<sum>[+\-−]?\s?\d{1,4}))?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
 _CONCLUDING = re.compile(
     r"\b(?:(?:answer|conclusion|diagnosis)\s?(?:is|would be|must be|:)"
@@ -159,11 +173,7 @@ def _weighs_all(candidate: Candidate, findings: tuple[str, ...]) -> bool:
 
 
 def _claims_text(claims: tuple[Claim, ...]) -> str:
-    texts = (
-        claim.finding if claim.points is None else f"{claim.finding} {signed(claim.points)}"
-        for claim in claims
-    )
-    return ", ".join(texts) or NONE
+    return ", ".join(claim.text for claim in claims) or NONE
 
 
 def signed(points: int) -> str:
@@ -173,16 +183,17 @@ def signed(points: int) -> str:
 
 def _candidate(name: str, text: str) -> Candidate:
     sides: dict[str, list[Claim]] = {"for": [], "against": [], "weighing": []}
-    side, total = "for", None
+    side, total, so_far = "for", None, 0
     for part in _items(_sentence(text), ";"):
-        word, _, rest = part.partition(" ")
         if match := _TOTAL.match(part):
             total = _integer(match["total"])
-        elif word.lower().rstrip(":") in sides:
-            side = word.lower().rstrip(":")
-            sides[side].extend(_claims(rest))
-        else:
-            sides[side].extend(_claims(part))
+            continue
+        word, _, rest = part.partition(" ")
+        if word.lower().rstrip(":") in sides:
+            side, part = word.lower().rstrip(":"), rest
+        claims = _claims(part, so_far)
+        sides[side].extend(claims)
+        so_far = next((claim.sums[1] for claim in reversed(claims) if claim.sums), so_far)
     weighed = [(claim, claim.points or 0) for claim in sides["weighing"]]
     return Candidate(
         name,
@@ -193,7 +204,8 @@ def _candidate(name: str, text: str) -> Candidate:
     )
 
 
-def _claims(text: str) -> list[Claim]:
+def _claims(text: str, so_far: int) -> list[Claim]:
+    """so_far: what the candidate's points are said to come to before these claims."""
     claims: list[Claim] = []
     items = [item.strip() for item in _COMMA.split(text) if item.strip()]
     has_points = any(_POINTS.search(item) for item in items)
@@ -205,8 +217,12 @@ def _claims(text: str) -> list[Claim]:
             continue
         finding = ", ".join([*begun, item[: match.start()].strip() if match else item])
         begun = []
-        if finding and finding.lower() != NONE:
-            claims.append(Claim(finding, _integer(match["points"]) if match else None))
+        if not finding or finding.lower() == NONE:
+            continue
+        claim = Claim(finding, _integer(match["points"]) if match else None)
+        if match and match["sum"]:
+            claim = replace(claim, sums=(so_far, so_far := _integer(match["sum"])))
+        claims.append(claim)
     return claims + [Claim(item) for item in begun if item.lower() != NONE]
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from grandrounds.response.outline import Candidate, Outline
+from grandrounds.response.outline import Candidate, Claim, Outline
 
 _COMPARED = re.compile(r"^totals (?P<totals>-?\d+(?:, -?\d+)*); (?P<first>.+) leads$", re.IGNORECASE)
+
+
+def adding_up(claims: Iterable[Claim]) -> Iterator[Claim]:
+    """The claims of one candidate, each with what the points come to: adding one number at a time is easy to learn."""
+    so_far = 0
+    for claim in claims:
+        yield replace(claim, sums=(so_far, so_far := so_far + (claim.points or 0)))
 
 
 def comparison(differential: Sequence[Candidate], first: Candidate) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from grandrounds.cases.case import Case
 from grandrounds.cases.clinic.world import Cluster, World
 from grandrounds.response.check import ReasoningCheck
-from grandrounds.response.outline import Candidate, Claim, Outline, signed
+from grandrounds.response.outline import Candidate, Claim, Outline
 from grandrounds.response.totals import comparison_holds, first_mentions, follows
 
 # A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
@@ -68,7 +68,7 @@ class ClinicKnowledge:
             claims, right_side, first_mentions([c.finding for c in claims]), strict=True
         ):
             true = claim.finding.lower() in case.facts and _points(cluster, claim, row) == claim.points
-            verdicts.append((f"{name}: {_worded(claim)}", once and true and side))
+            verdicts.append((f"{name}: {claim.weighed}", once and true and side))
         stated = sum(claim.points or 0 for claim in claims)
         verdicts.append((f"{name}: total {candidate.total}", candidate.total == stated))
         return verdicts
@@ -95,7 +95,3 @@ def _points(cluster: Cluster, claim: Claim, row: int) -> int | None:
         return cluster.points(claim.finding.lower(), row)
     except KeyError:
         return None
-
-
-def _worded(claim: Claim) -> str:
-    return claim.finding if claim.points is None else f"{claim.finding} {signed(claim.points)}"
