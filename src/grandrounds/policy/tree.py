@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from grandrounds.policy import flex
 from grandrounds.policy.shared_prefix import Family, Run, tree_attention
 
 
@@ -124,6 +125,23 @@ def _family(row: int, prompts: int, prompt_length: int, lengths: np.ndarray) -> 
     return Family(Run(slice(row, cut), prompt_length), runs, joined)
 
 
+def sight(tree: TokenTree, window: int | None) -> flex.Sight:
+    """What each row sees: its own sequence up to itself, and behind a prompt the prompt; `window` rows back at most."""
+    own, first, last = np.zeros((3, tree.size), np.int32)
+    for start, length in zip(tree.prompt_starts, tree.prompt_lengths, strict=True):
+        own[start : start + length] = start
+    for start, length, prompt in zip(tree.starts, tree.lengths, tree.parent, strict=True):
+        own[start : start + length] = start
+        first[start : start + length] = tree.prompt_starts[prompt]
+        last[start : start + length] = tree.prompt_starts[prompt] + tree.prompt_lengths[prompt]
+    if window is not None:
+        rows = np.arange(tree.size, dtype=np.int32)
+        hidden = np.maximum(rows - own + last - first - window + 1, 0)  # positions too far back
+        own, first = np.maximum(own, rows - window + 1), first + hidden
+    bounds = torch.from_numpy(np.stack([own, first, last])).to(tree.tokens.device)
+    return flex.Sight(*bounds)
+
+
 @dataclass(frozen=True, eq=False)
 class _Blocks:
     """A tree's prompts [N, P] and then its completions [N, G, T] as padded blocks, for attention under a mask.
@@ -209,9 +227,9 @@ class _Rearrange(torch.autograd.Function):
 class TreeLayout:
     """Attention over a `TokenTree`.
 
-    On a CPU in parts that are not padded (`shared_prefix`). With a window or softcap, or on another device, in padded
-    blocks: prompts as one causal batch, completions as another, each attending to its prompt's keys and its own side
-    by side, under a mask.
+    On a CPU in parts that are not padded (`shared_prefix`), on a CUDA device over blocks of the row (`flex`). With a
+    window or softcap on a CPU, on any other device, or where FlexAttention does not compile, padded: prompts as one
+    causal batch, completions as another, each attending to its prompt's keys and its own side by side, under a mask.
     """
 
     def __init__(self, tree: TokenTree) -> None:
@@ -219,6 +237,7 @@ class TreeLayout:
         self._reach = int(tree.prompt_lengths.max() + tree.lengths.max())  # at least the longest sequence
         self._padded: _Blocks | None = None
         self._masks: dict[tuple[str, int | None], Tensor] = {}
+        self._block_masks: dict[int | None, flex.BlockMask] = {}
 
     def attend(
         self,
@@ -234,6 +253,10 @@ class TreeLayout:
         """See `policy.attention.Layout`."""
         if window is not None and window >= self._reach:
             window = None
+        if flex.serves(query, key, scale, softcap):
+            if window not in self._block_masks:
+                self._block_masks[window] = flex.block_mask(sight(self.tree, window))
+            return flex.attend(query, key, value, self._block_masks[window], scale, softcap)
         if window is None and softcap is None and query.device.type == "cpu":
             rows_q, rows_k, rows_v = (states[0].transpose(0, 1) for states in (query, key, value))
             return tree_attention(rows_q, rows_k, rows_v, self.tree.families, scale)[None]
