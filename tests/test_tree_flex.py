@@ -1,7 +1,7 @@
 """Attention over blocks of a row (`policy.flex`): what is visible, which blocks are computed, and the results.
 
 On a CPU torch computes FlexAttention plainly and refuses gradients, although its plain computation has them: here they
-are let through. So all is tested but the kernels themselves, which the last test runs where there is a GPU.
+are let through. So all is tested but the kernels themselves, which are where there is a GPU. And the padded way.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch.nn.attention import flex_attention as torch_flex
 
 from grandrounds.policy import flex
 from grandrounds.policy.logprobs import tree_logprobs
+from grandrounds.policy.padded import PaddedAttention
 from grandrounds.policy.tree import TokenTree, sight, token_tree
 
 SHAPES = st.lists(
@@ -161,7 +162,32 @@ def test_a_failing_compilation_is_said_once_and_means_no(monkeypatch: pytest.Mon
     flex._compiles.cache_clear()
 
 
+def plain_attention(
+    given: list[Tensor], tree: TokenTree, window: int | None, softcap: float | None
+) -> Tensor:
+    """[1, S, H, D] in float64, every score of the row computed; the scale is 1/8."""
+    query, key, value = (each.double() for each in given)
+    key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], 1) for each in (key, value))
+    scores = query @ key.mT / 8
+    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
+    hidden = torch.from_numpy(~visible_pairs(tree, window)).to(query.device)
+    return (scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value).transpose(1, 2)
+
+
+def check_equal(ours: list[Tensor], out: Tensor, theirs: list[Tensor], plain: Tensor, allowed: float) -> None:
+    """Results, and the gradients of their squares; relative to the largest number of each tensor."""
+    for each in (out, plain):
+        each.square().sum().backward()
+    assert (out - plain).abs().max() < allowed * plain.abs().max()
+    for our, their in zip(ours, theirs, strict=True):
+        assert (our.grad - their.grad).abs().max() < allowed * their.grad.abs().max()
+
+
+MODES = pytest.mark.parametrize(
+    ("window", "softcap"), [(None, None), (100, None), (None, 2.0), (100, 2.0)], ids=str
+)
 ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+SIZES = [(150, [200, 30, 1]), (400, [77, 300])]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +197,9 @@ ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA dev
         pytest.param("cuda", torch.float32, 1e-5, marks=ON_A_GPU),
         pytest.param("cuda", torch.bfloat16, 3e-2, marks=ON_A_GPU),
     ],
+    ids=str,
 )
-@pytest.mark.parametrize(("window", "softcap"), [(None, None), (100, None), (100, 2.0)])
+@MODES
 def test_attention_and_its_gradients_equal_the_plain_computation(
     device: str,
     kind: torch.dtype,
@@ -183,18 +210,16 @@ def test_attention_and_its_gradients_equal_the_plain_computation(
 ) -> None:
     if device == "cpu":
         request.getfixturevalue("on_cpu")
-    tree = tree_of([(150, [200, 30, 1]), (400, [77, 300])], device)
+    tree = tree_of(SIZES, device)
     ours, theirs = (states(4, 2, tree.size, 64, dtype=kind, device=device) for _ in range(2))
-    assert flex.serves(*ours[:2], 0.125, softcap)
-    out = flex.attend(*ours, flex.block_mask(sight(tree, window)), 0.125, softcap)
-    query, key, value = (each.double() for each in theirs)
-    key, value = (each.repeat_interleave(2, 1) for each in (key, value))
-    scores = query @ key.mT * 0.125
-    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
-    hidden = torch.from_numpy(~visible_pairs(tree, window)).to(device)
-    plain = (scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value).transpose(1, 2)
-    for each in (out, plain):
-        each.square().sum().backward()
-    assert (out - plain).abs().max() < allowed * plain.abs().max()
-    for our, their in zip(ours, theirs, strict=True):
-        assert (our.grad - their.grad).abs().max() < allowed * their.grad.abs().max()
+    assert flex.serves(*ours[:2], 1 / 8, softcap)
+    out = flex.attend(*ours, flex.block_mask(sight(tree, window)), 1 / 8, softcap)
+    check_equal(ours, out, theirs, plain_attention(theirs, tree, window, softcap), allowed)
+
+
+@MODES
+def test_padded_attention_equals_the_plain_computation(window: int | None, softcap: float | None) -> None:
+    tree = tree_of(SIZES)
+    ours, theirs = (states(4, 2, tree.size, 16, dtype=torch.float64) for _ in range(2))
+    out = PaddedAttention(tree).attend(*ours, 1 / 8, window, softcap)
+    check_equal(ours, out, theirs, plain_attention(theirs, tree, window, softcap), 1e-12)
