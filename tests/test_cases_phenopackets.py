@@ -341,6 +341,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> CaseBook:
         ("Findings: ", "Findings: jaundice; ", "a finding that is not in the case"),
         ("weighing ", "weighing jaundice 0, ", "a claim about a finding that is not in the case"),
         ("; total ", "; total 9", "a total that does not add up"),
+        ("; leads", "; trails 9", "a candidate that trails none"),
         ("Check: totals ", "Check: totals 9, ", "totals that are not those above"),
         ("Disease type 0: ", "Disease type 9: ", "a candidate that is no option"),
         ("Conclusion: Disease type ", "Conclusion: Disease type 9", "a conclusion without the highest total"),
@@ -385,6 +386,16 @@ def test_a_sum_so_far_must_add_up(small: CaseBook) -> None:
     wrong = replace(candidate, supports=supports, contradicts=contradicts)
     verdict = small.knowledge.check(case, replace(outline, differential=(wrong, *outline.differential[1:])))
     assert verdict.false_claims == (f"{candidate.name}: {slipped.text}",)
+
+
+def test_a_finding_left_out_for_one_candidate_makes_the_reasoning_incomplete(small: CaseBook) -> None:
+    case = next(case for case in small.train if len(outline_of(case).findings) == len(case.facts) > 1)
+    outline = outline_of(case)
+    first, *others = outline.differential
+    claims = [replace(claim, sums=None) for claim in first.claims if claim.finding != case.facts[-1]]
+    shorter = replace(outline, differential=(weighed_candidate(first.name, claims), *others))
+    assert small.knowledge.check(case, outline).complete
+    assert not small.knowledge.check(case, shorter).complete
 
 
 def test_saying_a_true_thing_twice_does_not_pay(small: CaseBook) -> None:

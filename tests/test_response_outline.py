@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.response import Candidate, Claim, Outline, ReasoningCheck, parse_outline, render_outline
-from grandrounds.response.totals import adding_up
+from grandrounds.response.totals import adding_up, compared
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 PHRASE = st.lists(WORD, min_size=1, max_size=4).map(lambda words: "q" + " ".join(words))
@@ -23,7 +23,13 @@ CANDIDATES = st.one_of(
         st.one_of(SCORED, PLAIN),
         st.none() | st.integers(-999, 999),
     ),
-    st.builds(Candidate, PHRASE, SUMMED, st.one_of(SCORED, PLAIN)),
+    st.builds(
+        Candidate,
+        PHRASE,
+        SUMMED,
+        st.one_of(SCORED, PLAIN),
+        standing=st.sampled_from([None, "leads", "equals 5", "trails -3"]),
+    ),
 )
 OUTLINES = st.builds(
     Outline,
@@ -52,6 +58,12 @@ def test_an_outline_as_models_write_it_is_read() -> None:
         Candidate("Pericarditis", (Claim("crushing chest pain"), Claim("a rub")), (Claim("no fever"),), None),
     )
     assert (outline.check, outline.conclusion) == ("it fits", "Acute coronary syndrome")
+
+
+def test_each_total_is_compared_with_the_best_before_it() -> None:
+    totals = [-2, 3, 3, 1, 12]
+    standings = [c.standing for c in compared(Candidate("x", total=total) for total in totals)]
+    assert standings == ["leads", "leads", "equals 3", "trails 3", "leads"]
 
 
 def test_sums_so_far_go_on_from_the_one_side_to_the_other() -> None:

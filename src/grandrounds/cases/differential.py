@@ -12,13 +12,20 @@ from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
-from grandrounds.response.totals import adding_up, comparison, comparison_holds, first_mentions, follows
+from grandrounds.response.totals import (
+    adding_up,
+    compared,
+    comparison,
+    comparison_holds,
+    first_mentions,
+    follows,
+)
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
 # which is copying: where it had to choose the most telling ones, the model repeated some instead (docs/decisions.md).
 MOST_FINDINGS = 8
-HURRIED_FINDINGS = 3
+HURRIED_FINDINGS = 2
 POINTS_TOLERANCE = 1
 
 
@@ -40,8 +47,10 @@ def demonstrate(
     weighed = findings[: HURRIED_FINDINGS if hurried else MOST_FINDINGS]
     points = scores.points[rows, : len(weighed)]  # [candidates, weighed findings]
     differential = tuple(
-        weighed_candidate(name, adding_up(map(Claim, weighed, points[row].tolist())))
-        for row, name in enumerate(names)
+        compared(
+            weighed_candidate(name, adding_up(map(Claim, weighed, points[row].tolist())))
+            for row, name in enumerate(names)
+        )
     )
     first = np.lexsort((-scores.log[rows], -points.sum(axis=1)))[0]
     check = comparison(differential, differential[first])
@@ -75,7 +84,8 @@ class PhenopacketKnowledge:
         Claims are: each listed finding is in the case; each candidate is an option; each point is off from the
         table's by at most 1 and not of the other sign; each sum and total adds up; the check compares rightly. What is
         claimed twice is false. Complete: every option is considered (in free text, two candidates), as many
-        findings are listed as a thorough demonstration has, and the conclusion was checked against its rivals.
+        findings are listed as a thorough demonstration has, each is weighed for each candidate, and the conclusion
+        was checked against its rivals.
         Follows: no candidate has a higher total than the conclusion.
         """
         facts = {fact.lower() for fact in case.facts}
@@ -85,21 +95,31 @@ class PhenopacketKnowledge:
         ]
         table = _Table(self.model, self.scores(case), case)
         names = [candidate.name for candidate in outline.differential]
+        verdicts += [
+            (f"{said.name}: {said.standing}", said == right)
+            for said, right in zip(outline.differential, compared(outline.differential), strict=True)
+            if said.standing is not None
+        ]
         for candidate, once in zip(outline.differential, first_mentions(names), strict=True):
             verdicts += table.verdicts(candidate) if once else [(f"{candidate.name} again", False)]
-        compared = comparison_holds(outline)
-        if outline.check is not None and compared is not None:
-            verdicts.append((outline.check, compared))
+        holds = comparison_holds(outline)
+        if outline.check is not None and holds is not None:
+            verdicts.append((outline.check, holds))
         false = tuple(text for text, true in verdicts if not true)
         considered = {name.lower() for name in names}
         options = {option.lower() for option in case.options.values()}
-        enough = len(set(outline.findings)) >= min(MOST_FINDINGS, len(present(self.model, case)))
+        listed = {finding.lower() for finding in outline.findings}
+        enough = len(listed) >= min(MOST_FINDINGS, len(present(self.model, case)))
+        all_weighed = all(
+            listed <= {claim.finding.lower() for claim in candidate.claims}
+            for candidate in outline.differential
+        )
         all_considered = considered >= options if options else len(considered) >= 2
         return ReasoningCheck(
             claims=len(verdicts),
             true_claims=len(verdicts) - len(false),
             conclusion_follows=follows(outline),
-            complete=enough and all_considered and compared is not None,
+            complete=enough and all_weighed and all_considered and holds is not None,
             false_claims=false,
         )
 

@@ -10,11 +10,11 @@ from grandrounds.recipe import ScratchRecipe
 
 END, PAD, USER, ASSISTANT, SYSTEM = "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"
 CONTEXT = 2048
-# A phrase is words up to a punctuation mark, a digit, a line end, or one of the outline's small words. The space
+# A phrase is words up to a punctuation mark, a number, a line end, or one of the outline's small words. The space
 # between a mark and a phrase belongs to the mark, so that a phrase is the same token wherever it stands.
 WORD = r"\p{L}+(?:['’-]\p{L}+)*"
-JOINT = r" ?\b(?:for|against|weighing|totals?|leads)\b ?"
-PIECES = rf"\n| ?(?:= )?[+\-−]?\d|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
+JOINT = r" ?\b(?:for|against|weighing|totals?|leads|equals|trails)\b ?"
+PIECES = rf"\n| ?(?:= )?[+\-−]?\d{{1,2}}|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -26,7 +26,8 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int, tags: Iterable[str])
     """Byte-level BPE that merges across spaces: no text is unknown, common phrases become single tokens.
 
     A finding such as "pain on breathing in" is one token, so prompts and completions have half the length that
-    word-bound merges give them. Merges end at punctuation and line ends; each digit, with its sign, is a token.
+    word-bound merges give them. Merges end at punctuation and line ends; a number up to 99, with its sign, is a token,
+    which attention can compare with others as digits cannot be.
 
     tags: strings that are single tokens, such as "<answer>".
     """

@@ -9,7 +9,8 @@
 `weighing` takes findings in any order, and their points say which side they are on. Otherwise points and totals
 are optional; where a list of claims has points, a claim ends at its points, so that a
 finding may contain commas ("Intellectual disability, severe +2"). What the points come to so far may follow
-them ("sweating +2 = 5"). Prose has no findings and no differential, but its conclusion is looked for.
+them ("sweating +2 = 5"), and how a total stands against the best before it ("total 5; leads", "total 3; trails 5").
+Prose has no findings and no differential, but its conclusion is looked for.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Candidate:
     contradicts: tuple[Claim, ...] = ()
     total: int | None = None
     neutral: tuple[Claim, ...] = ()  # weighed, and found to speak neither for nor against
+    standing: str | None = None  # against the best candidate before: "leads", "equals 5", "trails 5"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -91,6 +93,7 @@ _CANDIDATE = re.compile(
 _COMMA = re.compile(r",(?!\d)")  # not the one in "225,000"
 _POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3}|0)\)?(?:\s?=\s?(?P<sum>[+\-−]?\s?\d{1,4}))?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
+_STANDING = re.compile(r"^(?:leads|(?:equals|trails) [+\-−]?\d{1,4})$", re.IGNORECASE)
 _CONCLUDING = re.compile(
     r"\b(?:(?:answer|conclusion|diagnosis)\s?(?:is|would be|must be|:)"
     r"|(?:most likely|likeliest)(?: diagnosis| answer| option)?(?: is)?"
@@ -164,6 +167,8 @@ def _render_candidate(candidate: Candidate, findings: tuple[str, ...]) -> str:
             parts.append(f"against {_claims_text(candidate.contradicts)}")
     if candidate.total is not None:
         parts.append(f"total {candidate.total}")
+    if candidate.standing is not None:
+        parts.append(candidate.standing)
     return f"{candidate.name}: {'; '.join(parts)}."
 
 
@@ -183,10 +188,13 @@ def signed(points: int) -> str:
 
 def _candidate(name: str, text: str) -> Candidate:
     sides: dict[str, list[Claim]] = {"for": [], "against": [], "weighing": []}
-    side, total, so_far = "for", None, 0
+    side, total, standing, so_far = "for", None, None, 0
     for part in _items(_sentence(text), ";"):
         if match := _TOTAL.match(part):
             total = _integer(match["total"])
+            continue
+        if _STANDING.match(part):
+            standing = part.lower().replace("−", "-")
             continue
         word, _, rest = part.partition(" ")
         if word.lower().rstrip(":") in sides:
@@ -201,6 +209,7 @@ def _candidate(name: str, text: str) -> Candidate:
         contradicts=(*sides["against"], *(claim for claim, points in weighed if points < 0)),
         total=total,
         neutral=tuple(claim for claim, points in weighed if points == 0),
+        standing=standing,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from grandrounds.response.outline import Candidate, Claim, Outline
 
+LEADS = "leads"
 _COMPARED = re.compile(r"^totals (?P<totals>-?\d+(?:, -?\d+)*); (?P<first>.+) leads$", re.IGNORECASE)
 
 
@@ -16,6 +17,18 @@ def adding_up(claims: Iterable[Claim]) -> Iterator[Claim]:
     so_far = 0
     for claim in claims:
         yield replace(claim, sums=(so_far, so_far := so_far + (claim.points or 0)))
+
+
+def compared(differential: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Each candidate with how its total stands against the best before: comparing two numbers is easier than many."""
+    best: int | None = None
+    for candidate in differential:
+        total = candidate.total or 0
+        if best is None or total > best:
+            best, standing = total, LEADS
+        else:
+            standing = f"{'equals' if total == best else 'trails'} {best}"
+        yield replace(candidate, standing=standing)
 
 
 def comparison(differential: Sequence[Candidate], first: Candidate) -> str:
