@@ -41,7 +41,7 @@ class ScheduledSampler(NativeSampler):
         wrong = ((tokens == end) != (noise == ENDS_HERE)).nonzero()[:, 0]
         if len(wrong):
             other = torch.where(noise[wrong] == ENDS_HERE, end, self.policy.head().weight.shape[0] - 1)
-            logits = self._logits(states[wrong]).float() / settings.temperature
+            logits = self.policy.logits(states[wrong]).float() / settings.temperature
             tokens[wrong] = other
             logprobs[wrong] = torch.log_softmax(logits, -1).gather(1, other[:, None])[:, 0]
         return tokens, logprobs
@@ -62,5 +62,5 @@ class GivenSampler(NativeSampler):
 
     def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
         tokens = self._tokens.view(-1)[noise]
-        logits = self._logits(states).float() / settings.temperature
+        logits = self.policy.logits(states).float() / settings.temperature
         return tokens, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]

@@ -1,10 +1,10 @@
-"""A layer's norms, feed-forward block and LoRA, each as one step of autograd: less is kept and less passes memory.
+"""A layer's norms, feed-forward block and linear maps, each one step of autograd: less is kept, less passes memory.
 
 What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
 
     RMS norm        keeps its input and one number for each row; the normalised rows are computed again
     feed-forward    keeps gate and up; act(gate) and act(gate) · up are computed again, a part of the rows at a time
-    LoRA            y = x Wᵀ + b + s (x Aᵀ) Bᵀ adds its branch into the product's own memory
+    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ adds its branch into the product's own memory, by the fastest library
 
 which is the same arithmetic in another order of rounding. The modules stay transformers' and PEFT's own: `fuse`
 recognises those whose forward pass it knows and puts ours in front, for training through one of our layouts only.
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grandrounds.policy.attention import current_layout
-from grandrounds.policy.products import add_product, summing_type
+from grandrounds.policy.products import add_product, linear, summing_type
 
 # Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
 PART_BYTES = 2 << 20
@@ -53,8 +53,8 @@ def fuse(model: nn.Module) -> None:
 
 
 def _ours(module: nn.Module) -> Callable[..., Tensor] | None:
-    if _is_lora(module):
-        return _lora
+    if _is_lora(module) or type(module) is nn.Linear:
+        return _linear
     names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
     return {_RMS_NORM: _rms_norm, _GATED: _feed_forward, _PLAIN: _feed_forward}.get(names)
 
@@ -81,9 +81,9 @@ def _feed_forward(self: Any, states: Tensor) -> Tensor:
     return _FeedForward.apply(states, type(activation).__name__, scales, *tensors)
 
 
-def _lora(self: Any, states: Tensor, *further: Any, **named: Any) -> Tensor:
+def _linear(self: Any, states: Tensor, *further: Any, **named: Any) -> Tensor:
     matrix = _matrix(self)
-    if matrix is None or matrix[2] is None or further or named or not _training():
+    if matrix is None or further or named or not _training():
         return type(self).forward(self, states, *further, **named)
     *tensors, scale = matrix
     return _Linear.apply(states, scale, *tensors)
@@ -131,7 +131,7 @@ class _Matrix:
 
     def of(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """y [n, out], and x Aᵀ [n, r], which the backward pass takes back."""
-        y = F.linear(x, self.weight, self.bias)
+        y = linear(x, self.weight, self.bias)
         if self.a is None:
             return y, None
         low = x.to(self.a.dtype) @ self.a.T
@@ -140,7 +140,7 @@ class _Matrix:
 
     def back(self, x: Tensor, low: Tensor | None, gradient: Tensor) -> Tensor:
         """x's gradient [n, in] from y's; adds to the sums of those of W, b, A and B."""
-        to_x = gradient @ self.weight
+        to_x = linear(gradient, self.weight.T)
         if self.wanted[0]:
             self._add(0, self.weight, gradient.T, x)
         if self.wanted[1]:

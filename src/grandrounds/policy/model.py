@@ -80,6 +80,12 @@ class Policy:
         softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         return Head(layer.weight, getattr(layer, "bias", None), softcap)
 
+    def logits(self, states: Tensor) -> Tensor:
+        """What the head makes of states [B, d]: [B, V]."""
+        layer, softcap = self._causal_lm.get_output_embeddings(), self.head().softcap
+        logits = layer(states.to(layer.weight.dtype))
+        return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Within the block the reference policy answers: adapter switched off, or the frozen copy."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.batch import Batch
 from grandrounds.sampling.choose import choose
-from grandrounds.sampling.few_rows import product, quick_products
 from grandrounds.sampling.noise import Key, uniforms
+from grandrounds.sampling.packed import packed_weights
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
 
@@ -68,7 +68,7 @@ class NativeSampler:
         noise = self._noise(list(prompts), n, settings, key)
         sampled = _Sampled(len(noise), settings.max_new_tokens, noise.device)
         stops = StopStrings(self.policy.tokenizer, settings.stop) if settings.stop else None
-        with quick_products(self.policy.base):
+        with packed_weights(self.policy.base):
             batch = Batch(self.policy, prompts, n, settings.max_new_tokens)
             while len(batch.rows):
                 rows, ages = batch.rows, batch.ages
@@ -94,16 +94,11 @@ class NativeSampler:
         """A token for each row [B], and its log-prob [B]."""
         rows = rows_at_once(self.policy.head().weight.shape[0])
         chosen = [
-            choose(self._logits(part), part_noise, settings)
+            choose(self.policy.logits(part), part_noise, settings)
             for part, part_noise in zip(states.split(rows), noise.split(rows), strict=True)
         ]
         tokens, logprobs = zip(*chosen, strict=True)
         return torch.cat(tokens), torch.cat(logprobs)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        head = self.policy.head()
-        logits = product(hidden.to(head.weight.dtype), head.weight, head.bias)
-        return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap
 
     def _completions(self, rows: _Sampled, stops: StopStrings | None) -> list[Completion]:
         tokens, logprobs = rows.tokens.cpu().numpy(), rows.logprobs.cpu().numpy()

@@ -16,6 +16,9 @@ from torch import Tensor
 # this gives it no weight beside any part of which something is seen.
 UNSEEN = -1e30
 
+# With fewer queries to each block of keys the fused kernel's many small products take longer than batched ones.
+FUSED_QUERIES = 4
+
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 Part = tuple[Tensor, Tensor]
 
@@ -30,7 +33,7 @@ def attention(
     softcap: float | None,
 ) -> Part:
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
-    if softcap is None and query.device.type == "cpu":
+    if softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
         return _fused(query, key, value, attn_mask=bias, scale=scale)
     scores = query @ key.mT * scale
     if softcap is not None:

@@ -1,4 +1,4 @@
-"""Products of few rows are the linear layer's, LoRA included, and the model is left as it was."""
+"""Products by packed weights are the linear layer's, LoRA included, and the model is left as it was."""
 
 from __future__ import annotations
 
@@ -13,24 +13,40 @@ from torch.nn import functional as F
 
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
+from grandrounds.policy.products import linear, packed
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import few_rows
-from grandrounds.sampling.few_rows import product, quick_products
+from grandrounds.sampling.packed import packed_weights
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_product_is_the_linear_layers(dtype: torch.dtype, biased: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(2048, 513, generator=generator).to(dtype)
-    bias = torch.randn(2048, generator=generator).to(dtype) if biased else None
-    assert weight.numel() * weight.element_size() >= few_rows.LARGE_BYTES
-    for rows in (1, 8, 9, 12, 13, 16, 32, 33):
+    weight = torch.randn(70, 513, generator=generator).to(dtype)
+    bias = torch.randn(70, generator=generator).to(dtype) if biased else None
+    for rows in (1, 8, 33):
         states = torch.randn(1, rows, 513, generator=generator).to(dtype)
-        ours, plain = product(states, weight, bias), F.linear(states, weight, bias)
-        assert ours.shape == plain.shape
-        assert ours.dtype == dtype
-        torch.testing.assert_close(ours, plain, rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-4)
+        plain = F.linear(states, weight, bias)
+        for ours in (linear(states, weight, bias), linear(states, packed(weight), bias)):
+            assert ours.shape == plain.shape
+            assert ours.dtype == dtype
+            torch.testing.assert_close(
+                ours, plain, rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-4
+            )
+
+
+def test_a_transposed_weight_serves_as_it_lies() -> None:
+    weight, states = torch.randn(40, 24), torch.randn(9, 40)
+    torch.testing.assert_close(linear(states, weight.T), states @ weight)
+
+
+def test_every_linear_layer_multiplies_by_packed_weights_once(tmp_path: Path) -> None:
+    policy = _adapted(tmp_path, "float32")
+    layer = policy.base.model.layers[0].mlp.up_proj
+    own = layer.base_layer.forward
+    with packed_weights(policy.base):
+        assert layer.base_layer.forward == own  # not packed beside the adapted layer that holds it
+        assert policy.base.lm_head.forward.__name__ == "<lambda>"
 
 
 def _adapted(folder: Path, precision: str) -> Policy:
@@ -44,18 +60,15 @@ def _adapted(folder: Path, precision: str) -> Policy:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_lora_is_computed_as_peft_computes_it(
-    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(few_rows, "LARGE_BYTES", 0)
+def test_lora_is_computed_as_peft_computes_it(precision: str, tmp_path: Path) -> None:
     policy = _adapted(tmp_path, precision)
     layer = policy.base.model.layers[0].mlp.up_proj
     states = torch.randn(1, 5, 32).to(policy.head().weight.dtype)
     with torch.inference_mode():
         plain = layer(states)
-        with quick_products(policy.base):
+        with packed_weights(policy.base):
             ours = layer(states)
-        with policy.reference(), quick_products(policy.base):
+        with policy.reference(), packed_weights(policy.base):
             reference = layer(states)
         expected = layer.base_layer(states)
     torch.testing.assert_close(ours, plain, rtol=1.6e-2 if precision == "bfloat16" else 1e-5, atol=1e-5)
@@ -70,7 +83,7 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     before = copy.deepcopy(policy.model.state_dict())
     forwards = [vars(module).get("forward") for module in policy.base.modules()]
     assert any(forwards)  # the learner's own
-    with suppress(KeyError), quick_products(policy.base):
+    with suppress(KeyError), packed_weights(policy.base):
         assert [vars(module).get("forward") for module in policy.base.modules()] != forwards
         raise KeyError
     assert [vars(module).get("forward") for module in policy.base.modules()] == forwards
