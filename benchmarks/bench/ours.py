@@ -22,7 +22,7 @@ from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 from grandrounds.training.rounds import update_policy
 from grandrounds.training.setup import grpo_learner
 
-TOKENS_PER_PACK = 2048
+TOKENS_PER_PACK = 768
 
 
 def compute(job: Job) -> dict[str, Any]:

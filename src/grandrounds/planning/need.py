@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from grandrounds.policy.head import chunk_rows
+from grandrounds.policy.head import CHUNK_BYTES, chunk_rows
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.batch import STORE_BYTES
 from grandrounds.sampling.native import rows_at_once
@@ -213,16 +213,17 @@ def _sampling(shape: Shape, work: Work) -> dict[str, int]:
 
 
 def _head(shape: Shape, work: Work) -> int:
-    """Logits and their logarithms, narrowed where weights are; the states' gradients. A trained head once more, with
+    """Logits and some rows' logarithms, narrowed where weights are; the states' gradients. A trained head once more, with
     its own gradients in both precisions; a frozen one not, since it takes the states' gradients as it goes forward."""
     tokens, precise = work.pack_tokens, max(4, shape.element)
     logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
-    both = precise if shape.element == precise else precise + shape.element
+    narrow = 0 if shape.element == precise else logits * shape.element
+    forward = logits * precise + max(narrow, min(logits * precise, CHUNK_BYTES))
     states = tokens * shape.hidden * shape.element
-    forward = logits * (precise + both)
     if not shape.whole:
         return forward + states
-    return max(forward, logits * both + shape.vocabulary * shape.hidden * both + states)
+    gradients = shape.vocabulary * shape.hidden * (precise if narrow == 0 else precise + shape.element)
+    return max(forward, logits * precise + narrow + gradients + states)
 
 
 def _heap_share(shape: Shape, tokens: int) -> float:

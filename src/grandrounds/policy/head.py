@@ -87,23 +87,15 @@ class _TokenLogprobs(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         buffer = _buffer(hidden, weight, chunk)
-        logs_buffer = torch.empty_like(buffer)
-        logprobs = buffer.new_empty(len(hidden))
-        entropy = torch.empty_like(logprobs)
-        normaliser = torch.empty_like(logprobs)  # log of the softmax's denominator
+        logprobs, entropy, normaliser = buffer.new_empty(3, len(hidden))
         wants_hidden, *wants_head = ctx.needs_input_grad[:3]
         slopes = torch.empty_like(hidden) if wants_hidden and not any(wants_head) else None
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
             target = targets[part, None]
-            chosen = logits.gather(1, target)[:, 0]
-            logs = torch.log_softmax(logits, -1, out=logs_buffer[: len(logits)])
-            logprobs[part] = logs.gather(1, target)[:, 0]
-            normaliser[part] = chosen - logprobs[part]
             cap = _cap_slope(logits, softcap, temperature) if slopes is not None else None
-            probabilities = torch.exp(logs, out=logits)
-            entropy[part] = -(probabilities[:, None] @ logs[..., None])[:, 0, 0]
+            probabilities = _softmax_(logits, target, logprobs[part], entropy[part], normaliser[part])
             if slopes is not None:
                 torch.mm(_fall(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
         if slopes is None:
@@ -141,11 +133,35 @@ class _TokenLogprobs(torch.autograd.Function):
                 add_product(grad_weight, fall.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
                 grad_bias += probabilities.T @ factor[:, 0]
+            del fall  # a copy where weights are narrow, which would stand beside the next chunk's logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _softmax_(
+    logits: Tensor,  # [c, V]
+    target: Tensor,  # [c, 1]
+    logprobs: Tensor,  # [c], written
+    entropy: Tensor,  # [c], written
+    normaliser: Tensor,  # [c], written: log of the softmax's denominator
+) -> Tensor:  # [c, V]
+    """Probabilities in the logits' own memory; on a CPU so many rows at a time as stay in the cache."""
+    cached = CHUNK_BYTES // (logits.shape[1] * logits.element_size())
+    step = max(1, cached) if logits.device.type == "cpu" else len(logits)
+    logs_buffer = torch.empty_like(logits[:step])
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
+        part, word = logits[rows], target[rows]
+        chosen = part.gather(1, word)[:, 0]
+        logs = torch.log_softmax(part, -1, out=logs_buffer[: len(part)])
+        logprobs[rows] = logs.gather(1, word)[:, 0]
+        normaliser[rows] = chosen - logprobs[rows]
+        torch.exp(logs, out=part)
+        entropy[rows] = -(part[:, None] @ logs[..., None])[:, 0, 0]
+    return logits
 
 
 def _cap_slope(logits: Tensor, softcap: float | None, temperature: float) -> Tensor | None:

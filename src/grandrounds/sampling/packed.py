@@ -1,6 +1,7 @@
 """A model's linear layers while it samples: weights packed once for all the steps, LoRA without detours.
 
-A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones.
+A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones. Packed weights are
+copies: of a large model only the first layers' are made, the others multiply as they lie.
 """
 
 from __future__ import annotations
@@ -14,18 +15,26 @@ from torch.nn import functional as F
 
 from grandrounds.policy.products import linear, packed
 
+# Packed copies at once. A constant, since what is free at the moment would change a resumed run's last bits.
+PACKED_BYTES = 2**30
+
 
 @contextmanager
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Within the block the model's linear layers, LoRA's among them, multiply by packed weights. No gradients.
 
-    The weights must not change in the block. Packed ones are as large as they are, and gone behind it.
+    The weights must not change in the block.
     """
     replaced: list[tuple[nn.Module, Any]] = []
+    room = PACKED_BYTES
     try:
-        for module, forward in _forwards(model):
+        for module in _linear_layers(model):
+            base = module if type(module) is nn.Linear else module.base_layer
+            size = base.weight.numel() * base.weight.element_size()
+            weight = packed(base.weight) if size <= room else base.weight
+            room -= size if weight is not base.weight else 0
             replaced.append((module, vars(module).get("forward")))
-            module.forward = forward
+            module.forward = _forward(module, weight, base.bias)
         yield
     finally:
         for module, own in replaced:
@@ -34,29 +43,24 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
                 module.forward = own
 
 
-def _forwards(module: Any) -> Iterator[tuple[Any, Callable[[Tensor], Tensor]]]:
-    """Linear layers in and below a module, each with the forward function to put in place of its own."""
-    if type(module) is nn.Linear:
-        yield module, _plain(module)
-    elif _is_plain_lora(module):
-        yield module, _adapted(module)
+def _linear_layers(module: Any) -> Iterator[Any]:
+    """Plain and plainly adapted linear layers in and below a module; what an adapted one holds is its own affair."""
+    if type(module) is nn.Linear or _is_plain_lora(module):
+        yield module
     else:
         for child in module.children():
-            yield from _forwards(child)
+            yield from _linear_layers(child)
 
 
-def _plain(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    weight = packed(layer.weight)
-    return lambda states: linear(states, weight, layer.bias)
-
-
-def _adapted(module: Any) -> Callable[[Tensor], Tensor]:
+def _forward(module: Any, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The forward function to put in place of a layer's own."""
+    if type(module) is nn.Linear:
+        return lambda states: linear(states, weight, bias)
     (name,) = module.active_adapters
     scaling, down, up = module.scaling[name], module.lora_A[name], module.lora_B[name]
-    base, bias = packed(module.base_layer.weight), module.base_layer.bias
 
     def adapted(states: Tensor) -> Tensor:
-        out = linear(states, base, bias)
+        out = linear(states, weight, bias)
         # As PEFT has it: in the adapter's precision, rounded once.
         return out.add_(
             F.linear(F.linear(states.to(down.weight.dtype), down.weight), up.weight, up.bias), alpha=scaling
