@@ -28,6 +28,7 @@ SHAPE = Shape(
     hidden=64,
     query_heads=4,
     context=2048,
+    copies=0,
     store=1024,
     kept=10_000.0,
     passing=500.0,
@@ -51,6 +52,12 @@ def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
     assert parts.heap == round(HEAP_SHARE * tokens * 10_500)
     assert not parts.several_packs
     assert parts.peak == parts.resident + parts.gradients  # of one pack, they come as its activations go
+
+
+def test_weights_are_copied_for_sampling_on_a_cpu() -> None:
+    shape = replace(SHAPE, copies=90 * MIB)
+    assert need(shape, WORK, process=0).sampling == need(SHAPE, WORK, process=0).sampling + 90 * MIB
+    assert need(shape, WORK, process=0, on_cpu=False).copies == 0
 
 
 def test_packed_weights_need_room_for_one_layer_unpacked() -> None:

@@ -22,8 +22,6 @@ from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 from grandrounds.training.rounds import update_policy
 from grandrounds.training.setup import grpo_learner
 
-TOKENS_PER_PACK = 768
-
 
 def compute(job: Job) -> dict[str, Any]:
     """Seconds of each timed step: all of it, its sampling, its update.
@@ -80,10 +78,15 @@ def recipe_of(workload: Workload, model: str) -> Recipe:
                 "cases_per_round": workload.prompts,
                 "max_new_tokens": workload.max_new,
                 # Of the settings that leave the result as it is; TRL's, its micro-batch, is searched per workload.
-                "tokens_per_pack": TOKENS_PER_PACK,
+                "tokens_per_pack": _largest_group(workload),
             },
         }
     )
+
+
+def _largest_group(workload: Workload) -> int:
+    """Tokens of a prompt and its completions: smaller packs would compute a prompt twice, larger ones gain no time."""
+    return workload.prompt_tokens + int(lengths(workload).sum(1).max())
 
 
 def prompts_of(workload: Workload) -> list[Prompt]:

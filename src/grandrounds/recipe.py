@@ -95,9 +95,10 @@ class PolicyRecipe(Section):
         "none", description="`4bit`: weights that are not trained lie in 4 bits (NF4); LoRA only."
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
-    recompute: bool = Field(
-        False,
-        description="Keep only each layer's input in the update and compute the rest again: less memory, more time.",
+    recompute: Literal["auto", "nothing", "feed_forward", "layers"] = Field(
+        "auto",
+        description="What the update keeps no results of and computes again: less memory, more time. "
+        "`auto`: with LoRA the feed-forward blocks' inside, else nothing.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code shipped with the model. Only if you trust it."

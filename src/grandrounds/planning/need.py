@@ -1,7 +1,7 @@
 """How much memory a run needs, by part: arithmetic on a model's shape and a round's work.
 
     resident   process + weights + unpacked + adapters + reference + optimizer
-    sampling   store + max(prefill, choosing)
+    sampling   copies + store + max(prefill, choosing)
     update     gradients + activations + max(layer, head) + heap
     peak       resident + max(sampling, update)
 
@@ -40,7 +40,8 @@ class Shape:
     weights: of all parameters but the adapters'. unpacked: of 4-bit weights, the largest layer's as a product needs it.
     trained: of the parameters that are trained. element: of one weight.
     kept, passing, prefill: for each token forwarded at once; fixed: of a layer at work (`rehearsal.TokenCosts`).
-    store: keys and values of one token in all layers. context: the longest sequence, in tokens.
+    copies: of weights, packed for sampling on a CPU. store: keys and values of one token in all layers.
+    context: the longest sequence, in tokens.
     """
 
     weights: int
@@ -52,6 +53,7 @@ class Shape:
     hidden: int
     query_heads: int
     context: int
+    copies: int
     store: int
     kept: float
     passing: float
@@ -114,6 +116,7 @@ class Need:
     adapters: int
     reference: int
     optimizer: int
+    copies: int
     store: int
     prefill: int
     choosing: int
@@ -133,7 +136,7 @@ class Need:
     @property
     def sampling(self) -> int:
         """What sampling takes on top."""
-        return self.store + max(self.prefill, self.choosing)
+        return self.copies + self.store + max(self.prefill, self.choosing)
 
     @property
     def update(self) -> int:
@@ -186,6 +189,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
         adapters=shape.adapters,
         reference=shape.weights if work.reference and shape.whole else 0,
         optimizer=MOMENTS * shape.trained * (max(4, shape.element) // shape.element if shape.whole else 1),
+        copies=shape.copies if on_cpu else 0,
         gradients=shape.trained,
         activations=activations,
         layer=layer,
@@ -213,8 +217,8 @@ def _sampling(shape: Shape, work: Work) -> dict[str, int]:
 
 
 def _head(shape: Shape, work: Work) -> int:
-    """Logits and some rows' logarithms, narrowed where weights are; the states' gradients. A trained head once more, with
-    its own gradients in both precisions; a frozen one not, since it takes the states' gradients as it goes forward."""
+    """Logits, narrowed where weights are or beside some logarithms; the states' gradients. A trained head once more,
+    with its own gradients in both precisions; a frozen one not: it takes the states' gradients as it goes forward."""
     tokens, precise = work.pack_tokens, max(4, shape.element)
     logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
     narrow = 0 if shape.element == precise else logits * shape.element

@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from grandrounds.errors import PolicyError
-from grandrounds.policy.model import Policy
+from grandrounds.policy.load import recomputed
+from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
@@ -78,7 +79,7 @@ def _rehearsed(
     layouts = [TreeLayout(tree) for tree in trees]  # outside, on real numbers: they ask what these are
     model, base = weightless(recipe, config, dtype)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        policy = _pretended(model, base, recipe.recompute)
+        policy = _pretended(model, base, recomputed(recipe))
         try:
             few, many = (_trained(policy, *both) for both in zip(trees, layouts, strict=True))
             further = trees[1].size - trees[0].size
@@ -151,7 +152,7 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _pretended(model: Any, base: Any, recompute: bool) -> Policy:
+def _pretended(model: Any, base: Any, recompute: Recompute) -> Policy:
     """The policy around a meta model whose parameters pretend to lie on the CPU; tied ones stay tied."""
     made: dict[int, Tensor] = {}
 

@@ -12,6 +12,7 @@ from grandrounds.policy.outline import parameter_bytes, weightless
 from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.batch import bytes_per_token
+from grandrounds.sampling.packed import packed_bytes
 
 
 def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work: Work) -> Shape:
@@ -37,6 +38,7 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
         hidden=text.hidden_size,
         query_heads=text.num_attention_heads,
         context=context_length(text),
+        copies=packed_bytes(base),
         store=bytes_per_token(config, dtype.itemsize),
         kept=costs.kept,
         passing=costs.passing,

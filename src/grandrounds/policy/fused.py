@@ -3,7 +3,7 @@
 What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
 
     RMS norm        keeps its input and one number for each row; the normalised rows are computed again
-    feed-forward    keeps gate and up; act(gate) and act(gate) · up are computed again, a part of the rows at a time
+    feed-forward    keeps gate and up, or not even these; the rest is computed again, a part of the rows at a time
     linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ adds its branch into the product's own memory, by the fastest library
 
 which is the same arithmetic in another order of rounding. The modules stay transformers' and PEFT's own: `fuse`
@@ -14,6 +14,7 @@ Everything else, and every module that is set up in another way than it knows, c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -44,19 +45,24 @@ _GATED = ("down_proj", "act_fn", "gate_proj", "up_proj")
 _PLAIN = ("fc1", "activation_fn", "fc2")
 
 
-def fuse(model: nn.Module) -> None:
-    """Put our forward passes in front of the modules' own, wherever one of theirs is recognised."""
+def fuse(model: nn.Module, *, keep_inner: bool = True) -> None:
+    """Put our forward passes in front of the modules' own, wherever one of theirs is recognised.
+
+    keep_inner: whether feed-forward blocks keep gate and up for the backward pass, most of what a layer keeps.
+    """
     for module in model.modules():
-        ours = _ours(module)
+        ours = _ours(module, keep_inner)
         if ours is not None:
             module.forward = MethodType(ours, module)  # a method, so that a deep copy gets one of its own
 
 
-def _ours(module: nn.Module) -> Callable[..., Tensor] | None:
+def _ours(module: nn.Module, keep_inner: bool) -> Callable[..., Tensor] | None:
     if _is_lora(module) or type(module) is nn.Linear:
         return _linear
     names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
-    return {_RMS_NORM: _rms_norm, _GATED: _feed_forward, _PLAIN: _feed_forward}.get(names)
+    if names in (_GATED, _PLAIN):
+        return partial(_feed_forward, keep_inner=keep_inner)
+    return _rms_norm if names == _RMS_NORM else None
 
 
 def _training() -> bool:
@@ -69,7 +75,7 @@ def _rms_norm(self: Any, states: Tensor) -> Tensor:
     return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
 
 
-def _feed_forward(self: Any, states: Tensor) -> Tensor:
+def _feed_forward(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:
     first = (self.gate_proj, self.up_proj) if hasattr(self, "gate_proj") else (self.fc1,)
     last, activation = (self.down_proj, self.act_fn) if len(first) == 2 else (self.fc2, self.activation_fn)
     matrices = [matrix for linear in (*first, last) if (matrix := _matrix(linear)) is not None]
@@ -78,7 +84,7 @@ def _feed_forward(self: Any, states: Tensor) -> Tensor:
         return type(self).forward(self, states)
     tensors = [tensor for *four, _ in matrices for tensor in four]
     scales = [scale for *_, scale in matrices]
-    return _FeedForward.apply(states, type(activation).__name__, scales, *tensors)
+    return _FeedForward.apply(states, keep_inner, type(activation).__name__, scales, *tensors)
 
 
 def _linear(self: Any, states: Tensor, *further: Any, **named: Any) -> Tensor:
@@ -193,55 +199,67 @@ class _Linear(torch.autograd.Function):
 
 
 class _FeedForward(torch.autograd.Function):
-    """act(x Gᵀ) Dᵀ, or (act(x Gᵀ) · x Uᵀ) Dᵀ, with biases and LoRA."""
+    """act(x Gᵀ) Dᵀ, or (act(x Gᵀ) · x Uᵀ) Dᵀ, with biases and LoRA. keep: gate and up, for the backward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, activation: str, scales: list[float], *tensors: Tensor | None
+        ctx: Any, states: Tensor, keep: bool, activation: str, scales: list[float], *tensors: Tensor | None
     ) -> Tensor:
         *first, last = _matrices(scales, tensors)
         act, _ = _ACTIVATIONS[activation]
         x = states.flatten(0, -2)
-        inner, lows = zip(*(matrix.of(x) for matrix in first), strict=True)  # gate, or gate and up
+        kept = [matrix.of(x) for matrix in first] if keep else []  # gate, or gate and up
         y = x.new_empty(len(x), len(last.weight))
         low = None if last.a is None else x.new_empty(len(x), len(last.a), dtype=last.a.dtype)
-        for part in _parts(len(x), inner[0].shape[1]):
-            product = act(inner[0][part])
-            if len(inner) == 2:
-                product.mul_(inner[1][part])
+        for part in _parts(len(x), len(first[0].weight)):
+            gate, *up = [one[part] for one, _ in kept] or [matrix.of(x[part])[0] for matrix in first]
+            product = act(gate)
+            if up:
+                product.mul_(up[0])
             y[part], part_low = last.of(product)
             if low is not None and part_low is not None:
                 low[part] = part_low
+        inner, lows = zip(*kept, strict=True) if keep else ((), ())
         ctx.save_for_backward(states, *inner, *lows, low, *tensors)
-        ctx.activation, ctx.scales = activation, scales
+        ctx.keep, ctx.activation, ctx.scales = keep, activation, scales
         return y.unflatten(0, states.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.scales) - 1
+        kept = count if ctx.keep else 0
         states, *saved = ctx.saved_tensors
-        inner, lows, low = saved[:count], saved[count : 2 * count], saved[2 * count]
-        matrices = _matrices(ctx.scales, saved[2 * count + 1 :], ctx.needs_input_grad[3:])
+        inner, lows, low = saved[:kept], saved[kept : 2 * kept], saved[2 * kept]
+        matrices = _matrices(ctx.scales, saved[2 * kept + 1 :], ctx.needs_input_grad[4:])
         *first, last = matrices
         act, act_backward = _ACTIVATIONS[ctx.activation]
         x, gradient = states.flatten(0, -2), gradients[0].flatten(0, -2)
         to_x = torch.empty_like(x)
-        for part in _parts(len(x), inner[0].shape[1]):
-            gate, part_x = inner[0][part], x[part]
+        for part in _parts(len(x), len(first[0].weight)):
+            part_x = x[part]
+            if ctx.keep:
+                pairs = [
+                    (one[part], None if own is None else own[part])
+                    for one, own in zip(inner, lows, strict=True)
+                ]
+            else:
+                pairs = [matrix.of(part_x) for matrix in first]
+            (gate, *up), part_lows = zip(*pairs, strict=True)
             active = act(gate)
-            product = active * inner[1][part] if count == 2 else active
+            product = active * up[0] if up else active
             to_product = last.back(product, None if low is None else low[part], gradient[part])
-            to_active = to_product * inner[1][part] if count == 2 else to_product
+            to_active = to_product * up[0] if up else to_product
             to_inner = [act_backward(to_active, gate)]
-            if count == 2:
+            if up:
                 to_inner.append(to_product.mul_(active))
             to_part = [
-                matrix.back(part_x, None if own is None else own[part], grad)
-                for matrix, own, grad in zip(first, lows, to_inner, strict=True)
+                matrix.back(part_x, own, grad)
+                for matrix, own, grad in zip(first, part_lows, to_inner, strict=True)
             ]
             to_x[part] = sum(to_part[1:], to_part[0])
         return (
             to_x.unflatten(0, states.shape[:-1]),
+            None,
             None,
             None,
             *(gradient for matrix in matrices for gradient in matrix.gradients()),

@@ -15,7 +15,7 @@ import torch
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
 from grandrounds.policy.limits import context_length, response_ends
-from grandrounds.policy.model import Policy
+from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
 from grandrounds.policy.reading import read_not_mapped
@@ -68,10 +68,17 @@ def load_policy(
         max_positions=context_length(base.config.get_text_config()),
         adapter=model is not base,
         description=_describe(recipe, model, device, dtype, reason),
-        recompute=recipe.recompute,
+        recompute=recomputed(recipe),
     )
     verify(policy, recipe.model)
     return policy
+
+
+def recomputed(recipe: PolicyRecipe) -> Recompute:
+    """What the update computes again; `auto` spares memory where models are large, and time where they are small."""
+    if recipe.recompute != "auto":
+        return recipe.recompute
+    return "feed_forward" if recipe.adapter == "lora" and recipe.model != SCRATCH else "nothing"
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from grandrounds.policy.attention import Layout, seen_through
 from grandrounds.policy.fused import fuse
 from grandrounds.policy.recompute import recompute_layers
+
+Recompute = Literal["nothing", "feed_forward", "layers"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Policy:
     eos_ids: every token that ends a response. end_id: the one a demonstration is ended with.
     max_positions: the model's context, in tokens.
     adapter: whether LoRA is trained rather than all weights. description: one line for the user.
-    recompute: whether layers keep their input only and are computed again in the backward pass.
+    recompute: of what the update keeps only the input, to compute it again in the backward pass.
     """
 
     model: Any
@@ -48,13 +50,13 @@ class Policy:
     max_positions: int
     adapter: bool
     description: str
-    recompute: bool = False
+    recompute: Recompute = "nothing"
     _frozen: nn.Module | None = field(default=None, repr=False)
     _reference_in_force: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        fuse(self.base)
-        if self.recompute:
+        fuse(self.base, keep_inner=self.recompute != "feed_forward")
+        if self.recompute == "layers":
             recompute_layers(self.base)
 
     @property

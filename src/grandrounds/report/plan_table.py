@@ -73,6 +73,7 @@ def _rows(need: Need) -> Iterator[tuple[str, int]]:
     yield "  reference copy", need.reference
     yield "  optimizer", need.optimizer
     yield "while sampling", need.sampling
+    yield "  packed copies of weights", need.copies
     yield "  keys and values", need.store
     if need.prefill > need.choosing:
         yield "  prefill", need.prefill

@@ -1,7 +1,7 @@
 """A model's linear layers while it samples: weights packed once for all the steps, LoRA without detours.
 
-A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones. Packed weights are
-copies: of a large model only the first layers' are made, the others multiply as they lie.
+A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones. Packed weights
+are copies: of a large model only the first layers' are made, the others multiply as they lie.
 """
 
 from __future__ import annotations
@@ -26,13 +26,10 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     The weights must not change in the block.
     """
     replaced: list[tuple[nn.Module, Any]] = []
-    room = PACKED_BYTES
     try:
-        for module in _linear_layers(model):
-            base = module if type(module) is nn.Linear else module.base_layer
-            size = base.weight.numel() * base.weight.element_size()
-            weight = packed(base.weight) if size <= room else base.weight
-            room -= size if weight is not base.weight else 0
+        for module, size in _with_copies(model):
+            base = _base(module)
+            weight = packed(base.weight) if size else base.weight
             replaced.append((module, vars(module).get("forward")))
             module.forward = _forward(module, weight, base.bias)
         yield
@@ -41,6 +38,27 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
             del module.forward
             if own is not None:  # the learner's, `policy.fused`
                 module.forward = own
+
+
+def packed_bytes(model: nn.Module) -> int:
+    """What the copies take together, where oneDNN is there to make them."""
+    return sum(size for _, size in _with_copies(model))
+
+
+def _with_copies(model: nn.Module) -> Iterator[tuple[Any, int]]:
+    """Linear layers, and the bytes of each one's copy; 0 where there is no room for one."""
+    room = PACKED_BYTES
+    for module in _linear_layers(model):
+        weight = _base(module).weight
+        size = weight.numel() * weight.element_size()
+        if size > room:
+            size = 0
+        room -= size
+        yield module, size
+
+
+def _base(module: Any) -> nn.Linear:
+    return module if type(module) is nn.Linear else module.base_layer
 
 
 def _linear_layers(module: Any) -> Iterator[Any]:
