@@ -30,13 +30,21 @@ PART_BYTES = 2 << 20
 SMALLEST_PART = 512
 
 _aten = torch.ops.aten
-# transformers' activations by the names of their classes: (act, gradient given the result's gradient and the input).
-_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "SiLUActivation": (F.silu, _aten.silu_backward),
-    "GELUActivation": (F.gelu, _aten.gelu_backward),
+# transformers' activations by the names of their classes: (act, the result's gradient turned into that of the input).
+_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Any]]] = {
+    "SiLUActivation": (
+        F.silu,
+        lambda gradient, x: _aten.silu_backward.grad_input(gradient, x, grad_input=gradient),
+    ),
+    "GELUActivation": (
+        F.gelu,
+        lambda gradient, x: _aten.gelu_backward.grad_input(gradient, x, grad_input=gradient),
+    ),
     "GELUTanh": (
         lambda x: F.gelu(x, approximate="tanh"),
-        lambda gradient, x: _aten.gelu_backward(gradient, x, approximate="tanh"),
+        lambda gradient, x: _aten.gelu_backward.grad_input(
+            gradient, x, approximate="tanh", grad_input=gradient
+        ),
     ),
 }
 # The names that a forward pass looks up tell which arithmetic it is.
@@ -232,7 +240,7 @@ class _FeedForward(torch.autograd.Function):
         inner, lows, low = saved[:kept], saved[kept : 2 * kept], saved[2 * kept]
         matrices = _matrices(ctx.scales, saved[2 * kept + 1 :], ctx.needs_input_grad[4:])
         *first, last = matrices
-        act, act_backward = _ACTIVATIONS[ctx.activation]
+        act, act_backward_ = _ACTIVATIONS[ctx.activation]
         x, gradient = states.flatten(0, -2), gradients[0].flatten(0, -2)
         to_x = torch.empty_like(x)
         for part in _parts(len(x), len(first[0].weight)):
@@ -248,10 +256,10 @@ class _FeedForward(torch.autograd.Function):
             active = act(gate)
             product = active * up[0] if up else active
             to_product = last.back(product, None if low is None else low[part], gradient[part])
-            to_active = to_product * up[0] if up else to_product
-            to_inner = [act_backward(to_active, gate)]
-            if up:
-                to_inner.append(to_product.mul_(active))
+            # In memory that is there: fresh memory takes longer than the arithmetic.
+            to_gate = torch.mul(to_product, up[0], out=product) if up else to_product
+            act_backward_(to_gate, gate)
+            to_inner = [to_gate, *([to_product.mul_(active)] if up else [])]
             to_part = [
                 matrix.back(part_x, own, grad)
                 for matrix, own, grad in zip(first, part_lows, to_inner, strict=True)

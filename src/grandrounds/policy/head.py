@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grandrounds.policy.products import add_product, summing_type
+from grandrounds.policy.products import add_product, linear, summing_type
 
 CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the cache: half the time of one of 32 MB, measured
+CPU_COLUMNS = 4096  # of the vocabulary, multiplied at once on a CPU: their logits pass through the cache
 SMALLEST_CHUNK = 256  # tokens; with fewer, reading a large vocabulary's weights would take the time
 
 
@@ -52,10 +53,10 @@ def _logits(
     buffer: Tensor,  # [at least c, V], float32 or float64
 ) -> Tensor:  # [c, V], a part of the buffer
     logits = buffer[: len(hidden)]
-    if logits.dtype == weight.dtype:
-        torch.mm(hidden, weight.T, out=logits)
-    else:
-        logits.copy_(hidden @ weight.T)
+    columns = CPU_COLUMNS if logits.device.type == "cpu" else len(weight)
+    for start in range(0, len(weight), columns):
+        part = slice(start, start + columns)
+        logits[:, part] = linear(hidden, weight[part])
     if bias is not None:
         logits.add_(bias)
     if softcap is not None:
@@ -97,7 +98,7 @@ class _TokenLogprobs(torch.autograd.Function):
             cap = _cap_slope(logits, softcap, temperature) if slopes is not None else None
             probabilities = _softmax_(logits, target, logprobs[part], entropy[part], normaliser[part])
             if slopes is not None:
-                torch.mm(_fall(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
+                slopes[part] = linear(_fall(probabilities, target, cap, weight.dtype), weight.T)
         if slopes is None:
             ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
         else:
@@ -128,7 +129,7 @@ class _TokenLogprobs(torch.autograd.Function):
             # What comes from above scales rows: of the narrow states rather than of the wide logits.
             factor = gradients[0][part, None] / -temperature
             if grad_hidden is not None:
-                torch.mm(fall, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
+                torch.mul(linear(fall, weight.T), factor.to(hidden.dtype), out=grad_hidden[part])
             if grad_weight is not None:
                 add_product(grad_weight, fall.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from grandrounds.policy.products import linear, packed
 from grandrounds.recipe import PolicyRecipe, Recipe
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -129,13 +130,16 @@ def seconds(dtype: torch.dtype, products: tuple[tuple[int, int], ...], rows: int
     """
     size = sum(outputs * inputs for outputs, inputs in products) * dtype.itemsize
     copies = -(-COLD_BYTES // size) if rows < UPDATE_ROWS else 1
-    layers = [[_filled(shape, dtype) for shape in products] for _ in range(copies)]
+    lay = (
+        packed if rows < UPDATE_ROWS else torch.Tensor.contiguous
+    )  # as sampling has its weights, and the update
+    layers = [[lay(_filled(shape, dtype)) for shape in products] for _ in range(copies)]
     states = {inputs: _filled((rows, inputs), dtype) for _, inputs in products}
 
     def run() -> None:
         for layer in layers:
             for weight in layer:
-                torch.nn.functional.linear(states[weight.shape[1]], weight)
+                linear(states[weight.shape[1]], weight)
 
     return _fastest(run) / copies
 

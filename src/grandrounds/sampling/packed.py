@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grandrounds.policy.products import linear, packed
+from grandrounds.policy.products import add_product, linear, packed
 
 # Packed copies at once. A constant, since what is free at the moment would change a resumed run's last bits.
 PACKED_BYTES = 2**30
@@ -79,10 +79,10 @@ def _forward(module: Any, weight: Tensor, bias: Tensor | None) -> Callable[[Tens
 
     def adapted(states: Tensor) -> Tensor:
         out = linear(states, weight, bias)
+        low = F.linear(states.to(down.weight.dtype), down.weight).flatten(0, -2)
         # As PEFT has it: in the adapter's precision, rounded once.
-        return out.add_(
-            F.linear(F.linear(states.to(down.weight.dtype), down.weight), up.weight, up.bias), alpha=scaling
-        )
+        add_product(out.flatten(0, -2), low, up.weight.T, scaling)
+        return out
 
     return adapted
 
@@ -95,5 +95,5 @@ def _is_plain_lora(module: Any) -> bool:
     return (
         len(module.active_adapters) == len(names) == 1
         and not (module.disable_adapters or module.merged or module.lora_variant)
-        and module.lora_A[names[0]].bias is None
+        and module.lora_A[names[0]].bias is module.lora_B[names[0]].bias is None
     )
