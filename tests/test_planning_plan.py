@@ -193,7 +193,7 @@ def test_the_refusal_names_settings_that_fit(recipe: Recipe, monkeypatch: pytest
     wide = recipe.model_copy(
         update={"grpo": recipe.grpo.model_copy(update={"cases_per_round": 20, "max_new_tokens": 200})}
     )
-    with_memory(monkeypatch, wide, -0.5)
+    with_memory(monkeypatch, wide, -0.25)
     with pytest.raises(RunError) as refusal:
         check.check_memory(wide, book)
     named = refusal.value.mend.partition("grpo.tokens_per_pack to ")[2].partition(",")[0]

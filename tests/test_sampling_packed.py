@@ -11,6 +11,7 @@ import torch
 from tiny_models import tiny_model_folder
 from torch.nn import functional as F
 
+from grandrounds.policy import products
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.products import linear, packed
@@ -33,6 +34,23 @@ def test_the_product_is_the_linear_layers(dtype: torch.dtype, biased: bool) -> N
             torch.testing.assert_close(
                 ours, plain, rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-4
             )
+
+
+def test_any_number_of_rows_is_a_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiply, sizes = products._multiply, set()
+
+    def watched(rows: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        sizes.add(len(rows))
+        return multiply(rows, *rest)
+
+    monkeypatch.setattr(products, "_multiply", watched)
+    weight = torch.randn(8, 16)
+    for rows in (0, *range(1, 70), 511, 512, 513, 1100):
+        states = torch.randn(rows, 16)
+        for form in (weight, packed(weight)):
+            torch.testing.assert_close(linear(states, form), F.linear(states, weight), rtol=1e-5, atol=1e-5)
+    assert len(sizes) <= 17 + 12 + 8
+    assert all(rows <= products.padded_rows(rows) < 2 * rows for rows in range(1, 600))
 
 
 def test_a_transposed_weight_serves_as_it_lies() -> None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from grandrounds.policy.head import CHUNK_BYTES, chunk_rows
+from grandrounds.policy.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
+from grandrounds.policy.products import BLOCK
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.batch import STORE_BYTES
 from grandrounds.sampling.native import rows_at_once
@@ -24,7 +25,7 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
 # shares are of what lives, as measured (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped and leave none.
 HEAP_BLOCK = 32 * 2**20
-HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 0.5, 0.1
+HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 0.9, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
@@ -220,9 +221,11 @@ def _head(shape: Shape, work: Work) -> int:
     """Logits, narrowed where weights are or beside some logarithms; the states' gradients. A trained head once more,
     with its own gradients in both precisions; a frozen one not: it takes the states' gradients as it goes forward."""
     tokens, precise = work.pack_tokens, max(4, shape.element)
-    logits = min(chunk_rows(shape.vocabulary), tokens) * shape.vocabulary
+    rows = min(chunk_rows(shape.vocabulary), tokens)
+    logits = rows * shape.vocabulary
+    product = rows * min(shape.vocabulary, CPU_COLUMNS) * shape.element * (2 if rows > BLOCK else 1)
     narrow = 0 if shape.element == precise else logits * shape.element
-    forward = logits * precise + max(narrow, min(logits * precise, CHUNK_BYTES))
+    forward = logits * precise + max(narrow, product, min(logits * precise, CHUNK_BYTES))
     states = tokens * shape.hidden * shape.element
     if not shape.whole:
         return forward + states

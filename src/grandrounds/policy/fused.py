@@ -78,9 +78,11 @@ def _training() -> bool:
 
 
 def _rms_norm(self: Any, states: Tensor) -> Tensor:
-    if not _training():
-        return type(self).forward(self, states)
-    return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
+    if _training():
+        return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
+    if states.dtype == self.weight.dtype == torch.float32 and not torch.is_grad_enabled():
+        return F.rms_norm(states, self.weight.shape, self.weight, self.variance_epsilon)
+    return type(self).forward(self, states)
 
 
 def _feed_forward(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _onednn = torch.ops.mkldnn
+# For each number of rows oneDNN makes code of its own, a megabyte or more, and keeps it: so there are few numbers.
+BLOCK = 512
 # Types whose plain weights oneDNN multiplies faster than torch's own linear layer does, and those that it packs.
 _PLAIN_TYPES = (torch.float32,)
 _PACKED_TYPES = (torch.float32, torch.bfloat16)
@@ -23,9 +25,30 @@ def linear(
     bias: Tensor | None = None,  # [out]
 ) -> Tensor:  # [..., out]
     """x Wᵀ + b."""
-    if weight.is_mkldnn or (weight.dtype in _PLAIN_TYPES and _onednn_multiplies(weight)):
-        return _onednn._linear_pointwise(states, weight, bias, "none", [], "")
-    return F.linear(states, weight, bias)
+    if not (weight.is_mkldnn or (weight.dtype in _PLAIN_TYPES and _onednn_multiplies(weight))):
+        return F.linear(states, weight, bias)
+    rows = states.flatten(0, -2)
+    whole = len(rows) - len(rows) % BLOCK
+    parts = [_multiply(rows[start : start + BLOCK], weight, bias) for start in range(0, whole, BLOCK)]
+    rest = rows[whole:]
+    if weight.is_mkldnn and (len(rest) or not parts):
+        further = padded_rows(len(rest)) - len(rest)
+        padded = F.pad(rest, (0, 0, 0, further)) if further else rest
+        parts.append(_multiply(padded, weight, bias)[: len(rest)])
+    elif len(rest) or not parts:
+        parts.append(F.linear(rest, weight, bias))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return out.view(*states.shape[:-1], out.shape[1])
+
+
+def padded_rows(rows: int) -> int:
+    """So many up to 16, then the next multiple of 4 up to 64, and the next of 64."""
+    step = 1 if rows <= 16 else 4 if rows <= 64 else 64
+    return -(-rows // step) * step
+
+
+def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _onednn._linear_pointwise(rows, weight, bias, "none", [], "")
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -41,17 +41,20 @@ def attention(
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if bias is not None:
         scores = scores + bias
-    log = scores.logsumexp(-1)
-    return torch.softmax(scores, -1).to(value.dtype) @ value, log
+    shares = torch.softmax(scores, -1)
+    # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
+    log = scores.amax(-1) - shares.amax(-1).log_()
+    return shares.to(value.dtype) @ value, log
 
 
 def merged(parts: Iterable[Part]) -> Tensor:
     """What attention over the keys of all parts would have put out."""
     (out, log), *others = parts
-    for other, other_log in others:
+    for number, (other, other_log) in enumerate(others, start=1):
         share = torch.sigmoid(other_log - log)
         out = torch.lerp(out, other, share[..., None].to(out.dtype))
-        log = torch.logaddexp(log, other_log)
+        if number < len(others):
+            log = torch.logaddexp(log, other_log)
     return out
 
 
