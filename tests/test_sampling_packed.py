@@ -16,7 +16,8 @@ from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.products import linear, packed
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling.packed import packed_weights
+from grandrounds.sampling import packed as sampling
+from grandrounds.sampling.packed import packed_bytes, packed_weights
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -49,7 +50,7 @@ def test_any_number_of_rows_is_a_few_numbers_of_rows(monkeypatch: pytest.MonkeyP
         states = torch.randn(rows, 16)
         for form in (weight, packed(weight)):
             torch.testing.assert_close(linear(states, form), F.linear(states, weight), rtol=1e-5, atol=1e-5)
-    assert len(sizes) <= 17 + 12 + 8
+    assert len(sizes) <= 1 + 16 + 12 + 7
     assert all(rows <= products.padded_rows(rows) < 2 * rows for rows in range(1, 600))
 
 
@@ -58,13 +59,34 @@ def test_a_transposed_weight_serves_as_it_lies() -> None:
     torch.testing.assert_close(linear(states, weight.T), states @ weight)
 
 
-def test_every_linear_layer_multiplies_by_packed_weights_once(tmp_path: Path) -> None:
-    policy = _adapted(tmp_path, "float32")
-    layer = policy.base.model.layers[0].mlp.up_proj
-    own = layer.base_layer.forward
+def test_every_linear_layer_is_packed_once_and_lora_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, seen = _adapted(tmp_path, "float32"), []
+    monkeypatch.setattr(sampling, "packed", lambda weight: seen.append(weight) or packed(weight))
     with packed_weights(policy.base):
-        assert layer.base_layer.forward == own  # not packed beside the adapted layer that holds it
-        assert policy.base.lm_head.forward.__name__ == "<lambda>"
+        pass
+    expected = [
+        parameter
+        for name, parameter in policy.base.named_parameters(remove_duplicate=False)
+        if "base_layer.weight" in name or name == "lm_head.weight"
+    ]
+    assert [id(weight) for weight in seen] == [id(parameter) for parameter in expected]
+
+
+def test_copies_stop_where_their_room_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = _adapted(tmp_path, "float32")
+    states = torch.randn(1, 5, 32)
+    layer = policy.base.model.layers[0].mlp.up_proj
+    with torch.inference_mode():
+        expected = layer(states)
+        whole = packed_bytes(policy.base)
+        monkeypatch.setattr(sampling, "PACKED_BYTES", whole // 2)
+        assert 0 < packed_bytes(policy.base) <= whole // 2
+        monkeypatch.setattr(sampling, "PACKED_BYTES", 0)
+        assert packed_bytes(policy.base) == 0
+        with packed_weights(policy.base):
+            torch.testing.assert_close(layer(states), expected)
 
 
 def _adapted(folder: Path, precision: str) -> Policy:

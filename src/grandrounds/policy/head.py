@@ -98,7 +98,7 @@ class _TokenLogprobs(torch.autograd.Function):
             cap = _cap_slope(logits, softcap, temperature) if slopes is not None else None
             probabilities = _softmax_(logits, target, logprobs[part], entropy[part], normaliser[part])
             if slopes is not None:
-                slopes[part] = linear(_fall(probabilities, target, cap, weight.dtype), weight.T)
+                torch.mm(_fall(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
         if slopes is None:
             ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
         else:
@@ -129,7 +129,7 @@ class _TokenLogprobs(torch.autograd.Function):
             # What comes from above scales rows: of the narrow states rather than of the wide logits.
             factor = gradients[0][part, None] / -temperature
             if grad_hidden is not None:
-                torch.mul(linear(fall, weight.T), factor.to(hidden.dtype), out=grad_hidden[part])
+                torch.mm(fall, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
                 add_product(grad_weight, fall.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:

@@ -130,10 +130,9 @@ def seconds(dtype: torch.dtype, products: tuple[tuple[int, int], ...], rows: int
     """
     size = sum(outputs * inputs for outputs, inputs in products) * dtype.itemsize
     copies = -(-COLD_BYTES // size) if rows < UPDATE_ROWS else 1
-    lay = (
-        packed if rows < UPDATE_ROWS else torch.Tensor.contiguous
-    )  # as sampling has its weights, and the update
-    layers = [[lay(_filled(shape, dtype)) for shape in products] for _ in range(copies)]
+    layers = [[_filled(shape, dtype) for shape in products] for _ in range(copies)]
+    if rows < UPDATE_ROWS:  # as sampling has its weights
+        layers = [[packed(weight) for weight in layer] for layer in layers]
     states = {inputs: _filled((rows, inputs), dtype) for _, inputs in products}
 
     def run() -> None:

@@ -27,24 +27,25 @@ def linear(
     """x Wᵀ + b."""
     if not (weight.is_mkldnn or (weight.dtype in _PLAIN_TYPES and _onednn_multiplies(weight))):
         return F.linear(states, weight, bias)
-    rows = states.flatten(0, -2)
-    whole = len(rows) - len(rows) % BLOCK
-    parts = [_multiply(rows[start : start + BLOCK], weight, bias) for start in range(0, whole, BLOCK)]
-    rest = rows[whole:]
-    if weight.is_mkldnn and (len(rest) or not parts):
-        further = padded_rows(len(rest)) - len(rest)
-        padded = F.pad(rest, (0, 0, 0, further)) if further else rest
-        parts.append(_multiply(padded, weight, bias)[: len(rest)])
-    elif len(rest) or not parts:
-        parts.append(F.linear(rest, weight, bias))
+    rows = states.shape[:-1].numel()
+    if rows <= BLOCK and rows == padded_rows(rows):
+        return _multiply(states, weight, bias)
+    parts = [
+        _multiply(_padded(part), weight, bias)[: len(part)] for part in states.flatten(0, -2).split(BLOCK)
+    ]
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return out.view(*states.shape[:-1], out.shape[1])
+    return out.unflatten(0, states.shape[:-1])
 
 
 def padded_rows(rows: int) -> int:
     """So many up to 16, then the next multiple of 4 up to 64, and the next of 64."""
     step = 1 if rows <= 16 else 4 if rows <= 64 else 64
     return -(-rows // step) * step
+
+
+def _padded(rows: Tensor) -> Tensor:
+    further = padded_rows(len(rows)) - len(rows)
+    return F.pad(rows, (0, 0, 0, further)) if further else rows
 
 
 def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
