@@ -37,21 +37,23 @@ def test_the_product_is_the_linear_layers(dtype: torch.dtype, biased: bool) -> N
             )
 
 
-def test_any_number_of_rows_is_a_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_are_multiplied_as_one_of_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     multiply, sizes = products._multiply, set()
 
-    def watched(rows: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        sizes.add(len(rows))
-        return multiply(rows, *rest)
+    def watched(states: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        sizes.add(states.shape[:-1].numel())
+        return multiply(states, *rest)
 
     monkeypatch.setattr(products, "_multiply", watched)
     weight = torch.randn(8, 16)
     for rows in (0, *range(1, 70), 511, 512, 513, 1100):
-        states = torch.randn(rows, 16)
+        states = torch.randn(1, rows, 16)
         for form in (weight, packed(weight)):
             torch.testing.assert_close(linear(states, form), F.linear(states, weight), rtol=1e-5, atol=1e-5)
-    assert len(sizes) <= 1 + 16 + 12 + 7
+    assert sizes >= {0, 1, 16, 64, 128, 512, 513, 1100}
+    assert len(sizes) <= 1 + 16 + 12 + 7 + 2
     assert all(rows <= products.padded_rows(rows) < 2 * rows for rows in range(1, 600))
+    assert products.padded_rows(5001) == 5001
 
 
 def test_a_transposed_weight_serves_as_it_lies() -> None:

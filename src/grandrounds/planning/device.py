@@ -42,6 +42,9 @@ def process_memory(device: str) -> int:
     """Bytes that the process takes on the device before a model is loaded: Python and libraries, or CUDA's context."""
     if device != "cpu":
         return CONTEXT_BYTES
+    import pyarrow
+
+    pyarrow.array([0])  # for which it imports pandas: 64 MB, that the first round's trace would bring
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 from grandrounds.policy.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
-from grandrounds.policy.products import BLOCK
+from grandrounds.policy.heap import LARGEST_HEAP_BLOCK
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.batch import STORE_BYTES
 from grandrounds.sampling.native import rows_at_once
@@ -23,9 +23,9 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
-# shares are of what lives, as measured (docs/PERFORMANCE.md). Blocks above HEAP_BLOCK are mapped and leave none.
-HEAP_BLOCK = 32 * 2**20
-HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.6, 0.9, 0.1
+# shares are of what lives, as measured (docs/PERFORMANCE.md): more with LoRA, where more passes than is kept, and of
+# its float32 size, since what passes is often that. Blocks that are mapped leave none.
+HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.35, 0.75, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
@@ -223,7 +223,7 @@ def _head(shape: Shape, work: Work) -> int:
     tokens, precise = work.pack_tokens, max(4, shape.element)
     rows = min(chunk_rows(shape.vocabulary), tokens)
     logits = rows * shape.vocabulary
-    product = rows * min(shape.vocabulary, CPU_COLUMNS) * shape.element * (2 if rows > BLOCK else 1)
+    product = rows * min(shape.vocabulary, CPU_COLUMNS) * shape.element
     narrow = 0 if shape.element == precise else logits * shape.element
     forward = logits * precise + max(narrow, product, min(logits * precise, CHUNK_BYTES))
     states = tokens * shape.hidden * shape.element
@@ -234,9 +234,9 @@ def _head(shape: Shape, work: Work) -> int:
 
 
 def _heap_share(shape: Shape, tokens: int) -> float:
-    if tokens * shape.hidden * shape.element > HEAP_BLOCK:
+    if tokens * shape.hidden * shape.element > LARGEST_HEAP_BLOCK:
         return MAPPED_SHARE
-    return HEAP_SHARE if shape.whole else HEAP_SHARE_LORA
+    return HEAP_SHARE if shape.whole else HEAP_SHARE_LORA * max(4, shape.element) / shape.element
 
 
 def _prompt_copies(shape: Shape, work: Work) -> int:

@@ -187,8 +187,10 @@ class _Matrix:
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:
+    """Equal parts, since a short one at the end would be multiplied slowly."""
     size = max(SMALLEST_PART, PART_BYTES // (4 * width))
-    return (slice(start, start + size) for start in range(0, rows, size))
+    count = max(1, rows // size)
+    return (slice(rows * part // count, rows * (part + 1) // count) for part in range(count))
 
 
 class _Linear(torch.autograd.Function):

@@ -14,6 +14,7 @@ import torch
 
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
+from grandrounds.policy.heap import keep_freed_memory
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
@@ -42,6 +43,8 @@ def load_policy(
     """
     attention.register()
     device = choose_device(recipe.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype, reason = choose_precision(
         recipe, device, lambda: configuration(recipe, recipe.scratch.vocabulary), mix
     )

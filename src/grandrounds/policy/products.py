@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _onednn = torch.ops.mkldnn
-# For each number of rows oneDNN makes code of its own, a megabyte or more, and keeps it: so there are few numbers.
-BLOCK = 512
-# Types whose plain weights oneDNN multiplies faster than torch's own linear layer does, and those that it packs.
-_PLAIN_TYPES = (torch.float32,)
-_PACKED_TYPES = (torch.float32, torch.bfloat16)
+# From so many rows on oneDNN multiplies by the same pieces of code whatever their number.
+ROWS = 512
+_TYPES = (torch.float32, torch.bfloat16)
 
 
 def linear(
@@ -25,31 +23,27 @@ def linear(
     bias: Tensor | None = None,  # [out]
 ) -> Tensor:  # [..., out]
     """x Wᵀ + b."""
-    if not (weight.is_mkldnn or (weight.dtype in _PLAIN_TYPES and _onednn_multiplies(weight))):
+    if not _onednn_multiplies(weight):
         return F.linear(states, weight, bias)
     rows = states.shape[:-1].numel()
-    if rows <= BLOCK and rows == padded_rows(rows):
+    further = padded_rows(rows) - rows
+    if not further:
         return _multiply(states, weight, bias)
-    parts = [
-        _multiply(_padded(part), weight, bias)[: len(part)] for part in states.flatten(0, -2).split(BLOCK)
-    ]
-    out = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return out.unflatten(0, states.shape[:-1])
+    out = _multiply(F.pad(states.flatten(0, -2), (0, 0, 0, further)), weight, bias)
+    return out[:rows].unflatten(0, states.shape[:-1])
 
 
 def padded_rows(rows: int) -> int:
-    """So many up to 16, then the next multiple of 4 up to 64, and the next of 64."""
-    step = 1 if rows <= 16 else 4 if rows <= 64 else 64
+    """So many up to 16, then the next multiple of 4 up to 64, the next of 64 up to `ROWS`, and so many again.
+
+    For each number below `ROWS` oneDNN makes code of its own for each shape of weights, half a megabyte, and keeps it.
+    """
+    step = 1 if rows <= 16 or rows > ROWS else 4 if rows <= 64 else 64
     return -(-rows // step) * step
 
 
-def _padded(rows: Tensor) -> Tensor:
-    further = padded_rows(len(rows)) - len(rows)
-    return F.pad(rows, (0, 0, 0, further)) if further else rows
-
-
-def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return _onednn._linear_pointwise(rows, weight, bias, "none", [], "")
+def _multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _onednn._linear_pointwise(states, weight, bias, "none", [], "")
 
 
 def packed(weight: Tensor) -> Tensor:
@@ -61,7 +55,7 @@ def packed(weight: Tensor) -> Tensor:
 
 def _onednn_multiplies(weight: Tensor) -> bool:
     """Whether it can: torch may be built without it, and a processor may lack instructions for bfloat16."""
-    if weight.device.type != "cpu" or weight.dtype not in _PACKED_TYPES:
+    if weight.device.type != "cpu" or weight.dtype not in _TYPES:
         return False
     available = torch.backends.mkldnn.is_available()
     return available and (weight.element_size() == 4 or _onednn._is_mkldnn_bf16_supported())

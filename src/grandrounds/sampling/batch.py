@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.policy.model import Policy
+from grandrounds.policy.products import padded_rows
 from grandrounds.sampling.prefill import Prefill
 from grandrounds.sampling.rollout import Prompt
 from grandrounds.sampling.store import DecodeLayout
@@ -51,8 +52,10 @@ class Batch:
     def feed(self, tokens: Tensor, going: Tensor) -> None:
         """Compute the states behind these tokens [B]; going: indices, increasing, of the rows that have not ended."""
         # With the last column filled the oldest rows have ended, and the others move to the front.
-        moved = len(going) < KEPT_SHARE * len(self.rows) or self._layout.clock == self._longest - 1
+        full = self._layout.clock == self._longest - 1
+        moved = full or len(going) < KEPT_SHARE * len(self.rows)
         if moved:
+            going = going if full else self._filled_up(going)
             # Of the last group some rows may still wait.
             kept = self._layout.keep(going, last_group=self._next % self._n != 0)
             self._groups = [self._groups[index] for index in kept]
@@ -62,6 +65,15 @@ class Batch:
             self._layout.advance()
         if moved:
             self._join()
+
+    def _filled_up(self, going: Tensor) -> Tensor:
+        """With the youngest ended rows, so many that products do not have to be filled up, layer by layer."""
+        further = padded_rows(len(going)) - len(going)
+        if not 0 < further < len(self.rows) - len(going):
+            return going
+        ended = torch.ones_like(self.rows, dtype=torch.bool)
+        ended[going] = False
+        return torch.cat([going, ended.nonzero()[-further:, 0]]).sort().values
 
     def _join(self) -> None:
         """As many of the waiting rows as there is room for; at least one where none is at work."""
