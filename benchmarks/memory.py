@@ -54,13 +54,13 @@ SHAPES = {
     "middle-lora": Shape(640, 1792, 12, 10, 5, 16_384, "lora", 4, 8, 192, 64),
     "middle-full": Shape(640, 1792, 12, 10, 5, 16_384, "full", 4, 8, 192, 64),
     "qwen2-0.5b": Shape(896, 4864, 24, 14, 2, 151_936, "lora", 1, 8, 256, 64),
+    "half": Shape(640, 1792, 12, 10, 5, 16_384, "lora", 4, 8, 192, 64, precision="bfloat16"),
+    "half-full": Shape(256, 768, 6, 8, 8, 4096, "full", 8, 8, 192, 128, precision="bfloat16"),
     # Not used for the plan's constants:
     "small-packs": Shape(256, 768, 6, 8, 8, 4096, "lora", 8, 8, 192, 128, pack=2048),
     "store": Shape(256, 768, 6, 8, 8, 4096, "full", 48, 8, 64, 128, pack=512),
     "wide-blocks": Shape(256, 768, 2, 8, 8, 4096, "full", 30, 8, 192, 128, pack=65_536),
     "half-0.5b": Shape(896, 4864, 24, 14, 2, 151_936, "lora", 1, 8, 256, 64, precision="bfloat16"),
-    "half-full": Shape(256, 768, 6, 8, 8, 4096, "full", 8, 8, 192, 128, precision="bfloat16"),
-    "half": Shape(640, 1792, 12, 10, 5, 16_384, "lora", 4, 8, 192, 64, precision="bfloat16"),
 }
 
 

@@ -24,7 +24,7 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 # glibc's heap cannot hand a freed block out again for one of the same size: torch asks for multiples of 64 bytes, so
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
 # shares are of what lives, as measured (docs/PERFORMANCE.md): more with LoRA, where more passes than is kept, and of
-# its float32 size, since what passes is often that. Blocks that are mapped leave none.
+# its size in float32, since what passes is often that. Blocks that are mapped leave none.
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.35, 0.75, 0.1
 # AdamW's two moments, float32 at least.
 MOMENTS = 2
@@ -236,7 +236,8 @@ def _head(shape: Shape, work: Work) -> int:
 def _heap_share(shape: Shape, tokens: int) -> float:
     if tokens * shape.hidden * shape.element > LARGEST_HEAP_BLOCK:
         return MAPPED_SHARE
-    return HEAP_SHARE if shape.whole else HEAP_SHARE_LORA * max(4, shape.element) / shape.element
+    share = HEAP_SHARE if shape.whole else HEAP_SHARE_LORA
+    return share * max(4, shape.element) / shape.element
 
 
 def _prompt_copies(shape: Shape, work: Work) -> int:
