@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.planning import need as module
-from grandrounds.planning.need import HEAP_SHARE, Shape, Work, need, work_of
+from grandrounds.planning.need import HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE, Shape, Work, need, work_of
 from grandrounds.planning.rehearsal import LiveBytes
 from grandrounds.policy.head import token_logprobs
 from grandrounds.policy.heap import LARGEST_HEAP_BLOCK
@@ -85,8 +85,14 @@ def test_large_blocks_leave_no_holes() -> None:
         need(SHAPE, replace(WORK, prompts=1000, tokens_per_pack=count), process=0)
         for count in (tokens, tokens + 1)
     )
-    assert large.heap < small.heap / 3
+    assert large.heap / small.heap == pytest.approx(MAPPED_SHARE / HEAP_SHARE, rel=0.01)
     assert need(SHAPE, WORK, process=0, on_cpu=False).heap == 0
+
+
+def test_holes_are_counted_by_the_size_in_float32() -> None:
+    for shape, share in ((SHAPE, HEAP_SHARE), (LORA, HEAP_SHARE_LORA)):
+        parts = need(replace(shape, element=2), WORK, process=0)
+        assert parts.heap == round(share * 2 * (parts.activations + parts.layer))
 
 
 def test_what_cannot_be_avoided_leaves_the_holes_out() -> None:
