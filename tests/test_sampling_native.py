@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
+from grandrounds.policy.products import padded_rows
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling import batch, native, prefill
 from grandrounds.sampling.native import NativeSampler
@@ -211,6 +212,29 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
     # One group after the other would take as many passes as the longest completion of each.
     longest = [max(len(completion.tokens) for completion in group.completions) for group in whole]
     assert len(counts_of_few) < sum(longest)
+
+
+@pytest.mark.parametrize("room", [None, 50])
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_ended_rows_that_fill_a_batch_up_change_nothing(
+    architecture: str, room: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, architecture, ends=60)
+    prompts = _prompts(policy)
+    if room is not None:  # for about so many rows: the others wait
+        token = batch.bytes_per_token(policy.base.config, 4)
+        monkeypatch.setattr(batch, "STORE_BYTES", (sum(LENGTHS) + room * SAMPLED.max_new_tokens) * token)
+    with embedded(policy) as counts:
+        filled = NativeSampler(policy).sample(prompts, 12, SAMPLED, KEY)
+    monkeypatch.setattr(batch.Batch, "_filled_up", lambda self, going: going)
+    with embedded(policy) as counts_otherwise:
+        plain = NativeSampler(policy).sample(prompts, 12, SAMPLED, KEY)
+    _assert_same(filled, plain)
+    assert counts != counts_otherwise
+    if room is None:  # nobody joins later
+        first = counts[1]
+        assert all(padded_rows(rows) == rows for rows in counts[1:] if rows < first)
+        assert not all(padded_rows(rows) == rows for rows in counts_otherwise[1:] if rows < first)
 
 
 def test_a_store_for_less_than_a_row_takes_one_at_a_time(

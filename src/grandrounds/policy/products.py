@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 _onednn = torch.ops.mkldnn
 # From so many rows on oneDNN multiplies by the same pieces of code whatever their number.
-ROWS = 512
+_MANY_ROWS = 512
 _TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -34,11 +34,11 @@ def linear(
 
 
 def padded_rows(rows: int) -> int:
-    """So many up to 16, then the next multiple of 4 up to 64, the next of 64 up to `ROWS`, and so many again.
+    """So many up to 16, then the next multiple of 4 up to 64, the next of 64 up to `_MANY_ROWS`, and so many again.
 
-    For each number below `ROWS` oneDNN makes code of its own for each shape of weights, half a megabyte, and keeps it.
+    For each lower number oneDNN makes code of its own for each shape of weights, half a megabyte, and keeps it.
     """
-    step = 1 if rows <= 16 or rows > ROWS else 4 if rows <= 64 else 64
+    step = 1 if rows <= 16 or rows > _MANY_ROWS else 4 if rows <= 64 else 64
     return -(-rows // step) * step
 
 
