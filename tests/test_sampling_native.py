@@ -18,7 +18,7 @@ from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.products import padded_rows
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import batch, native, prefill
+from grandrounds.sampling import batch, native, prefill, store
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 
@@ -45,6 +45,12 @@ def _prompts(policy: Policy, lengths: Sequence[int] = LENGTHS) -> list[Prompt]:
         )
         for index, length in enumerate(lengths)
     ]
+
+
+def _beginning_alike(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """With so many tokens in front that all share."""
+    shared = np.random.default_rng(1).integers(5, 100, count)
+    return [dataclasses.replace(prompt, tokens=np.concatenate([shared, prompt.tokens])) for prompt in prompts]
 
 
 def _tokens(groups: Sequence[Group]) -> list[list[int]]:
@@ -237,6 +243,29 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
         assert not all(padded_rows(rows) == rows for rows in counts_otherwise[1:] if rows < first)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("common", [0, 33])
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
+    architecture: str, common: int, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(tmp_path, architecture, ends=40)
+    prompts = _beginning_alike(_prompts(policy), common)
+    settings = SamplingSettings(max_new_tokens=60)
+    bring, rows = store.DecodeLayout._bring_prompts_over, []
+
+    def watched(layout: store.DecodeLayout) -> None:
+        rows.append((len(layout.group), layout.clock))
+        bring(layout)
+
+    monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", watched)
+    brought = NativeSampler(policy).sample(prompts, n, settings, KEY)
+    monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", lambda layout: None)
+    _assert_same(brought, NativeSampler(policy).sample(prompts, n, settings, KEY))
+    ((left, clock),) = rows  # once
+    assert (left, clock) == (len(prompts), 0) if n == 1 else left <= len(prompts) and clock > 0
+
+
 def test_a_store_for_less_than_a_row_takes_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,11 +286,7 @@ def test_what_all_prompts_begin_with_passes_once_and_changes_nothing(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = _policy(tmp_path, architecture, ends=12)
-    shared = np.random.default_rng(1).integers(5, len(policy.tokenizer), 33)
-    prompts = [
-        dataclasses.replace(prompt, tokens=np.concatenate([shared, prompt.tokens]))
-        for prompt in _prompts(policy)
-    ]
+    prompts = _beginning_alike(_prompts(policy), 33)
     alone = [NativeSampler(policy).sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
     with embedded(policy) as counts:
         together = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grandrounds.sampling.parts import attention, merged, unseen
+from grandrounds.sampling.parts import attention, merged, undivided_attention, unseen
 
 SCALE = 0.3
 
@@ -33,6 +33,8 @@ def test_merged_parts_are_one_softmax(dtype: torch.dtype, softcap: float | None)
     ]
     torch.testing.assert_close(merged(parts), expected.to(dtype), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(merged(reversed(parts)), expected.to(dtype), rtol=1e-5, atol=1e-6)
+    whole = undivided_attention(query, key, value, bias, scale=SCALE, softcap=softcap)
+    torch.testing.assert_close(whole, expected.to(dtype), rtol=1e-5, atol=1e-6)
 
 
 def test_the_plain_way_is_the_fused_way() -> None:

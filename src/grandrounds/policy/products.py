@@ -23,7 +23,7 @@ def linear(
     bias: Tensor | None = None,  # [out]
 ) -> Tensor:  # [..., out]
     """x Wᵀ + b."""
-    if not _onednn_multiplies(weight):
+    if not can_pack(weight):
         return F.linear(states, weight, bias)
     rows = states.shape[:-1].numel()
     further = padded_rows(rows) - rows
@@ -48,13 +48,13 @@ def _multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def packed(weight: Tensor) -> Tensor:
     """The weight [out, in] copied into oneDNN's own order, for many products by `linear`; without oneDNN itself."""
-    if _onednn_multiplies(weight):
+    if can_pack(weight):
         return _onednn._reorder_linear_weight(weight.detach(), None)
     return weight
 
 
-def _onednn_multiplies(weight: Tensor) -> bool:
-    """Whether it can: torch may be built without it, and a processor may lack instructions for bfloat16."""
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN serves it: torch may lack it, and a processor instructions for bfloat16."""
     if weight.device.type != "cpu" or weight.dtype not in _TYPES:
         return False
     available = torch.backends.mkldnn.is_available()

@@ -102,6 +102,7 @@ class Batch:
             prefixes,
             self.rows.new_tensor([self._prefill.sizes[group] for group in further]),
             self.rows.new_tensor([place[row // self._n] for row in numbers]),
+            last=self._next == self._total,
         )
 
     def _fits(self, row: int, groups: Sequence[int], rows: int) -> bool:

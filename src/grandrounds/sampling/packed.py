@@ -1,22 +1,27 @@
 """A model's linear layers while it samples: weights packed once for all the steps, LoRA without detours.
 
 A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones. Packed weights
-are copies: of a large model only the first layers' are made, the others multiply as they lie.
+are copies: of a large model only the first layers' are made, the others multiply as they lie. Copied or not, queries,
+keys and values are maps of the same states, and so are gate and up: packed side by side each such set is one product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grandrounds.policy.products import add_product, linear, packed
+from grandrounds.policy.products import add_product, can_pack, linear, packed
 
 # Packed copies at once. A constant, since what is free at the moment would change a resumed run's last bits.
 PACKED_BYTES = 2**30
+# What transformers' model files call linear layers that are given the same states, in the order they are called.
+_SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 @contextmanager
@@ -27,11 +32,10 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     """
     replaced: list[tuple[nn.Module, Any]] = []
     try:
-        for module, size in _with_copies(model):
-            base = _base(module)
-            weight = packed(base.weight) if size else base.weight
-            replaced.append((module, vars(module).get("forward")))
-            module.forward = _forward(module, weight, base.bias)
+        for modules, size in _with_copies(model):
+            for module, product in zip(modules, _products(modules, copied=bool(size)), strict=True):
+                replaced.append((module, vars(module).get("forward")))
+                module.forward = _forward(module, product)
         yield
     finally:
         for module, own in replaced:
@@ -45,40 +49,88 @@ def packed_bytes(model: nn.Module) -> int:
     return sum(size for _, size in _with_copies(model))
 
 
-def _with_copies(model: nn.Module) -> Iterator[tuple[Any, int]]:
-    """Linear layers, and the bytes of each one's copy; 0 where there is no room for one."""
+def _with_copies(model: nn.Module) -> Iterator[tuple[Sequence[Any], int]]:
+    """Linear layers, those of one input together, and the bytes of their copy; 0 where there is no room for one."""
     room = PACKED_BYTES
-    for module in _linear_layers(model):
-        weight = _base(module).weight
-        size = weight.numel() * weight.element_size()
+    for modules in _linear_layers(model):
+        size = sum(_base(module).weight.nbytes for module in modules)
         if size > room:
             size = 0
         room -= size
-        yield module, size
+        yield modules, size
 
 
 def _base(module: Any) -> nn.Linear:
     return module if type(module) is nn.Linear else module.base_layer
 
 
-def _linear_layers(module: Any) -> Iterator[Any]:
+def _linear_layers(module: Any) -> Iterator[Sequence[Any]]:
     """Plain and plainly adapted linear layers in and below a module; what an adapted one holds is its own affair."""
-    if type(module) is nn.Linear or _is_plain_lora(module):
-        yield module
-    else:
-        for child in module.children():
-            yield from _linear_layers(child)
+    if _is_linear(module):
+        yield (module,)
+        return
+    children = dict(module.named_children())
+    for names in _SIBLINGS:
+        siblings = [children.get(name) for name in names]
+        if all(_is_linear(sibling) for sibling in siblings) and _alike(siblings):
+            yield siblings
+            children = {name: child for name, child in children.items() if name not in names}
+    for child in children.values():
+        yield from _linear_layers(child)
 
 
-def _forward(module: Any, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+def _is_linear(module: Any) -> bool:
+    return type(module) is nn.Linear or _is_plain_lora(module)
+
+
+def _alike(modules: Sequence[Any]) -> bool:
+    """Whether their weights can lie in one matrix."""
+    layers = [_base(module) for module in modules]
+    return len({(layer.in_features, layer.weight.dtype, layer.bias is None) for layer in layers}) == 1
+
+
+def _products(modules: Sequence[Any], *, copied: bool) -> list[Callable[[Tensor], Tensor]]:
+    """Each layer's x Wᵀ + b. copied: whether by packed copies, where there can be any."""
+    layers = [_base(module) for module in modules]
+    if not (copied and can_pack(layers[0].weight)):
+        return [partial(linear, weight=layer.weight, bias=layer.bias) for layer in layers]
+    if len(layers) == 1:
+        return [partial(linear, weight=packed(layers[0].weight), bias=layers[0].bias)]
+    joint = _Joint(layers)
+    return [partial(joint.product, number) for number in range(len(layers))]
+
+
+class _Joint:
+    """Layers that are called in turn with the same states: the first call computes all, the last lets go of them."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self._weight = packed(torch.cat([layer.weight.detach() for layer in layers]))
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        self._bias = torch.cat(biases) if biases else None
+        self._sizes = [layer.out_features for layer in layers]
+        self._of: Tensor | None = None
+        self._parts: dict[int, Tensor] = {}
+
+    def product(self, number: int, states: Tensor) -> Tensor:
+        """The product of one of the layers, by number. Its rows lie apart."""
+        if states is not self._of or number not in self._parts:
+            parts = linear(states, self._weight, self._bias).split(self._sizes, -1)
+            self._of, self._parts = states, dict(enumerate(parts))
+        part = self._parts.pop(number)
+        if number == len(self._sizes) - 1:
+            self._of, self._parts = None, {}
+        return part
+
+
+def _forward(module: Any, product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The forward function to put in place of a layer's own."""
     if type(module) is nn.Linear:
-        return lambda states: linear(states, weight, bias)
+        return product
     (name,) = module.active_adapters
     scaling, down, up = module.scaling[name], module.lora_A[name], module.lora_B[name]
 
     def adapted(states: Tensor) -> Tensor:
-        out = linear(states, weight, bias)
+        out = product(states)
         low = F.linear(states.to(down.weight.dtype), down.weight).flatten(0, -2)
         # As PEFT has it: in the adapter's precision, rounded once.
         add_product(out.flatten(0, -2), low, up.weight.T, scaling)

@@ -35,16 +35,31 @@ def attention(
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
     if softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
         return _fused(query, key, value, attn_mask=bias, scale=scale)
-    scores = query @ key.mT * scale
+    scores, shares = _softmax(query, key, bias, scale, softcap)
+    # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
+    log = scores.amax(-1) - shares.amax(-1).log_()
+    return shares.to(value.dtype) @ value, log
+
+
+def undivided_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None
+) -> Tensor:
+    """The output alone, where all keys lie in one place."""
+    _, shares = _softmax(query, key, bias, scale, softcap)
+    return shares.to(value.dtype) @ value
+
+
+def _softmax(
+    query: Tensor, key: Tensor, bias: Tensor | None, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Scores and their softmax, [N, H, Q, K]."""
+    scores = query * scale @ key.mT
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if bias is not None:
         scores = scores + bias
-    shares = torch.softmax(scores, -1)
-    # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
-    log = scores.amax(-1) - shares.amax(-1).log_()
-    return shares.to(value.dtype) @ value, log
+    return scores, torch.softmax(scores, -1)
 
 
 def merged(parts: Iterable[Part]) -> Tensor:

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from grandrounds.sampling.parts import attention, merged, unseen
+from grandrounds.sampling.parts import attention, merged, undivided_attention, unseen
 from grandrounds.sampling.prefill import Prefixes
 
 
@@ -22,7 +22,7 @@ class _Layer:
 
     prefix_keys: Tensor  # [N, H, P, D]
     prefix_values: Tensor
-    keys: Tensor  # [B or more, H, T, D]
+    keys: Tensor  # [B or more, H, T, D]; P + T columns once the prompts have been brought over
     values: Tensor
 
 
@@ -32,7 +32,7 @@ class _Biases:
 
     shared: Tensor | None  # [1, 1, R B, S]
     prompt: Tensor | None  # [N, 1, 1 or n R, P]
-    own: Tensor | None  # [B, 1, 1, now]
+    own: Tensor | None  # [B, 1, 1, now], the prompt's columns in front where they have been brought over
 
 
 class DecodeLayout:
@@ -40,7 +40,8 @@ class DecodeLayout:
 
     A prompt's keys are read once for all its rows; nothing is copied but the new token's own keys. All rows write the
     column `clock`; one that joined at column `born` sees its own columns from there on. Rows of a group lie side by
-    side.
+    side. When each prompt has one row left and none will join, its keys are brought over to that row's own, so that
+    attention has one part less.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class DecodeLayout:
         self.group = torch.empty_like(self.born)  # [B]
         self.lengths = torch.empty_like(self.born)  # [N], of the prompts' rests
         self._longest, self._shared, self._shared_tokens = longest, shared, shared_tokens
+        self._front = 0  # columns in front of the rows' own: the prompts', once brought over
+        self._complete = False  # whether all rows have joined
         self._layers: dict[int, _Layer] = {}
         self._biases: dict[int | None, _Biases] = {}  # of this step, by window
 
@@ -82,17 +85,22 @@ class DecodeLayout:
         for layer in self._layers.values():
             for states in (layer.keys, layer.values):
                 # In the store's own memory; what is not filled yet is not moved.
-                filled = states[:, :, first : self.clock].index_select(0, alive)
-                states[: len(alive), :, : self.clock - first] = filled
-            if len(kept) < len(self.lengths):
+                prompts, own = states[:, :, : self._front], states[:, :, self._front :]
+                prompts[: len(alive)] = prompts.index_select(0, alive)
+                filled = own[:, :, first : self.clock].index_select(0, alive)
+                own[: len(alive), :, : self.clock - first] = filled
+            if len(kept) < len(self.lengths) and not self._front:
                 layer.prefix_keys, layer.prefix_values = layer.prefix_keys[kept], layer.prefix_values[kept]
         self.clock, self.born = self.clock - first, born - first
         self.group, self.lengths = torch.searchsorted(kept, group), self.lengths[kept]
         self._arrange()
         return kept.tolist()
 
-    def join(self, prefixes: Prefixes | None, lengths: Tensor, group: Tensor) -> None:
-        """Rows of these groups [b] come in; with them further groups, of prompts with these lengths [n]."""
+    def join(self, prefixes: Prefixes | None, lengths: Tensor, group: Tensor, *, last: bool) -> None:
+        """Rows of these groups [b] come in; with them further groups, of prompts with these lengths [n].
+
+        last: whether no further rows will come.
+        """
         rows = len(self.group) + len(group)
         for number, (keys, values) in (prefixes.layers if prefixes else {}).items():
             self._add(number, keys, values)
@@ -105,6 +113,7 @@ class DecodeLayout:
         self.lengths = torch.cat([self.lengths, lengths])
         self.group = torch.cat([self.group, group])
         self.born = torch.cat([self.born, torch.full_like(group, self.clock)])
+        self._complete = last
         self._arrange()
 
     def _add(self, number: int, keys: Tensor, values: Tensor) -> None:
@@ -135,11 +144,31 @@ class DecodeLayout:
         full = rows == groups * self._width
         self._slot = None if full else self.group * self._width + within
         self._even = not bool(self.born.any())
-        longest = self._longest_prompt = int(self.lengths.max())
+        longest = self._longest_prompt = self._front or int(self.lengths.max())
         self._ragged = bool((self.lengths < longest).any())
         for layer in self._layers.values():
             layer.prefix_keys = layer.prefix_keys[:, :, :longest]
             layer.prefix_values = layer.prefix_values[:, :, :longest]
+        if self._complete and self._width == 1 and not self._front:
+            self._bring_prompts_over()
+        if self._front and self._ragged == self._even:  # one part has one bias
+            self._ragged, self._even = True, False
+
+    def _bring_prompts_over(self) -> None:
+        """Prompts and rows are in the same order: each prompt has one."""
+        self._front = self._longest_prompt
+        for layer in self._layers.values():
+            layer.keys = self._behind(layer.prefix_keys, layer.keys)
+            layer.values = self._behind(layer.prefix_values, layer.values)
+            layer.prefix_keys = layer.prefix_values = layer.keys[:0]
+
+    def _behind(self, prompts: Tensor, own: Tensor) -> Tensor:
+        """[B, H, P + T, D], the own columns filled up to the clock."""
+        rows, heads, longest, width = prompts.shape
+        both = prompts.new_empty(rows, heads, longest + self._longest, width)
+        both[:, :, :longest] = prompts
+        both[:, :, longest : longest + self.clock] = own[:rows, :, : self.clock]
+        return both
 
     def attend(
         self,
@@ -153,21 +182,25 @@ class DecodeLayout:
         softcap: float | None,
     ) -> Tensor:
         """See `policy.attention.Layout`. What is shared, the prompts and the rows' own are merged exactly."""
-        store, rows, now = self._layers[layer], len(self.group), self.clock + 1
+        store, rows, column = self._layers[layer], len(self.group), self._front + self.clock
         heads, repeats, width = key.shape[1], query.shape[1] // key.shape[1], query.shape[-1]
-        on = partial(attention, scale=scale, softcap=softcap)
-        if window is not None and self._shared_tokens + self._longest_prompt + now <= window:
+        if window is not None and self._shared_tokens + self._longest_prompt + self.clock < window:
             window = None
         if window not in self._biases:
             self._biases[window] = self._unseen(window, repeats, query.dtype)
         biases = self._biases[window]
 
-        store.keys[:rows, :, self.clock] = key[0].transpose(0, 1)
-        store.values[:rows, :, self.clock] = value[0].transpose(0, 1)
+        store.keys[:rows, :, column] = key[0].transpose(0, 1)
+        store.values[:rows, :, column] = value[0].transpose(0, 1)
         asking = query[0].transpose(0, 1).reshape(rows, heads, repeats, width)
-        parts = [on(asking, store.keys[:rows, :, :now], store.values[:rows, :, :now], biases.own)]
-        out, log = on(self._to_slots(asking), store.prefix_keys, store.prefix_values, biases.prompt)
-        parts.append((self._from_slots(out, repeats), self._from_slots(log[..., None], repeats)[..., 0]))
+        own = asking, store.keys[:rows, :, : column + 1], store.values[:rows, :, : column + 1], biases.own
+        if self._front and self._shared is None:
+            return undivided_attention(*own, scale=scale, softcap=softcap).reshape(1, rows, -1, width)
+        on = partial(attention, scale=scale, softcap=softcap)
+        parts = [on(*own)]
+        if not self._front:
+            out, log = on(self._to_slots(asking), store.prefix_keys, store.prefix_values, biases.prompt)
+            parts.append((self._from_slots(out, repeats), self._from_slots(log[..., None], repeats)[..., 0]))
         if self._shared is not None:
             # All rows ask the same keys: one block of queries.
             out, log = on(query.reshape(1, heads, -1, width), *self._shared.layers[layer], biases.shared)
@@ -182,20 +215,20 @@ class DecodeLayout:
         steps = torch.arange(self._longest_prompt, device=device)
         padding = steps >= self.lengths[:, None]  # [N, P]
         former = columns < self.born[:, None]  # [B, now]
+        shared = None
         if window is None:
-            return _Biases(
-                shared=None,
-                prompt=unseen(padding, dtype)[:, None, None] if self._ragged else None,
-                own=None if self._even else unseen(former, dtype)[:, None, None],
-            )
-        last = (self.positions - window)[:, None]  # [B, 1] position that is just out of reach
-        far = padding[self.group] | (self._shared_tokens + steps <= last)  # [B, P]
-        shared = torch.arange(self._shared_tokens, device=device) <= last  # [B, S]
-        return _Biases(
-            shared=unseen(shared, dtype).repeat(repeats, 1)[None, None],
-            prompt=self._to_slots(unseen(far, dtype)[:, None, None].expand(-1, -1, repeats, -1)),
-            own=unseen(former | (columns <= self.clock - window), dtype)[:, None, None],
-        )
+            prompt = unseen(padding, dtype)[:, None, None] if self._ragged else None
+            own = None if self._even else unseen(former, dtype)[:, None, None]
+        else:
+            last = (self.positions - window)[:, None]  # [B, 1] position that is just out of reach
+            shared = unseen(torch.arange(self._shared_tokens, device=device) <= last, dtype)  # [B, S]
+            shared = shared.repeat(repeats, 1)[None, None]
+            far = padding[self.group] | (self._shared_tokens + steps <= last)  # [B, P]
+            prompt = self._to_slots(unseen(far, dtype)[:, None, None].expand(-1, -1, repeats, -1))
+            own = unseen(former | (columns <= self.clock - window), dtype)[:, None, None]
+        if self._front and prompt is not None and own is not None:
+            own = torch.cat([prompt[:, :, :1], own], -1)
+        return _Biases(shared, prompt, own)
 
     def _to_slots(self, rows: Tensor) -> Tensor:
         """[B, H, R, ·] as [N, H, n R, ·]; empty slots are zero."""
