@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grandrounds.errors import RunError
+from grandrounds.grpo import moments
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.grpo.loss import Totals, token_weights
+from grandrounds.grpo.optimizers import Optimizer
 from grandrounds.grpo.packing import likelihood_packs, packs
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Completion, Group, SamplingSettings
+from grandrounds.training.checkpoint import read_state, write_state
 
 SETTINGS = LearnerSettings(clip_low=0.2, clip_high=0.28)
 
@@ -207,7 +212,13 @@ def test_likelihood_packs_give_the_weighted_negative_log_likelihood() -> None:
     assert learner.step(1e-3)["loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit", "muon"])
+def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one(
+    optimizer: Optimizer, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(moments, "SMALLEST", 1000)  # so that some tensors of a tiny model are packed
+    how = replace(SETTINGS, optimizer=optimizer)
     groups = ragged_groups(11)
     made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
 
@@ -217,13 +228,16 @@ def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one() -> None
                 learner.accumulate(pack)
             learner.step(1e-2)
 
-    through = tiny_model("qwen2", dtype=torch.float32)
-    learner = Learner(tiny_policy(through), SETTINGS)
+    through = tiny_model("qwen2", dtype=dtype)
+    learner = Learner(tiny_policy(through), how)
     steps(learner, 2)
-    resumed = tiny_model("qwen2", dtype=torch.float32)
+    resumed = tiny_model("qwen2", dtype=dtype)
     resumed.load_state_dict({name: tensor.clone() for name, tensor in through.state_dict().items()})
-    fresh = Learner(tiny_policy(resumed), SETTINGS)
-    fresh.load_state_dict({name: tensor.clone() for name, tensor in learner.state_dict().items()})
+    state = learner.state_dict()
+    assert any(tensor.dtype == torch.uint8 for tensor in state.values()) == (optimizer == "adamw_8bit")
+    write_state(tmp_path, state, {})
+    fresh = Learner(tiny_policy(resumed), how)
+    fresh.load_state_dict(read_state(tmp_path)[0])
     steps(learner, 2)
     steps(fresh, 2)
     for ours, theirs in zip(resumed.parameters(), through.parameters(), strict=True):

@@ -24,6 +24,7 @@ SHAPE = Shape(
     unpacked=0,
     adapters=0,
     trained=100 * MIB,
+    moments=200 * MIB,
     element=4,
     vocabulary=1000,
     hidden=64,
@@ -36,7 +37,7 @@ SHAPE = Shape(
     prefill=300.0,
     fixed=0,
 )
-LORA = replace(SHAPE, adapters=2 * MIB, trained=2 * MIB)
+LORA = replace(SHAPE, adapters=2 * MIB, trained=2 * MIB, moments=4 * MIB)
 WORK = Work(prompts=4, prompt_tokens=100, group_size=8, new_tokens=50, tokens_per_pack=4096)
 
 
@@ -127,8 +128,7 @@ def test_limits_of_sampler_and_head_are_theirs(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_more_work_never_needs_less(name: str, more: int, lora: bool) -> None:
     # Few enough tokens that no block outgrows the heap.
-    small = replace(SHAPE, hidden=1)
-    shape = replace(small, adapters=LORA.adapters, trained=LORA.trained) if lora else small
+    shape = replace(LORA if lora else SHAPE, hidden=1)
     larger = replace(WORK, **{name: getattr(WORK, name) + more})
     before, after = (need(shape, work, process=0) for work in (WORK, larger))
     assert after.peak >= before.peak
@@ -150,6 +150,23 @@ def test_the_head_takes_what_the_head_is_said_to_take(
         logprobs, _ = token_logprobs(hidden, weight, torch.zeros(tokens, dtype=torch.int64))
         logprobs.sum().backward()
     assert need(shape, work, process=0).head == pytest.approx(live.most, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "eight_bits"),
+    [
+        ([], False),
+        (["grpo.optimizer=adamw_8bit"], True),
+        (["grpo.optimizer=adamw_8bit", "sft.steps=5"], False),  # the warm-up's are larger
+        (["grpo.optimizer=adamw_8bit", "sft.steps=5", "sft.optimizer=adamw_8bit"], True),
+        (["sft.optimizer=adamw_8bit", "sft.steps=5", "rounds=0"], True),
+        (["sft.optimizer=adamw_8bit", "sft.steps=5"], False),
+    ],
+)
+def test_moments_are_counted_in_8_bits_where_all_optimizers_keep_them_so(
+    settings: list[str], eight_bits: bool
+) -> None:
+    assert work_of(with_overrides(Recipe(), settings), 30).eight_bits is eight_bits
 
 
 def test_work_is_the_recipes() -> None:

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from tiny_models import tiny_model_folder
 
 from grandrounds import load_recipe, plan, train
 from grandrounds.cli import main
 from grandrounds.errors import GrandRoundsError, PolicyError, RunError
+from grandrounds.grpo import moments
 from grandrounds.planning import check
-from grandrounds.policy.load import load_tokenizer
+from grandrounds.policy.load import load_policy, load_tokenizer
 from grandrounds.recipe import Recipe
+from grandrounds.recipe_file import with_overrides
 from grandrounds.response.ask import ask
 from grandrounds.sampling.prompts import encode_prompt
 from grandrounds.training import setup
 from grandrounds.training.progress import SilentProgress
+from grandrounds.training.setup import grpo_learner
 
 GIB = 2**30
 CASES = [
@@ -70,6 +74,29 @@ def test_the_plan_knows_the_model_without_its_weights(recipe: Recipe) -> None:
     assert made.fits
     assert made.time is None
     assert made.untimed == "not asked for"
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_optimizer_is_planned_to_keep_what_it_keeps(
+    recipe: Recipe, adapter: str, optimizer: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "SMALLEST", 150)  # some of a tiny model's tensors, and not all
+    chosen = with_overrides(
+        recipe,
+        [f"policy.adapter={adapter}", f"policy.precision={precision}", f"grpo.optimizer={optimizer}"],
+    )
+    made = plan(chosen, probe=False)
+    learner = grpo_learner(chosen, load_policy(chosen.policy, seed=0))
+    for parameter in learner.parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    learner.step(1e-3)
+    state = {key: value for key, value in learner.state_dict().items() if not key.endswith(".step")}
+    kinds = {torch.float32, torch.uint8} if optimizer == "adamw_8bit" else {torch.float32}
+    assert {value.dtype for value in state.values()} == kinds
+    assert made.need.optimizer == sum(value.nbytes for value in state.values())
+    assert made.to_json()["work"]["eight_bits"] == (optimizer == "adamw_8bit")
 
 
 @pytest.mark.usefixtures("no_weights")

@@ -203,6 +203,12 @@ def test_any_text_survives_in_a_recipe(text: str) -> None:
     assert parse_override(f"x={written}")[1]["name"] == text
 
 
+@pytest.mark.parametrize("section", ["sft", "grpo"])
+def test_moments_in_8_bits_are_not_of_float64(file: Path, section: str) -> None:
+    error = mistake(file, "policy.precision=float64", f"{section}.optimizer=adamw_8bit")
+    assert f"{section}.optimizer: adamw_8bit computes in float32" in error.what
+
+
 def test_every_key_is_explained() -> None:
     rows = explain_rows()
     assert [row.key for row in rows if not row.help or not row.type] == []

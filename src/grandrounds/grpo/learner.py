@@ -15,7 +15,7 @@ from torch import Tensor
 
 from grandrounds.errors import RunError
 from grandrounds.grpo.loss import likelihood_loss, policy_loss
-from grandrounds.grpo.optimizers import build_optimizers
+from grandrounds.grpo.optimizers import Optimizer, build_optimizers
 from grandrounds.grpo.packing import Pack
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
@@ -30,7 +30,7 @@ class LearnerSettings:
     beta: float = 0.0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    muon: bool = False
+    optimizer: Optimizer = "adamw"
 
 
 class Learner:
@@ -47,7 +47,7 @@ class Learner:
         }
         self._names = {parameter: name for name, parameter in self.parameters.items()}
         self.optimizers = build_optimizers(
-            policy.model, self.parameters, weight_decay=settings.weight_decay, muon=settings.muon
+            policy.model, self.parameters, weight_decay=settings.weight_decay, optimizer=settings.optimizer
         )
         self._tally = _Tally()
         if settings.beta:

@@ -1,14 +1,16 @@
-"""AdamW, or Muon for the hidden layers' matrices with AdamW for the rest."""
+"""AdamW, with moments in float32 or 8 bits, or Muon for the hidden layers' matrices with AdamW for the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from grandrounds.grpo.rounding import RoundingAdamW
+
+Optimizer = Literal["adamw", "adamw_8bit", "muon"]
 
 # beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
 # them.
@@ -17,26 +19,29 @@ MUON_MOMENTUM = 0.95
 
 
 def build_optimizers(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, muon: bool
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, optimizer: Optimizer
 ) -> list[torch.optim.Optimizer]:
     """Optimizers that share a learning rate. Weight decay acts on matrices only, not on biases and norms.
 
+    adamw_8bit: keep both moments in 8 bits a number instead of 32.
     muon: orthogonalise the momentum of the hidden layers' matrices (Jordan et al. 2024; scaled to AdamW's step size
     as in arXiv:2502.16982, so that one learning rate serves both). A small model built from scratch learns rare
     associations in about half the steps; embeddings stay with AdamW. Weights in bfloat16 get the AdamW that rounds
     stochastically (`rounding`).
     """
     embeddings = {id(weight) for module in model.modules() for weight in _embedding_of(module)}
+    muon, eight_bits = optimizer == "muon", optimizer == "adamw_8bit"
     hidden = [p for p in parameters.values() if muon and p.ndim == 2 and id(p) not in embeddings]
     taken = {id(parameter) for parameter in hidden}
     others = [parameter for parameter in parameters.values() if id(parameter) not in taken]
-    narrow = [parameter for parameter in others if parameter.dtype == torch.bfloat16]
-    wide = [parameter for parameter in others if parameter.dtype != torch.bfloat16]
+    rounded = [parameter for parameter in others if eight_bits or parameter.dtype == torch.bfloat16]
+    plain = [] if eight_bits else [parameter for parameter in others if parameter.dtype != torch.bfloat16]
     optimizers: list[torch.optim.Optimizer] = []
-    if wide:
-        optimizers.append(torch.optim.AdamW(_groups(wide, weight_decay), betas=BETAS, fused=True))
-    if narrow:
-        optimizers.append(RoundingAdamW(_groups(narrow, weight_decay), betas=BETAS))
+    if plain:
+        optimizers.append(torch.optim.AdamW(_groups(plain, weight_decay), betas=BETAS, fused=True))
+    if rounded:
+        groups = _groups(rounded, weight_decay)
+        optimizers.append(RoundingAdamW(groups, betas=BETAS, eight_bits=eight_bits))
     if hidden:
         optimizers.append(
             torch.optim.Muon(

@@ -1,8 +1,9 @@
-"""AdamW for weights in bfloat16, whose small steps are not lost: stochastic rounding.
+"""AdamW that computes in float32 and keeps less: weights in bfloat16, moments in 8 bits, either or both.
 
 bfloat16 has 8 significant bits, and a step below 1/512 of a weight rounds to nothing, however often it is taken.
 Computed in float32 and rounded up or down with probabilities that make the rounded weight right on average, steps add
-up, without a float32 copy of the weights. Moments are float32: their own steps are as small.
+up, without a float32 copy of the weights. Moments are float32, since their own steps are as small; or 8 bits with a
+scale for each block (`moments`), which lose digits but no order of magnitude.
 """
 
 from __future__ import annotations
@@ -13,19 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grandrounds.grpo.moments import fresh, parts
+
 PART = 1 << 22  # numbers at a time: a large embedding's float32 copies would take more than its moments
 
 
 class RoundingAdamW(torch.optim.Optimizer):
-    """AdamW (arXiv:1711.05101) in float32 on bfloat16 parameters, each step rounded stochastically.
+    """AdamW (arXiv:1711.05101) in float32 on float32 or bfloat16 parameters, the latter rounded stochastically.
 
-    The noise is keyed by step and parameter, so that a resumed run takes the same.
+    eight_bits: keep the moments of all but small parameters in 8 bits. The noise is keyed by step and parameter, so
+    that a resumed run takes the same.
     """
 
     def __init__(
-        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        eight_bits: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self.eight_bits = eight_bits
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -40,16 +51,23 @@ class RoundingAdamW(torch.optim.Optimizer):
     def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], number: int) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.tensor(0.0)
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=torch.float32)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=torch.float32)
+            state.update(step=torch.tensor(0.0), **fresh(parameter, eight_bits=self.eight_bits))
         state["step"] += 1
         step = int(state["step"])
         generator = torch.Generator(parameter.device).manual_seed(step * 1_000_003 + number)
-        whole = (parameter, gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"])
-        for weight, slope, mean, square in zip(*(t.view(-1).split(PART) for t in whole), strict=True):
-            moved = _adamw(weight.float(), slope.float(), mean, square, step, group)
-            weight.copy_(round_stochastically(moved, generator))
+        whole = (
+            parameter.view(-1).split(PART),
+            gradient.contiguous().view(-1).split(PART),
+            parts(state, "exp_avg", PART),
+            parts(state, "exp_avg_sq", PART),
+        )
+        for weight, slope, mean, square in zip(*whole, strict=True):
+            means, squares = mean.values(), square.values()
+            moved = _adamw(weight.float(), slope.float(), means, squares, step, group)
+            mean.keep(means)
+            square.keep(squares)
+            narrow = weight.dtype == torch.bfloat16
+            weight.copy_(round_stochastically(moved, generator) if narrow else moved)
 
 
 def _adamw(

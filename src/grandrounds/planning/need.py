@@ -26,8 +26,6 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 # shares are of what lives, as measured (docs/PERFORMANCE.md): more with LoRA, where more passes than is kept, and of
 # its size in float32, since what passes is often that. Blocks that are mapped leave none.
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.35, 0.75, 0.1
-# AdamW's two moments, float32 at least.
-MOMENTS = 2
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
 SCORES = 4
 # Choosing a token takes the logits, their scaled copy, the probabilities and the cumulative ones.
@@ -39,7 +37,7 @@ class Shape:
     """A model in the numbers that memory depends on; bytes, in the run's precision.
 
     weights: of all parameters but the adapters'. unpacked: of 4-bit weights, the largest layer's as a product needs it.
-    trained: of the parameters that are trained. element: of one weight.
+    trained: of the parameters that are trained. moments: of the optimizer's state. element: of one weight.
     kept, passing, prefill: for each token forwarded at once; fixed: of a layer at work (`rehearsal.TokenCosts`).
     copies: of weights, packed for sampling on a CPU. store: keys and values of one token in all layers.
     context: the longest sequence, in tokens.
@@ -49,6 +47,7 @@ class Shape:
     unpacked: int
     adapters: int
     trained: int
+    moments: int
     element: int
     vocabulary: int
     hidden: int
@@ -73,7 +72,8 @@ class Work:
 
     prompts (N) of at most prompt_tokens (P) each, group_size (G) completions of each, of at most new_tokens (T).
     steps: optimizer steps that the N groups are spread over. reference: whether one is kept beside the policy.
-    demonstrations: of one step of the warm-up; 0 without one.
+    demonstrations: of one step of the warm-up; 0 without one. eight_bits: whether the optimizer keeps its moments in 8
+    bits, in the warm-up too where there is one.
     """
 
     prompts: int
@@ -84,6 +84,7 @@ class Work:
     steps: int = 1
     reference: bool = False
     demonstrations: int = 0
+    eight_bits: bool = False
 
     @property
     def group_tokens(self) -> int:
@@ -164,6 +165,8 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
     """A round of the recipe on prompts of this length; cases: how many there are to draw from, if known."""
     grpo = recipe.grpo
     prompts = min(grpo.cases_per_round, cases or grpo.cases_per_round)
+    optimizers = {recipe.sft.optimizer} if recipe.sft.steps else set()
+    optimizers |= {grpo.optimizer} if recipe.rounds else set()
     return Work(
         prompts=prompts if recipe.rounds else 0,
         prompt_tokens=prompt_tokens,
@@ -173,6 +176,7 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
         steps=max(1, min(grpo.minibatches, prompts)),
         reference=grpo.beta > 0,
         demonstrations=recipe.sft.batch_cases if recipe.sft.steps else 0,
+        eight_bits=optimizers == {"adamw_8bit"},
     )
 
 
@@ -189,7 +193,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
         unpacked=shape.unpacked,
         adapters=shape.adapters,
         reference=shape.weights if work.reference and shape.whole else 0,
-        optimizer=MOMENTS * shape.trained * (max(4, shape.element) // shape.element if shape.whole else 1),
+        optimizer=shape.moments,
         copies=shape.copies if on_cpu else 0,
         gradients=shape.trained,
         activations=activations,

@@ -66,7 +66,7 @@ def _sampling_seconds(policy: Policy, work: Work) -> float:
 
 def _update_seconds(policy: Policy, recipe: Recipe, work: Work) -> float:
     """Every token as the probe's, forward and backward, and the optimizer's steps."""
-    learner = Learner(policy, LearnerSettings(beta=recipe.grpo.beta))
+    learner = Learner(policy, LearnerSettings(beta=recipe.grpo.beta, optimizer=recipe.grpo.optimizer))
     size = max(1, min(work.group_size, (PACK_TOKENS - work.prompt_tokens) // work.new_tokens))
     group = Group(_prompt(policy, work), tuple(_completion(policy, work) for _ in range(size)))
     (pack,) = packs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from grandrounds.grpo.moments import moment_bytes
 from grandrounds.planning.need import Shape, Work
 from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length
@@ -24,6 +25,7 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
     text = config.get_text_config()
     model, base = weightless(recipe, config, dtype)
     total, trained = parameter_bytes(model)
+    moments = (moment_bytes(p, eight_bits=work.eight_bits) for p in model.parameters() if p.requires_grad)
     saved, unpacked = saved_bytes(base) if recipe.quantize == "4bit" else (0, 0)
     adapters = trained if model is not base else 0
     group = (work.prompt_tokens, work.group_size, work.new_tokens)
@@ -33,6 +35,7 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
         unpacked=unpacked,
         adapters=adapters,
         trained=trained,
+        moments=sum(moments),
         element=dtype.itemsize,
         vocabulary=text.vocab_size,
         hidden=text.hidden_size,

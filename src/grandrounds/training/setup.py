@@ -116,7 +116,7 @@ def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
     settings = LearnerSettings(
         weight_decay=recipe.sft.weight_decay,
         max_grad_norm=recipe.grpo.max_grad_norm,
-        muon=recipe.sft.optimizer == "muon",
+        optimizer=recipe.sft.optimizer,
     )
     return Learner(policy, settings)
 
@@ -132,5 +132,6 @@ def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
             beta=grpo.beta,
             weight_decay=grpo.weight_decay,
             max_grad_norm=grpo.max_grad_norm,
+            optimizer=grpo.optimizer,
         ),
     )
