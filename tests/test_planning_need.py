@@ -28,6 +28,7 @@ SHAPE = Shape(
     element=4,
     vocabulary=1000,
     hidden=64,
+    layers=4,
     query_heads=4,
     context=2048,
     copies=0,
@@ -72,6 +73,26 @@ def test_gradients_await_further_packs() -> None:
     assert parts.several_packs
     computed = parts.activations + max(parts.layer, parts.head) + parts.heap
     assert parts.update == parts.gradients + computed
+
+
+def test_layers_that_are_recomputed_hold_one_layers_copies_of_prompts() -> None:
+    kept = need(SHAPE, WORK, process=0, on_cpu=False)
+    copies = 4 * 7 * 100 * 1024
+    assert kept.activations == need(SHAPE, WORK, process=0).activations + copies
+    for recompute in ("layers", "offload"):
+        again = need(replace(SHAPE, recompute=recompute), WORK, process=0, on_cpu=False)
+        assert again.activations == kept.activations - copies
+        assert again.layer == kept.layer + copies // 4
+
+
+def test_what_waits_in_the_computers_memory_is_told_and_not_counted() -> None:
+    kept, away = (
+        need(replace(SHAPE, recompute=recompute), WORK, process=0, on_cpu=False)
+        for recompute in ("layers", "offload")
+    )
+    assert kept.offloaded == 0
+    assert away.offloaded == WORK.pack_tokens * 4 * 64 * 4  # layers, width, bytes
+    assert away.peak == kept.peak
 
 
 def test_a_reference_is_a_copy_only_where_all_weights_are_trained() -> None:

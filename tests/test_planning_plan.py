@@ -12,12 +12,12 @@ import torch
 import transformers
 from tiny_models import tiny_model_folder
 
-from grandrounds import load_recipe, plan, train
+from grandrounds import Plan, load_recipe, plan, train
 from grandrounds.cli import main
 from grandrounds.errors import GrandRoundsError, PolicyError, RunError
 from grandrounds.grpo import moments
 from grandrounds.planning import check
-from grandrounds.policy.load import load_policy, load_tokenizer
+from grandrounds.policy.load import configuration, load_policy, load_tokenizer
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.response.ask import ask
@@ -138,6 +138,25 @@ def test_another_device_is_planned_for(recipe: Recipe) -> None:
     there = plan(gpu, memory="16GB")
     assert (there.device, there.precision) == ("cuda", "bfloat16")
     assert there.need.heap == 0
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_offloaded_layers_keep_next_to_nothing_on_a_gpu(
+    sets: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(recompute: str) -> Plan:
+        settings = [*sets, "policy.device=cuda", f"policy.recompute={recompute}"]
+        return plan(load_recipe("own-data", settings), memory="16GB")
+
+    nothing, layers, offload = (made(recompute) for recompute in ("nothing", "layers", "offload"))
+    assert offload.need.activations < layers.need.activations < nothing.need.activations / 4
+    assert offload.need.activations < nothing.need.activations / 10
+    config = configuration(load_recipe("own-data", sets).policy, 0)
+    inputs = config.num_hidden_layers * config.hidden_size * 2  # of a token, in bfloat16
+    assert offload.need.offloaded == offload.work.pack_tokens * inputs
+    asked = [*sets, "policy.device=cuda", "policy.recompute=offload"]
+    given = [part for text in asked for part in ("--set", text)]
+    assert "wait in the computer's own memory" in shown(capsys, monkeypatch, *given, "--memory", "16GB")
 
 
 def test_the_probe_takes_the_time_of_a_round(recipe: Recipe) -> None:

@@ -54,6 +54,20 @@ def test_rehearsed_bytes_are_those_of_the_real_computation(
     assert 0 < costs.prefill < costs.kept
 
 
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_of_offloaded_layers_nothing_is_kept(tmp_path: Path, architecture: str) -> None:
+    recipe = folder(tmp_path, architecture)
+    config = configuration(recipe, 0)
+    layers, offload = (
+        token_costs(recipe.model_copy(update={"recompute": recompute}), config, torch.float32, GROUP)
+        for recompute in ("layers", "offload")
+    )
+    states = 4 * config.get_text_config().hidden_size
+    assert layers.kept - offload.kept == pytest.approx(3 * states, rel=0.01)  # each layer's input
+    assert offload.passing == pytest.approx(layers.passing, abs=2 * states)  # what comes back passes
+    assert offload.prefill == layers.prefill
+
+
 def test_live_bytes_count_what_lives() -> None:
     with LiveBytes() as live:
         kept = torch.ones(1000)

@@ -95,9 +95,10 @@ class PolicyRecipe(Section):
         "none", description="`4bit`: weights that are not trained lie in 4 bits (NF4); LoRA only."
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
-    recompute: Literal["auto", "nothing", "feed_forward", "layers"] = Field(
+    recompute: Literal["auto", "nothing", "feed_forward", "layers", "offload"] = Field(
         "auto",
         description="What the update keeps no results of and computes again: less memory, more time. "
+        "`offload`: as `layers`, whose inputs wait in the computer's memory; on a GPU only. "
         "`auto`: with LoRA the feed-forward blocks' inside, else nothing.",
     )
     trust_remote_code: bool = Field(

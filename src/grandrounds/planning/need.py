@@ -4,6 +4,7 @@
     sampling   copies + store + max(prefill, choosing)
     update     gradients + activations + max(layer, head) + heap
     peak       resident + max(sampling, update)
+    offloaded  beside the peak, in the computer's memory rather than the device's
 
 It is the peak of a round whose prompts are all as long as the longest and whose completions are all as long as
 allowed. All sizes are bytes.
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 from grandrounds.policy.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
 from grandrounds.policy.heap import LARGEST_HEAP_BLOCK
+from grandrounds.policy.model import Recompute
+from grandrounds.policy.recompute import ASIDE
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.batch import STORE_BYTES
 from grandrounds.sampling.native import rows_at_once
@@ -40,7 +43,7 @@ class Shape:
     trained: of the parameters that are trained. moments: of the optimizer's state. element: of one weight.
     kept, passing, prefill: for each token forwarded at once; fixed: of a layer at work (`rehearsal.TokenCosts`).
     copies: of weights, packed for sampling on a CPU. store: keys and values of one token in all layers.
-    context: the longest sequence, in tokens.
+    context: the longest sequence, in tokens. recompute: what the update computes again.
     """
 
     weights: int
@@ -51,6 +54,7 @@ class Shape:
     element: int
     vocabulary: int
     hidden: int
+    layers: int
     query_heads: int
     context: int
     copies: int
@@ -59,11 +63,17 @@ class Shape:
     passing: float
     prefill: float
     fixed: float
+    recompute: Recompute = "nothing"
 
     @property
     def whole(self) -> bool:
         """Whether all weights are trained."""
         return not self.adapters
+
+    @property
+    def offloaded(self) -> int:
+        """Of one token, in the computer's memory until the backward pass: each layer's input."""
+        return self.layers * self.hidden * self.element if self.recompute == "offload" else 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Need:
-    """The parts, in bytes. several_packs: whether a pack's gradients stay while the next pack is computed."""
+    """The parts, in bytes. several_packs: whether a pack's gradients stay while the next pack is computed.
+
+    offloaded: activations that wait in the computer's memory, not in the device's.
+    """
 
     process: int
     weights: int
@@ -127,6 +140,7 @@ class Need:
     layer: int
     head: int
     heap: int
+    offloaded: int
     several_packs: bool
 
     @property
@@ -184,8 +198,11 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
     """The memory of a round; process: what the process itself takes before a model is loaded."""
     tokens = work.pack_tokens
     activations, layer = round(shape.kept * tokens), round(shape.passing * tokens + shape.fixed)
-    if not on_cpu:
-        activations += _prompt_copies(shape, work)
+    copies = 0 if on_cpu else _prompt_copies(shape, work)
+    if shape.recompute in ASIDE:  # a layer's are gone when it is done
+        layer += copies // shape.layers
+    else:
+        activations += copies
     share = _heap_share(shape, tokens) if on_cpu else 0.0
     return Need(
         process=process,
@@ -200,6 +217,7 @@ def need(shape: Shape, work: Work, *, process: int, on_cpu: bool = True) -> Need
         layer=layer,
         head=_head(shape, work),
         heap=round(share * (activations + layer)),
+        offloaded=tokens * shape.offloaded,
         several_packs=work.step_tokens > tokens,
         **_sampling(shape, work),
     )

@@ -13,7 +13,7 @@ from grandrounds.planning.need import Need, Shape, Work, need, work_of
 from grandrounds.planning.probe import RoundTime, round_time
 from grandrounds.planning.prompts import Prompts, measured_prompts
 from grandrounds.planning.shape import model_shape
-from grandrounds.policy.load import SCRATCH, choose_device, configuration
+from grandrounds.policy.load import SCRATCH, configuration, device_of
 from grandrounds.policy.precision import PRECISIONS, choose_precision, mix_of
 from grandrounds.recipe import Recipe
 
@@ -123,11 +123,14 @@ def plan(
 
 
 def chosen_device(recipe: Recipe, *, elsewhere: bool = False) -> tuple[str, torch.dtype]:
-    """The device's name and the weights' type. A GPU that the plan is for need not be here."""
+    """The device's name and the weights' type. A GPU that the plan is for need not be here.
+
+    Raises RecipeError for a device that is not here, or that the update's activations cannot leave.
+    """
     policy = recipe.policy
     if elsewhere and policy.device.startswith("cuda") and not torch.cuda.is_available():
         return "cuda", PRECISIONS.get(policy.precision, torch.bfloat16)
-    device = choose_device(policy.device)
+    device = device_of(policy)
     dtype, _ = choose_precision(
         policy, device, lambda: configuration(policy, policy.scratch.vocabulary), mix_of(recipe)
     )

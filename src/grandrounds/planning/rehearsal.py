@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -22,6 +23,7 @@ from grandrounds.errors import PolicyError
 from grandrounds.policy.load import recomputed
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.outline import layer_kinds, shallow, weightless
+from grandrounds.policy.recompute import recompute_layers
 from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
 from grandrounds.recipe import PolicyRecipe
 
@@ -34,8 +36,9 @@ TOKENS, TIMES = 2**11, 2
 class TokenCosts:
     """Bytes for each token forwarded at once.
 
-    kept: what autograd keeps of all layers until the backward pass. passing: what comes on top while one layer is
-    computed, forward or backward. prefill: the most there is in sampling, where nothing is kept.
+    kept: what autograd keeps of all layers until the backward pass, but for what waits elsewhere. passing: what comes
+    on top while one layer is computed, forward or backward. prefill: the most there is in sampling, where nothing is
+    kept.
     fixed: bytes on top while a layer is computed that do not grow with tokens: parts of rows, and its gradients.
     """
 
@@ -168,7 +171,7 @@ def _pretended(model: Any, base: Any, recompute: Recompute) -> Policy:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = pretend(tensor)
-    return Policy(
+    policy = Policy(
         model=model,
         base=base,
         tokenizer=None,
@@ -179,4 +182,14 @@ def _pretended(model: Any, base: Any, recompute: Recompute) -> Policy:
         adapter=model is not base,
         description="",
         recompute=recompute,
+    )
+    if recompute == "offload":
+        recompute_layers(base, _elsewhere)
+    return policy
+
+
+def _elsewhere() -> saved_tensors_hooks:
+    """Within the block, what autograd saves waits in another memory, which nobody counts."""
+    return saved_tensors_hooks(
+        lambda tensor: (tensor.shape, tensor.dtype), lambda saved: torch.empty(saved[0], dtype=saved[1])
     )

@@ -8,7 +8,7 @@ from grandrounds.grpo.moments import moment_bytes
 from grandrounds.planning.need import Shape, Work
 from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length
-from grandrounds.policy.load import configuration
+from grandrounds.policy.load import configuration, recomputed
 from grandrounds.policy.outline import parameter_bytes, weightless
 from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe
@@ -39,6 +39,7 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
         element=dtype.itemsize,
         vocabulary=text.vocab_size,
         hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
         query_heads=text.num_attention_heads,
         context=context_length(text),
         copies=packed_bytes(base),
@@ -47,4 +48,5 @@ def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work:
         passing=costs.passing,
         prefill=costs.prefill,
         fixed=costs.fixed,
+        recompute=recomputed(recipe),
     )

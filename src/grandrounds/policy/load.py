@@ -24,6 +24,8 @@ from grandrounds.policy.verify import MEND, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
+# Devices that compute in the computer's own memory.
+SHARED_MEMORY = ("cpu", "mps")
 
 
 def load_policy(
@@ -39,10 +41,11 @@ def load_policy(
     corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens. mix: what it will be used
     for, where the precision is to be chosen.
     A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
-    Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly.
+    Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly, and
+    RecipeError for settings that do not go together.
     """
     attention.register()
-    device = choose_device(recipe.device)
+    device = device_of(recipe)
     if device.type == "cpu":
         keep_freed_memory()
     dtype, reason = choose_precision(
@@ -82,6 +85,18 @@ def recomputed(recipe: PolicyRecipe) -> Recompute:
     if recipe.recompute != "auto":
         return recipe.recompute
     return "feed_forward" if recipe.adapter == "lora" and recipe.model != SCRATCH else "nothing"
+
+
+def device_of(recipe: PolicyRecipe) -> torch.device:
+    """The device that a policy is trained on; RecipeError where its activations cannot leave it."""
+    device = choose_device(recipe.device)
+    if recipe.recompute == "offload" and device.type in SHARED_MEMORY:
+        raise RecipeError(
+            f"`offload` lets activations wait in the computer's memory, and the device ({device.type}) has no other",
+            where="policy.recompute",
+            mend="Set it to `layers`, which keeps as little where the memory is one; or policy.device to a GPU.",
+        )
+    return device
 
 
 def choose_device(name: str) -> torch.device:

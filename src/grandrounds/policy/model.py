@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from grandrounds.policy.attention import Layout, seen_through
 from grandrounds.policy.fused import fuse
-from grandrounds.policy.recompute import recompute_layers
+from grandrounds.policy.recompute import ASIDE, recompute_layers
 
-Recompute = Literal["nothing", "feed_forward", "layers"]
+Recompute = Literal["nothing", "feed_forward", "layers", "offload"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Policy:
     eos_ids: every token that ends a response. end_id: the one a demonstration is ended with.
     max_positions: the model's context, in tokens.
     adapter: whether LoRA is trained rather than all weights. description: one line for the user.
-    recompute: of what the update keeps only the input, to compute it again in the backward pass.
+    recompute: of what the update keeps only the input, to compute it again in the backward pass; `offload` keeps that
+    of layers in the computer's own memory.
     """
 
     model: Any
@@ -56,8 +57,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         fuse(self.base, keep_inner=self.recompute != "feed_forward")
-        if self.recompute == "layers":
-            recompute_layers(self.base)
+        if self.recompute in ASIDE:
+            recompute_layers(self.base, ASIDE[self.recompute])
 
     @property
     def precision(self) -> str:

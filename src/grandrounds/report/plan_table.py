@@ -22,7 +22,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(Text(line))
     console.print("", _parts(plan.need), "")
     console.print(Text(_verdict(plan), style="" if plan.fits is not False else "bold red"))
-    for line in (*_limits(plan), _time(plan)):
+    for line in (*_offloaded(plan.need), *_limits(plan), _time(plan)):
         console.print(Text(line))
 
 
@@ -98,6 +98,11 @@ def _verdict(plan: Plan) -> str:
     changes = " and ".join(f"{key}: {value}" for key, value in plan.smallest_change.items())
     mend = f" It would with {changes}." if changes else " Less text does not change that."
     return f"It does not fit: {size(plan.memory)} are there.{mend}"
+
+
+def _offloaded(need: Need) -> Iterator[str]:
+    if need.offloaded:
+        yield f"While updating, {size(need.offloaded)} of activations wait in the computer's own memory."
 
 
 def _limits(plan: Plan) -> Iterator[str]:

@@ -35,11 +35,12 @@ class Subject:
     is_run: bool
 
     def load(self) -> Policy:
-        """Read the weights."""
+        """Read the weights. Nothing is trained, so that a run from a GPU is examined without one as well."""
         if self.is_run:
-            return load_policy(saved_policy(self.recipe, Path(self.model)), seed=self.recipe.seed)
-        policy = self.recipe.policy.model_copy(update={"model": self.model, "adapter": "full"})
-        return load_policy(policy, seed=self.recipe.seed)
+            policy = saved_policy(self.recipe, Path(self.model))
+        else:
+            policy = self.recipe.policy.model_copy(update={"model": self.model, "adapter": "full"})
+        return load_policy(policy.model_copy(update={"recompute": "nothing"}), seed=self.recipe.seed)
 
     def book(self, source: str) -> CaseBook:
         """The source's cases, built as the run built its own."""
