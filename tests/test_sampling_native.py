@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sampling_support import (
+    KEY,
+    LENGTHS,
+    SAMPLED,
+    all_tokens,
+    assert_same,
+    beginning_alike,
+    make_policy,
+    make_prompts,
+)
 from tiny_models import FAMILIES, tiny_model_folder
 from transformers import AutoModelForCausalLM
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.products import padded_rows
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling import batch, native, prefill, store
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
-
-# Prompts shorter and longer than the windows of the families that have one (12 and 16).
-LENGTHS = (5, 23, 14, 1, 30)
-KEY = (7, 3)
-SAMPLED = SamplingSettings(max_new_tokens=20)
-
-
-def _policy(folder: Path, architecture: str, *, ends: int = 0) -> Policy:
-    """A policy over all weights. With `ends`, that many tokens end a response, so that rows end soon and unevenly."""
-    tiny_model_folder(folder, architecture)
-    policy = load_policy(PolicyRecipe(model=str(folder), adapter="full", device="cpu"), seed=0)
-    return dataclasses.replace(policy, eos_ids=frozenset(range(100, 100 + ends))) if ends else policy
-
-
-def _prompts(policy: Policy, lengths: Sequence[int] = LENGTHS) -> list[Prompt]:
-    noise = np.random.default_rng(0)
-    return [
-        Prompt(
-            Case(id=f"case-{index}", question="?", gold=Answer(kind="text", text="!")),
-            noise.integers(5, len(policy.tokenizer), length),
-            "",
-        )
-        for index, length in enumerate(lengths)
-    ]
-
-
-def _beginning_alike(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """With so many tokens in front that all share."""
-    shared = np.random.default_rng(1).integers(5, 100, count)
-    return [dataclasses.replace(prompt, tokens=np.concatenate([shared, prompt.tokens])) for prompt in prompts]
-
-
-def _tokens(groups: Sequence[Group]) -> list[list[int]]:
-    return [completion.tokens.tolist() for group in groups for completion in group.completions]
+from grandrounds.sampling.rollout import SamplingSettings
 
 
 def _plain_model(folder: Path) -> torch.nn.Module:
@@ -78,10 +52,10 @@ def embedded(policy: Policy) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_greedy_decoding_equals_generate(architecture: str, tmp_path: Path) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, architecture, ends=12)
+    prompts = make_prompts(policy)
     settings = SamplingSettings(max_new_tokens=24, temperature=0)
-    ours = _tokens(NativeSampler(policy).sample(prompts, 1, settings, KEY))
+    ours = all_tokens(NativeSampler(policy).sample(prompts, 1, settings, KEY))
     model = _plain_model(tmp_path)
     for prompt, tokens in zip(prompts, ours, strict=True):
         row = torch.from_numpy(prompt.tokens)[None]
@@ -98,9 +72,9 @@ def test_greedy_decoding_equals_generate(architecture: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_behaviour_logprobs_are_those_of_a_plain_forward_pass(architecture: str, tmp_path: Path) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
+    policy = make_policy(tmp_path, architecture, ends=12)
     settings = SamplingSettings(max_new_tokens=20, temperature=0.8)
-    groups = NativeSampler(policy).sample(_prompts(policy), 3, settings, KEY)
+    groups = NativeSampler(policy).sample(make_prompts(policy), 3, settings, KEY)
     model = _plain_model(tmp_path)
     for group in groups:
         for completion in group.completions:
@@ -114,28 +88,28 @@ def test_behaviour_logprobs_are_those_of_a_plain_forward_pass(architecture: str,
 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_a_case_is_answered_alike_whatever_else_is_in_the_batch(architecture: str, tmp_path: Path) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
-    sampler, prompts = NativeSampler(policy), _prompts(policy)
+    policy = make_policy(tmp_path, architecture, ends=12)
+    sampler, prompts = NativeSampler(policy), make_prompts(policy)
     together = sampler.sample(prompts, 3, SAMPLED, KEY)
     alone = [sampler.sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
     backwards = sampler.sample(prompts[::-1], 3, SAMPLED, KEY)[::-1]
-    assert _tokens(together) == _tokens(alone) == _tokens(backwards)
+    assert all_tokens(together) == all_tokens(alone) == all_tokens(backwards)
     # The first attempts do not depend on how many there are.
     fewer = sampler.sample(prompts, 1, SAMPLED, KEY)
-    assert _tokens(fewer) == _tokens(together)[::3]
+    assert all_tokens(fewer) == all_tokens(together)[::3]
 
 
 def test_the_key_decides_the_samples(tmp_path: Path) -> None:
-    policy = _policy(tmp_path, "qwen2")
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, "qwen2")
+    prompts = make_prompts(policy)
     torch.manual_seed(1)
     first = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
     state = torch.random.get_rng_state()
     torch.manual_seed(2)
     again = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
     other = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 4))
-    assert _tokens(first) == _tokens(again)
-    assert all(one != two for one, two in zip(_tokens(first), _tokens(other), strict=True))
+    assert all_tokens(first) == all_tokens(again)
+    assert all(one != two for one, two in zip(all_tokens(first), all_tokens(other), strict=True))
     # Attempts of one case differ, and torch's own state is not drawn from.
     assert all(
         group.completions[0].tokens.tolist() != group.completions[1].tokens.tolist() for group in first
@@ -145,18 +119,20 @@ def test_the_key_decides_the_samples(tmp_path: Path) -> None:
 
 
 def test_a_prompt_passes_the_model_once_per_group(tmp_path: Path) -> None:
-    policy = _policy(tmp_path, "llama")
+    policy = make_policy(tmp_path, "llama")
     with embedded(policy) as counts:
-        NativeSampler(policy).sample(_prompts(policy), 4, SamplingSettings(max_new_tokens=3), KEY)
+        NativeSampler(policy).sample(make_prompts(policy), 4, SamplingSettings(max_new_tokens=3), KEY)
     # No padding either. The last tokens chosen are never fed.
     assert counts == [sum(LENGTHS), 4 * len(LENGTHS), 4 * len(LENGTHS)]
 
 
 def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
-    policy = _policy(tmp_path, "llama", ends=60)
+    policy = make_policy(tmp_path, "llama", ends=60)
     with embedded(policy) as counts:
-        groups = NativeSampler(policy).sample(_prompts(policy), 6, SamplingSettings(max_new_tokens=30), KEY)
-    lengths = np.array([len(tokens) for tokens in _tokens(groups)])
+        groups = NativeSampler(policy).sample(
+            make_prompts(policy), 6, SamplingSettings(max_new_tokens=30), KEY
+        )
+    lengths = np.array([len(tokens) for tokens in all_tokens(groups)])
     decoded = counts[1:]
     assert decoded == sorted(decoded, reverse=True)
     assert len(decoded) == lengths.max() - 1
@@ -167,8 +143,8 @@ def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
 
 
 def test_responses_stop_at_their_first_end_token(tmp_path: Path) -> None:
-    policy = _policy(tmp_path, "llama", ends=40)
-    groups = NativeSampler(policy).sample(_prompts(policy), 6, SamplingSettings(max_new_tokens=8), KEY)
+    policy = make_policy(tmp_path, "llama", ends=40)
+    groups = NativeSampler(policy).sample(make_prompts(policy), 6, SamplingSettings(max_new_tokens=8), KEY)
     completions = [completion for group in groups for completion in group.completions]
     assert {completion.finish for completion in completions} == {"stop", "length"}
     for completion in completions:
@@ -181,30 +157,21 @@ def test_responses_stop_at_their_first_end_token(tmp_path: Path) -> None:
 
 def test_a_padding_token_that_also_ends_is_an_end(tmp_path: Path) -> None:
     """Mistral's kind: pad == eos. The end token stays in the completion and is not taken for padding."""
-    policy = _policy(tmp_path, "mistral")
+    policy = make_policy(tmp_path, "mistral")
     assert policy.eos_ids == {policy.tokenizer.pad_token_id}
-    groups = NativeSampler(policy).sample(_prompts(policy), 12, SamplingSettings(max_new_tokens=40), KEY)
+    groups = NativeSampler(policy).sample(make_prompts(policy), 12, SamplingSettings(max_new_tokens=40), KEY)
     stopped = [c for group in groups for c in group.completions if c.finish == "stop"]
     assert stopped
     assert all(completion.tokens[-1] == policy.end_id for completion in stopped)
     assert all("</s>" not in completion.text for completion in stopped)
 
 
-def _assert_same(one: Sequence[Group], other: Sequence[Group]) -> None:
-    """The same tokens, and log-probs but for floating-point noise."""
-    assert _tokens(one) == _tokens(other)
-    for first, second in zip(one, other, strict=True):
-        for here, there in zip(first.completions, second.completions, strict=True):
-            np.testing.assert_allclose(here.logprobs, there.logprobs, atol=1e-5)
-            assert (here.text, here.finish) == (there.text, there.finish)
-
-
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_waiting_rows_join_as_others_end_and_change_nothing(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, architecture, ends=12)
+    prompts = make_prompts(policy)
     with embedded(policy) as counts:
         whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     # Two prompts of 23 and four rows of 20; the third prompt and its first row would make 3 * 23 + 5 * 20.
@@ -212,7 +179,7 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
     monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
     with embedded(policy) as counts_of_few:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    _assert_same(whole, parts)
+    assert_same(whole, parts)
     assert counts[0] == sum(LENGTHS)
     assert counts_of_few[:2] == [LENGTHS[0] + LENGTHS[1], 4]
     # One group after the other would take as many passes as the longest completion of each.
@@ -225,8 +192,8 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
 def test_ended_rows_that_fill_a_batch_up_change_nothing(
     architecture: str, room: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, architecture, ends=60)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, architecture, ends=60)
+    prompts = make_prompts(policy)
     if room is not None:  # for about so many rows: the others wait
         token = batch.bytes_per_token(policy.base.config, 4)
         monkeypatch.setattr(batch, "STORE_BYTES", (sum(LENGTHS) + room * SAMPLED.max_new_tokens) * token)
@@ -235,7 +202,7 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
     monkeypatch.setattr(batch.Batch, "_filled_up", lambda self, going: going)
     with embedded(policy) as counts_otherwise:
         plain = NativeSampler(policy).sample(prompts, 12, SAMPLED, KEY)
-    _assert_same(filled, plain)
+    assert_same(filled, plain)
     assert counts != counts_otherwise
     if room is None:  # nobody joins later
         first = counts[1]
@@ -249,8 +216,8 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
 def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
     architecture: str, common: int, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, architecture, ends=40)
-    prompts = _beginning_alike(_prompts(policy), common)
+    policy = make_policy(tmp_path, architecture, ends=40)
+    prompts = beginning_alike(make_prompts(policy), common)
     settings = SamplingSettings(max_new_tokens=60)
     bring, rows = store.DecodeLayout._bring_prompts_over, []
 
@@ -261,7 +228,7 @@ def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
     monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", watched)
     brought = NativeSampler(policy).sample(prompts, n, settings, KEY)
     monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", lambda layout: None)
-    _assert_same(brought, NativeSampler(policy).sample(prompts, n, settings, KEY))
+    assert_same(brought, NativeSampler(policy).sample(prompts, n, settings, KEY))
     ((left, clock),) = rows  # once
     assert (left, clock) == (len(prompts), 0) if n == 1 else left <= len(prompts) and clock > 0
 
@@ -269,13 +236,13 @@ def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
 def test_a_store_for_less_than_a_row_takes_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, "qwen3", ends=12)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, "qwen3", ends=12)
+    prompts = make_prompts(policy)
     whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(batch, "STORE_BYTES", 1)
     with embedded(policy) as counts:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
-    _assert_same(whole, parts)
+    assert_same(whole, parts)
     assert [group.prompt for group in parts] == prompts
     # Each prompt passes once all the same.
     assert [count for count in counts if count > 1] == [length for length in LENGTHS if length > 1]
@@ -285,16 +252,16 @@ def test_a_store_for_less_than_a_row_takes_one_at_a_time(
 def test_what_all_prompts_begin_with_passes_once_and_changes_nothing(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
-    prompts = _beginning_alike(_prompts(policy), 33)
+    policy = make_policy(tmp_path, architecture, ends=12)
+    prompts = beginning_alike(make_prompts(policy), 33)
     alone = [NativeSampler(policy).sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
     with embedded(policy) as counts:
         together = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     assert counts[:2] == [33, sum(LENGTHS)]
-    _assert_same(together, alone)
+    assert_same(together, alone)
     token = batch.bytes_per_token(policy.base.config, 4)
     monkeypatch.setattr(batch, "STORE_BYTES", (33 + 2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
-    _assert_same(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY), alone)
+    assert_same(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY), alone)
 
 
 @pytest.mark.parametrize(("count", "shared"), [(31, 0), (32, 32)])
@@ -312,36 +279,36 @@ def test_short_common_beginnings_are_not_worth_a_pass(count: int, shared: int) -
 def test_prompts_prefilled_in_parts_are_answered_alike(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, architecture, ends=12)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, architecture, ends=12)
+    prompts = make_prompts(policy)
     whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 46)
     with embedded(policy) as counts:
         parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     # Padded alike: two of at most 23, then 14 and 1, then 30. The rows of all are decoded together.
     assert counts[:4] == [5 + 23, 14 + 1, 30, 3 * len(LENGTHS)]
-    _assert_same(whole, parts)
+    assert_same(whole, parts)
 
 
 def test_logits_of_a_few_rows_at_a_time_choose_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = _policy(tmp_path, "gemma2", ends=12)
-    prompts = _prompts(policy)
+    policy = make_policy(tmp_path, "gemma2", ends=12)
+    prompts = make_prompts(policy)
     whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(native, "LOGITS_BYTES", 4 * 4 * len(policy.tokenizer))
-    assert _tokens(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)) == _tokens(whole)
+    assert all_tokens(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)) == all_tokens(whole)
 
 
 def test_no_prompts_make_no_groups(tmp_path: Path) -> None:
-    assert NativeSampler(_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
+    assert NativeSampler(make_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
 
 
 def test_bfloat16_sampler_and_plain_forward_pass_agree_within_its_precision(tmp_path: Path) -> None:
     tiny_model_folder(tmp_path, "qwen2")
     recipe = PolicyRecipe(model=str(tmp_path), adapter="full", precision="bfloat16", device="cpu")
     policy = load_policy(recipe, seed=0)
-    groups = NativeSampler(policy).sample(_prompts(policy), 3, SAMPLED, KEY)
+    groups = NativeSampler(policy).sample(make_prompts(policy), 3, SAMPLED, KEY)
     model = _plain_model(tmp_path)
     errors = []
     for group in groups:

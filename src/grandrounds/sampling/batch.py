@@ -15,6 +15,7 @@ from grandrounds.policy.model import Policy
 from grandrounds.policy.products import padded_rows
 from grandrounds.sampling.prefill import Prefill
 from grandrounds.sampling.rollout import Prompt
+from grandrounds.sampling.step import STRIDE, DecodeStep, recorder
 from grandrounds.sampling.store import DecodeLayout
 
 # Keys and values of the rows that are decoded together; a constant, since what is free at the moment would change
@@ -36,7 +37,10 @@ class Batch:
         element = policy.head().weight.element_size()
         self._room = STORE_BYTES // bytes_per_token(policy.base.config, element) - self._prefill.shared_tokens
         shared = self._prefill.shared
-        self._layout = DecodeLayout(longest, policy.device, shared, self._prefill.shared_tokens)
+        record = recorder(policy.device)
+        stride = 1 if record is None else STRIDE
+        self._layout = DecodeLayout(longest, policy.device, shared, self._prefill.shared_tokens, stride)
+        self._step = DecodeStep(policy, self._layout, record)
         self._groups: list[int] = []  # prompts in the layout, by number
         self._total, self._next = len(prompts) * n, 0
         self._last = torch.empty(0)  # the state behind the last prompt in the layout
@@ -61,7 +65,7 @@ class Batch:
             self._groups = [self._groups[index] for index in kept]
             self.rows, tokens = self.rows[going], tokens[going]
         if len(self.rows):
-            self.states = self._policy.hidden(tokens[None], self._layout.positions[None], self._layout)
+            self.states = self._step(tokens)
             self._layout.advance()
         if moved:
             self._join()

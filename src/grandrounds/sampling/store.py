@@ -6,7 +6,7 @@ completion, Hq query heads, H key-value heads, R = Hq / H, D numbers per head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -34,6 +34,13 @@ class _Biases:
     prompt: Tensor | None  # [N, 1, 1 or n R, P]
     own: Tensor | None  # [B, 1, 1, now], the prompt's columns in front where they have been brought over
 
+    def become(self, others: _Biases) -> None:
+        """Take the values of another step of the same shape."""
+        for field in fields(self):
+            here, there = getattr(self, field.name), getattr(others, field.name)
+            if here is not None:
+                here.copy_(there)
+
 
 class DecodeLayout:
     """One new token for each of B rows, which sees its prompt and its own earlier tokens.
@@ -42,20 +49,27 @@ class DecodeLayout:
     column `clock`; one that joined at column `born` sees its own columns from there on. Rows of a group lie side by
     side. When each prompt has one row left and none will join, its keys are brought over to that row's own, so that
     attention has one part less.
+
+    stride: attention is over a multiple of so many columns, those to come masked. While `shape` stays the same, steps
+    differ by what tensors hold alone, and one of them can be recorded for the others.
     """
 
     def __init__(
-        self, longest: int, device: torch.device, shared: Prefixes | None, shared_tokens: int
+        self, longest: int, device: torch.device, shared: Prefixes | None, shared_tokens: int, stride: int = 1
     ) -> None:
         self.clock = 0
+        self.shape = 0  # counts the times that rows or columns were laid out anew
         self.born = torch.empty(0, dtype=torch.int64, device=device)  # [B]
         self.group = torch.empty_like(self.born)  # [B]
         self.lengths = torch.empty_like(self.born)  # [N], of the prompts' rests
-        self._longest, self._shared, self._shared_tokens = longest, shared, shared_tokens
+        self._longest, self._stride = longest, stride
+        self._shared, self._shared_tokens = shared, shared_tokens
+        self._now = 0  # columns that attention is over
+        self._column = torch.zeros(1, dtype=torch.int64, device=device)  # the clock's, in the store
         self._front = 0  # columns in front of the rows' own: the prompts', once brought over
         self._complete = False  # whether all rows have joined
         self._layers: dict[int, _Layer] = {}
-        self._biases: dict[int | None, _Biases] = {}  # of this step, by window
+        self._biases: dict[tuple[int | None, int, torch.dtype], _Biases] = {}  # by window, R, type
 
     @property
     def ages(self) -> Tensor:
@@ -70,7 +84,11 @@ class DecodeLayout:
     def advance(self) -> None:
         """The column is filled."""
         self.clock += 1
-        self._biases.clear()
+        self._column += 1
+        if self.clock == self._now:
+            self._reshape()
+        for sort, biases in self._biases.items():
+            biases.become(self._unseen(*sort))
 
     def keep(self, alive: Tensor, *, last_group: bool) -> list[int]:
         """Let go of all rows but `alive` (increasing indices), and of groups that have none left.
@@ -132,7 +150,6 @@ class DecodeLayout:
 
     def _arrange(self) -> None:
         """Slots [N, n] for the rows of each group side by side, n the most rows that any group has."""
-        self._biases.clear()
         groups, rows = len(self.lengths), len(self.group)
         if not groups:
             return
@@ -143,7 +160,7 @@ class DecodeLayout:
         # No index where every slot is taken: then rows and slots are the same.
         full = rows == groups * self._width
         self._slot = None if full else self.group * self._width + within
-        self._even = not bool(self.born.any())
+        self._even = self._stride == 1 and not bool(self.born.any())
         longest = self._longest_prompt = self._front or int(self.lengths.max())
         self._ragged = bool((self.lengths < longest).any())
         for layer in self._layers.values():
@@ -153,6 +170,18 @@ class DecodeLayout:
             self._bring_prompts_over()
         if self._front and self._ragged == self._even:  # one part has one bias
             self._ragged, self._even = True, False
+        self._reshape()
+
+    def _reshape(self) -> None:
+        """Of rows, prompts or columns there is another number."""
+        self.shape += 1
+        self._biases.clear()
+        self._column.fill_(self._front + self.clock)
+        self._now = min((self.clock // self._stride + 1) * self._stride, self._longest)
+        if self._stride > 1:
+            ahead = slice(self._front + self.clock, self._front + self._now)
+            for layer in self._layers.values():  # masked, but no weight times fresh memory may be NaN
+                layer.keys[: len(self.group), :, ahead] = layer.values[: len(self.group), :, ahead] = 0
 
     def _bring_prompts_over(self) -> None:
         """Prompts and rows are in the same order: each prompt has one."""
@@ -182,18 +211,20 @@ class DecodeLayout:
         softcap: float | None,
     ) -> Tensor:
         """See `policy.attention.Layout`. What is shared, the prompts and the rows' own are merged exactly."""
-        store, rows, column = self._layers[layer], len(self.group), self._front + self.clock
+        store, rows, end = self._layers[layer], len(self.group), self._front + self._now
         heads, repeats, width = key.shape[1], query.shape[1] // key.shape[1], query.shape[-1]
-        if window is not None and self._shared_tokens + self._longest_prompt + self.clock < window:
+        if window is not None and self._shared_tokens + self._longest_prompt + self._now <= window:
             window = None
-        if window not in self._biases:
-            self._biases[window] = self._unseen(window, repeats, query.dtype)
-        biases = self._biases[window]
+        sort = window, repeats, query.dtype
+        if sort not in self._biases:
+            self._biases[sort] = self._unseen(*sort)
+        biases = self._biases[sort]
 
-        store.keys[:rows, :, column] = key[0].transpose(0, 1)
-        store.values[:rows, :, column] = value[0].transpose(0, 1)
+        keys, values = store.keys[:rows, :, :end], store.values[:rows, :, :end]
+        keys.index_copy_(2, self._column, key.transpose(0, 2))
+        values.index_copy_(2, self._column, value.transpose(0, 2))
         asking = query[0].transpose(0, 1).reshape(rows, heads, repeats, width)
-        own = asking, store.keys[:rows, :, : column + 1], store.values[:rows, :, : column + 1], biases.own
+        own = asking, keys, values, biases.own
         if self._front and self._shared is None:
             return undivided_attention(*own, scale=scale, softcap=softcap).reshape(1, rows, -1, width)
         on = partial(attention, scale=scale, softcap=softcap)
@@ -209,25 +240,25 @@ class DecodeLayout:
         return merged(parts).reshape(1, rows, -1, width)
 
     def _unseen(self, window: int | None, repeats: int, dtype: torch.dtype) -> _Biases:
-        """What is padding, was written by a column's former row, or lies out of the window's reach."""
+        """What is padding, another row's column or one to come, or lies out of the window's reach."""
         device = self.group.device
-        columns = torch.arange(self.clock + 1, device=device)
+        columns = torch.arange(self._now, device=device)
         steps = torch.arange(self._longest_prompt, device=device)
         padding = steps >= self.lengths[:, None]  # [N, P]
-        former = columns < self.born[:, None]  # [B, now]
+        other = (columns < self.born[:, None]) | (columns > self.clock)  # [B, now]
         shared = None
         if window is None:
             prompt = unseen(padding, dtype)[:, None, None] if self._ragged else None
-            own = None if self._even else unseen(former, dtype)[:, None, None]
+            own = None if self._even else unseen(other, dtype)[:, None, None]
         else:
             last = (self.positions - window)[:, None]  # [B, 1] position that is just out of reach
             shared = unseen(torch.arange(self._shared_tokens, device=device) <= last, dtype)  # [B, S]
             shared = shared.repeat(repeats, 1)[None, None]
             far = padding[self.group] | (self._shared_tokens + steps <= last)  # [B, P]
-            prompt = self._to_slots(unseen(far, dtype)[:, None, None].expand(-1, -1, repeats, -1))
-            own = unseen(former | (columns <= self.clock - window), dtype)[:, None, None]
+            prompt = self._to_slots(unseen(far, dtype)[:, None, None].repeat(1, 1, repeats, 1))
+            own = unseen(other | (columns <= self.clock - window), dtype)[:, None, None]
         if self._front and prompt is not None and own is not None:
-            own = torch.cat([prompt[:, :, :1], own], -1)
+            prompt, own = None, torch.cat([prompt[:, :, :1], own], -1)
         return _Biases(shared, prompt, own)
 
     def _to_slots(self, rows: Tensor) -> Tensor:
