@@ -165,10 +165,10 @@ def test_lora_is_computed_as_peft_computes_it(precision: str, tmp_path: Path) ->
         with policy.reference(), packed_weights(policy.base):
             reference = layer(states)
         expected = layer.base_layer(states)
-    torch.testing.assert_close(ours, plain, rtol=1.6e-2 if precision == "bfloat16" else 1e-5, atol=1e-5)
-    torch.testing.assert_close(
-        reference, expected, rtol=1.6e-2 if precision == "bfloat16" else 1e-5, atol=1e-5
-    )
+    # PEFT computes the branch in the adapter's own precision, ours in the layer's.
+    rtol, atol = (1.6e-2, 2e-2) if precision == "bfloat16" else (1e-5, 1e-5)
+    torch.testing.assert_close(ours, plain, rtol=rtol, atol=atol)
+    torch.testing.assert_close(reference, expected, rtol=rtol, atol=atol)
     assert not torch.allclose(plain, expected)
 
 

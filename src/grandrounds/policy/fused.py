@@ -133,7 +133,13 @@ def _matrix(linear: Any) -> _Tensors | None:
 
 
 class _Matrix:
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ of rows x [n, in], and the gradients, summed over parts of the rows."""
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ of rows x [n, in], and the gradients, summed over parts of the rows.
+
+    A and B are multiplied in W's precision and kept in their own, as it is with autocast.
+    """
+
+    a: Any  # Tensor, or None
+    b: Any
 
     def __init__(
         self,
@@ -141,7 +147,8 @@ class _Matrix:
         scale: float,
         wanted: Sequence[bool] = (),  # which gradients of these four
     ) -> None:
-        self.weight, self.bias, self.a, self.b = tensors
+        self.weight, self.bias, *adapter = self._tensors = tuple(tensors)
+        self.a, self.b = (tensor if tensor is None else tensor.to(self.weight.dtype) for tensor in adapter)
         self.scale, self.wanted = scale, wanted
         self._sums: list[Tensor | None] = [None] * 4
 
@@ -150,7 +157,7 @@ class _Matrix:
         y = linear(x, self.weight, self.bias)
         if self.a is None:
             return y, None
-        low = x.to(self.a.dtype) @ self.a.T
+        low = x @ self.a.T
         add_product(y, low, self.b.T, self.scale)
         return y, low
 
@@ -158,32 +165,30 @@ class _Matrix:
         """x's gradient [n, in] from y's; adds to the sums of those of W, b, A and B."""
         to_x = linear(gradient, self.weight.T)
         if self.wanted[0]:
-            self._add(0, self.weight, gradient.T, x)
+            if (total := self._sums[0]) is None:
+                self._add(0, gradient.T @ x)
+            else:  # in its own memory
+                add_product(total, gradient.T, x)
         if self.wanted[1]:
-            total = gradient.sum(0, dtype=summing_type(gradient))
-            self._sums[1] = total if self._sums[1] is None else self._sums[1] + total
+            self._add(1, gradient.sum(0, dtype=summing_type(gradient)))
         if low is not None:
-            gradient = gradient.to(self.b.dtype)
             to_low = (gradient @ self.b).mul_(self.scale)
             add_product(to_x, to_low, self.a)
             if self.wanted[2]:
-                self._add(2, self.a, to_low.T, x.to(self.a.dtype))
+                self._add(2, to_low.T @ x)
             if self.wanted[3]:
-                self._add(3, self.b, gradient.T, low * self.scale)
+                self._add(3, gradient.T @ (low * self.scale))
         return to_x
 
     def gradients(self) -> Iterator[Tensor | None]:
         """Of W, b, A and B."""
-        for tensor, total in zip((self.weight, self.bias, self.a, self.b), self._sums, strict=True):
+        for tensor, total in zip(self._tensors, self._sums, strict=True):
             yield None if total is None or tensor is None else total.to(tensor.dtype)
 
-    def _add(self, place: int, tensor: Tensor, left: Tensor, right: Tensor) -> None:
+    def _add(self, place: int, gradient: Tensor) -> None:
         """Sums are float32 at least: bfloat16 sums over many parts would lose the small terms."""
-        total = self._sums[place]
-        if total is None:
-            self._sums[place] = (left @ right).to(summing_type(tensor))
-        else:
-            add_product(total, left, right)
+        total, precise = self._sums[place], gradient.to(summing_type(gradient))
+        self._sums[place] = precise if total is None else total.add_(precise)
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:
@@ -222,7 +227,7 @@ class _FeedForward(torch.autograd.Function):
         x = states.flatten(0, -2)
         kept = [matrix.of(x) for matrix in first] if keep else []  # gate, or gate and up
         y = x.new_empty(len(x), len(last.weight))
-        low = None if last.a is None else x.new_empty(len(x), len(last.a), dtype=last.a.dtype)
+        low = None if last.a is None else x.new_empty(len(x), len(last.a), dtype=x.dtype)
         for part in _parts(len(x), len(first[0].weight)):
             gate, *up = [one[part] for one, _ in kept] or [matrix.of(x[part])[0] for matrix in first]
             product = act(gate)

@@ -129,11 +129,12 @@ def _forward(module: Any, product: Callable[[Tensor], Tensor]) -> Callable[[Tens
     (name,) = module.active_adapters
     scaling, down, up = module.scaling[name], module.lora_A[name], module.lora_B[name]
 
+    precision = module.base_layer.weight.dtype  # as the learner has it
+    low, high = down.weight.to(precision), up.weight.T.to(precision)
+
     def adapted(states: Tensor) -> Tensor:
         out = product(states)
-        low = F.linear(states.to(down.weight.dtype), down.weight).flatten(0, -2)
-        # As PEFT has it: in the adapter's precision, rounded once.
-        add_product(out.flatten(0, -2), low, up.weight.T, scaling)
+        add_product(out.flatten(0, -2), F.linear(states, low).flatten(0, -2), high, scaling)
         return out
 
     return adapted

@@ -246,19 +246,19 @@ class DecodeLayout:
         steps = torch.arange(self._longest_prompt, device=device)
         padding = steps >= self.lengths[:, None]  # [N, P]
         other = (columns < self.born[:, None]) | (columns > self.clock)  # [B, now]
-        shared = None
+        shared: Tensor | None = None
         if window is None:
             prompt = unseen(padding, dtype)[:, None, None] if self._ragged else None
             own = None if self._even else unseen(other, dtype)[:, None, None]
         else:
             last = (self.positions - window)[:, None]  # [B, 1] position that is just out of reach
-            shared = unseen(torch.arange(self._shared_tokens, device=device) <= last, dtype)  # [B, S]
-            shared = shared.repeat(repeats, 1)[None, None]
+            before = torch.arange(self._shared_tokens, device=device) <= last  # [B, S]
+            shared = unseen(before, dtype).repeat(repeats, 1)[None, None]
             far = padding[self.group] | (self._shared_tokens + steps <= last)  # [B, P]
             prompt = self._to_slots(unseen(far, dtype)[:, None, None].repeat(1, 1, repeats, 1))
             own = unseen(other | (columns <= self.clock - window), dtype)[:, None, None]
         if self._front and prompt is not None and own is not None:
-            prompt, own = None, torch.cat([prompt[:, :, :1], own], -1)
+            own, prompt = torch.cat([prompt[:, :, :1], own], -1), None
         return _Biases(shared, prompt, own)
 
     def _to_slots(self, rows: Tensor) -> Tensor:
