@@ -127,3 +127,42 @@ def test_what_is_recomputed_is_not_kept() -> None:
     for policy.recompute, share in (("feed_forward", 0.75), ("layers", 0.4)):
         policy.__post_init__()
         assert _kept(policy) < share * everything
+
+
+@pytest.mark.parametrize("feed_forward", [False, True])
+def test_lora_on_bfloat16_layers_has_gradients_in_its_own_precision(
+    feed_forward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Multiplied in bfloat16, summed over parts and kept in float32: each within bfloat16 of the exact one."""
+    monkeypatch.setattr(fused, "SMALLEST_PART", 16)
+    monkeypatch.setattr(fused, "PART_BYTES", 0)
+    generator = torch.Generator().manual_seed(0)
+
+    def filled(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).bfloat16().double() / shape[-1] ** 0.5
+
+    shapes = [((48, 32), (4, 32), (48, 4)), ((48, 32), (4, 32), (48, 4)), ((32, 48), (4, 48), (32, 4))]
+    exact = [[filled(*shape) for shape in three] for three in (shapes if feed_forward else shapes[:1])]
+    states, given = filled(1, 96, 32), filled(1, 96, 32 if feed_forward else 48)
+
+    def adapters(weights: list[list[Tensor]], x: Tensor) -> list[Tensor]:
+        tensors = [tensor for weight, a, b in weights for tensor in (weight, None, a, b)]
+        if feed_forward:
+            out = fused._FeedForward.apply(x, False, "SiLUActivation", [2.0] * 3, *tensors)
+        else:
+            out = fused._Linear.apply(x, 2.0, *tensors)
+        out.backward(given.to(out.dtype))
+        return [adapter.grad for _, *pair in weights for adapter in pair if adapter.grad is not None]
+
+    def trained(dtype: torch.dtype, own: torch.dtype) -> list[list[Tensor]]:
+        return [
+            [weight.to(dtype), *(adapter.to(own, copy=True).requires_grad_() for adapter in pair)]
+            for weight, *pair in exact
+        ]
+
+    plain = adapters(trained(torch.float64, torch.float64), states)
+    ours = adapters(trained(torch.bfloat16, torch.float32), states.bfloat16())
+    assert len(ours) == len(plain) == 2 * len(exact)
+    for narrow, wide in zip(ours, plain, strict=True):
+        assert narrow.dtype == torch.float32
+        assert float((narrow - wide).norm() / wide.norm()) < 2e-2
