@@ -161,7 +161,7 @@ def _softmax_(
         logprobs[rows] = logs.gather(1, word)[:, 0]
         normaliser[rows] = chosen - logprobs[rows]
         torch.exp(logs, out=part)
-        entropy[rows] = -(part[:, None] @ logs[..., None])[:, 0, 0]
+        entropy[rows] = -torch.linalg.vecdot(part, logs)
     return logits
 
 

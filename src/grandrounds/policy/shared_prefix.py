@@ -90,8 +90,10 @@ class _TreeAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, out, log = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
+        *states, log = ctx.saved_tensors
+        # The kernel takes bfloat16 too, but for short sequences twice the time, and sums would be rounded in between.
+        query, key, value, out = (tensor.to(log.dtype) for tensor in states)
+        gradient = gradients[0].to(log.dtype).contiguous()
 
         def part(seeing: Run, seen: Run, causal: bool) -> tuple[Tensor, ...]:
             grads = _backward(
@@ -115,4 +117,5 @@ class _TreeAttention(torch.autograd.Function):
             to_query[family.joined.rows] += outer[0]
             to_key[family.prompts.rows] += outer[1]
             to_value[family.prompts.rows] += outer[2]
-        return to_query, to_key, to_value, None, None
+        dtype = states[0].dtype
+        return to_query.to(dtype), to_key.to(dtype), to_value.to(dtype), None, None
