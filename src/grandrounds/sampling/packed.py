@@ -1,8 +1,8 @@
 """A model's linear layers while it samples: weights packed once for all the steps, LoRA without detours.
 
 A decoding step multiplies a handful of rows by every weight there is, over and over by the same ones. Packed weights
-are copies: of a large model only the first layers' are made, the others multiply as they lie. Copied or not, queries,
-keys and values are maps of the same states, and so are gate and up: packed side by side each such set is one product.
+are copies: of a large model only the first layers' are made, the others multiply as they lie. Queries, keys and values
+are maps of the same states, and so are gate and up: copied side by side, each such set is one product.
 """
 
 from __future__ import annotations
