@@ -124,7 +124,7 @@ def test_recomputed_layers_give_the_same_gradients(architecture: str) -> None:
 def test_what_is_recomputed_is_not_kept() -> None:
     policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32))
     everything = _kept(policy)
-    for policy.recompute, share in (("feed_forward", 0.75), ("layers", 0.4)):
+    for policy.recompute, share in (("feed_forward", 0.6), ("layers", 0.25)):
         policy.__post_init__()
         assert _kept(policy) < share * everything
 
@@ -148,9 +148,9 @@ def test_lora_on_bfloat16_layers_has_gradients_in_its_own_precision(
     def adapters(weights: list[list[Tensor]], x: Tensor) -> list[Tensor]:
         tensors = [tensor for weight, a, b in weights for tensor in (weight, None, a, b)]
         if feed_forward:
-            out = fused._FeedForward.apply(x, False, "SiLUActivation", [2.0] * 3, *tensors)
+            out = fused._FeedForward.apply(x, None, False, "SiLUActivation", [2.0] * 3, *tensors)
         else:
-            out = fused._Linear.apply(x, 2.0, *tensors)
+            out = fused._Linear.apply(x, None, 2.0, *tensors)
         out.backward(given.to(out.dtype))
         return [adapter.grad for _, *pair in weights for adapter in pair if adapter.grad is not None]
 

@@ -99,7 +99,7 @@ class PolicyRecipe(Section):
         "auto",
         description="What the update keeps no results of and computes again: less memory, more time. "
         "`offload`: as `layers`, whose inputs wait in the computer's memory; on a GPU only. "
-        "`auto`: with LoRA the feed-forward blocks' inside, else nothing.",
+        "`feed_forward`: these blocks' inside, and what norms give out. `auto`: with LoRA these, else nothing.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code shipped with the model. Only if you trust it."

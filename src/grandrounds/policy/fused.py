@@ -2,9 +2,10 @@
 
 What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
 
-    RMS norm        keeps its input and one number for each row; the normalised rows are computed again
-    feed-forward    keeps gate and up, or not even these; the rest is computed again, a part of the rows at a time
-    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ adds its branch into the product's own memory, by the fastest library
+    RMS norm        keeps its input and a number for each row; the rest is computed again, a part of the rows at a time
+    feed-forward    keeps its input, gate and up, or none of these where a norm keeps what its input comes from
+    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ keeps its input or not, as above, and adds its branch into the product's
+                    own memory, by the fastest library
 
 which is the same arithmetic in another order of rounding. The modules stay transformers' and PEFT's own: `fuse`
 recognises those whose forward pass it knows and puts ours in front, for training through one of our layouts only.
@@ -56,7 +57,8 @@ _PLAIN = ("fc1", "activation_fn", "fc2")
 def fuse(model: nn.Module, *, keep_inner: bool = True) -> None:
     """Put our forward passes in front of the modules' own, wherever one of theirs is recognised.
 
-    keep_inner: whether feed-forward blocks keep gate and up for the backward pass, most of what a layer keeps.
+    keep_inner: whether what norms give out, and gate and up of feed-forward blocks, are kept for the backward pass:
+    most of what a layer keeps.
     """
     for module in model.modules():
         ours = _ours(module, keep_inner)
@@ -66,7 +68,7 @@ def fuse(model: nn.Module, *, keep_inner: bool = True) -> None:
 
 def _ours(module: nn.Module, keep_inner: bool) -> Callable[..., Tensor] | None:
     if _is_lora(module) or type(module) is nn.Linear:
-        return _linear
+        return partial(_linear, keep_inner=keep_inner)
     names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
     if names in (_GATED, _PLAIN):
         return partial(_feed_forward, keep_inner=keep_inner)
@@ -94,15 +96,16 @@ def _feed_forward(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:
         return type(self).forward(self, states)
     tensors = [tensor for *four, _ in matrices for tensor in four]
     scales = [scale for *_, scale in matrices]
-    return _FeedForward.apply(states, keep_inner, type(activation).__name__, scales, *tensors)
+    norm = None if keep_inner else _norm_of(states)
+    return _FeedForward.apply(states, norm, keep_inner, type(activation).__name__, scales, *tensors)
 
 
-def _linear(self: Any, states: Tensor, *further: Any, **named: Any) -> Tensor:
+def _linear(self: Any, states: Tensor, *further: Any, keep_inner: bool, **named: Any) -> Tensor:
     matrix = _matrix(self)
     if matrix is None or further or named or not _training():
         return type(self).forward(self, states, *further, **named)
     *tensors, scale = matrix
-    return _Linear.apply(states, scale, *tensors)
+    return _Linear.apply(states, None if keep_inner else _norm_of(states), scale, *tensors)
 
 
 def _is_lora(module: nn.Module) -> bool:
@@ -200,19 +203,19 @@ def _parts(rows: int, width: int) -> Iterator[slice]:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, scale: float, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states: Tensor, norm: Any, scale: float, *tensors: Tensor | None) -> Tensor:
         x = states.flatten(0, -2)
         y, low = _Matrix(tensors, scale).of(x)
-        ctx.save_for_backward(states, low, *tensors)
-        ctx.scale = scale
+        ctx.save_for_backward(None if norm else x, low, *tensors)
+        ctx.norm, ctx.scale, ctx.shape = norm, scale, states.shape
         return y.unflatten(0, states.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        states, low, *tensors = ctx.saved_tensors
-        matrix = _Matrix(tensors, ctx.scale, ctx.needs_input_grad[2:])
-        to_x = matrix.back(states.flatten(0, -2), low, gradients[0].flatten(0, -2))
-        return to_x.unflatten(0, states.shape[:-1]), None, *matrix.gradients()
+        x, low, *tensors = ctx.saved_tensors
+        matrix = _Matrix(tensors, ctx.scale, ctx.needs_input_grad[3:])
+        to_x = matrix.back(_given(x, ctx.norm), low, gradients[0].flatten(0, -2))
+        return to_x.view(ctx.shape), None, None, *matrix.gradients()
 
 
 class _FeedForward(torch.autograd.Function):
@@ -220,7 +223,13 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, keep: bool, activation: str, scales: list[float], *tensors: Tensor | None
+        ctx: Any,
+        states: Tensor,
+        norm: Any,
+        keep: bool,
+        activation: str,
+        scales: list[float],
+        *tensors: Tensor | None,
     ) -> Tensor:
         *first, last = _matrices(scales, tensors)
         act, _ = _ACTIVATIONS[activation]
@@ -237,23 +246,23 @@ class _FeedForward(torch.autograd.Function):
             if low is not None and part_low is not None:
                 low[part] = part_low
         inner, lows = zip(*kept, strict=True) if keep else ((), ())
-        ctx.save_for_backward(states, *inner, *lows, low, *tensors)
-        ctx.keep, ctx.activation, ctx.scales = keep, activation, scales
+        ctx.save_for_backward(None if norm else x, *inner, *lows, low, *tensors)
+        ctx.norm, ctx.keep, ctx.activation, ctx.scales = norm, keep, activation, scales
         return y.unflatten(0, states.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.scales) - 1
         kept = count if ctx.keep else 0
-        states, *saved = ctx.saved_tensors
+        x, *saved = ctx.saved_tensors
         inner, lows, low = saved[:kept], saved[kept : 2 * kept], saved[2 * kept]
-        matrices = _matrices(ctx.scales, saved[2 * kept + 1 :], ctx.needs_input_grad[4:])
+        matrices = _matrices(ctx.scales, saved[2 * kept + 1 :], ctx.needs_input_grad[5:])
         *first, last = matrices
         act, act_backward_ = _ACTIVATIONS[ctx.activation]
-        x, gradient = states.flatten(0, -2), gradients[0].flatten(0, -2)
-        to_x = torch.empty_like(x)
-        for part in _parts(len(x), len(first[0].weight)):
-            part_x = x[part]
+        gradient = gradients[0].flatten(0, -2)
+        to_x = gradient.new_empty(len(gradient), first[0].weight.shape[1])
+        for part in _parts(len(gradient), len(first[0].weight)):
+            part_x = _given(x, ctx.norm, part)
             if ctx.keep:
                 pairs = [
                     (one[part], None if own is None else own[part])
@@ -275,7 +284,8 @@ class _FeedForward(torch.autograd.Function):
             ]
             to_x[part] = sum(to_part[1:], to_part[0])
         return (
-            to_x.unflatten(0, states.shape[:-1]),
+            to_x.unflatten(0, gradients[0].shape[:-1]),
+            None,
             None,
             None,
             None,
@@ -318,3 +328,17 @@ class _RmsNorm(torch.autograd.Function):
             slope = (product @ precise_weight)[:, None].mul_(root**3 / x.shape[1])
             to_x[part] = (given * precise_weight).mul_(root).addcmul_(precise, slope, value=-1)
         return to_x.unflatten(0, states.shape[:-1]), to_weight.to(weight.dtype), None
+
+
+def _norm_of(states: Tensor) -> Any:
+    """The step of autograd that normalised the states; None where none of ours did."""
+    return states.grad_fn if isinstance(states.grad_fn, _RmsNorm._backward_cls) else None
+
+
+def _given(kept: Tensor | None, norm: Any, part: slice = slice(None)) -> Tensor:
+    """Rows [n, d]: kept, or the same bits from what their norm keeps until its own backward pass, which comes later."""
+    if kept is not None:
+        return kept[part]
+    states, weight, scale = norm.saved_tensors
+    precise = states.flatten(0, -2)[part].to(scale.dtype)
+    return (precise * scale[part]).to(states.dtype).mul_(weight)
