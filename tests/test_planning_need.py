@@ -54,7 +54,8 @@ def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
     assert parts.layer == tokens * 500
     assert parts.heap == round(HEAP_SHARE * tokens * 10_500)
     assert not parts.several_packs
-    assert parts.peak == parts.resident + parts.gradients  # of one pack, they come as its activations go
+    # Of one pack, gradients come as its activations go.
+    assert parts.peak == parts.resident + parts.gradients + parts.heap
 
 
 def test_weights_are_copied_for_sampling_on_a_cpu() -> None:
@@ -71,7 +72,7 @@ def test_packed_weights_need_room_for_one_layer_unpacked() -> None:
 def test_gradients_await_further_packs() -> None:
     parts = need(SHAPE, replace(WORK, tokens_per_pack=500), process=0)
     assert parts.several_packs
-    computed = parts.activations + max(parts.layer, parts.head) + parts.heap
+    computed = parts.activations + max(parts.layer, parts.head)
     assert parts.update == parts.gradients + computed
 
 
@@ -117,10 +118,12 @@ def test_holes_are_counted_by_the_size_in_float32() -> None:
         assert parts.heap == round(share * 2 * (parts.activations + parts.layer))
 
 
-def test_what_cannot_be_avoided_leaves_the_holes_out() -> None:
-    work = replace(WORK, tokens_per_pack=500)
-    parts = need(LORA, work, process=0)
-    assert parts.least == parts.peak - parts.heap
+def test_holes_stay_while_sampling_and_are_not_in_what_cannot_be_avoided() -> None:
+    for copies in (0, 500 * MIB):
+        parts = need(replace(SHAPE, copies=copies), WORK, process=0)
+        assert (parts.sampling > parts.update) == bool(copies)
+        assert parts.least == parts.resident + max(parts.sampling, parts.update)
+        assert parts.peak == parts.least + parts.heap
 
 
 def test_rows_at_work_hold_no_more_than_the_store() -> None:

@@ -25,7 +25,8 @@ def svg(panels: Sequence[Panel], unit: str) -> str:
     width = WIDTH * len(panels)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" '
-        f'viewBox="0 0 {width} {HEIGHT}" font-family="sans-serif" font-size="11">'
+        f'viewBox="0 0 {width} {HEIGHT}" font-family="sans-serif" font-size="11">',
+        '<rect width="100%" height="100%" fill="#ffffff"/>',  # readers of documents have dark backgrounds too
     ]
     for number, panel in enumerate(panels):
         parts += [f'<g transform="translate({number * WIDTH} 0)">', *_panel(panel, unit), "</g>"]
@@ -51,7 +52,9 @@ def _panel(panel: Panel, unit: str) -> list[str]:
         parts.append(f'<text x="{x}" y="{y + 15}" text-anchor="middle">{value:g}</text>')
     for number, (name, values) in enumerate(panel.lines.items()):
         colour = COLOURS[number % len(COLOURS)]
-        points = " ".join("{},{}".format(*at(x, y)) for x, y in zip(panel.x, values, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        points = [at(x, y) for x, y in zip(panel.x, values, strict=True)]
+        line = " ".join(f"{x},{y}" for x, y in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>' for x, y in points]
         parts.append(f'<text x="{LEFT + 76 * number}" y="28" fill="{colour}">{escape(name)}</text>')
     return parts

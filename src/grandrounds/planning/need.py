@@ -2,8 +2,8 @@
 
     resident   process + weights + unpacked + adapters + reference + optimizer
     sampling   copies + store + max(prefill, choosing)
-    update     gradients + activations + max(layer, head) + heap
-    peak       resident + max(sampling, update)
+    update     gradients + activations + max(layer, head)
+    peak       resident + max(sampling, update) + heap
     offloaded  beside the peak, in the computer's memory rather than the device's
 
 It is the peak of a round whose prompts are all as long as the longest and whose completions are all as long as
@@ -156,23 +156,20 @@ class Need:
 
     @property
     def update(self) -> int:
-        """What the update takes on top."""
-        return self._update(self.heap)
+        """What the update takes on top. A single pack's gradients come as its activations go; with several, the former
+        packs' are there already."""
+        computed = self.activations + max(self.layer, self.head)
+        return computed + self.gradients if self.several_packs else max(computed, self.gradients)
 
     @property
     def peak(self) -> int:
-        """The most there is at any moment."""
-        return self.resident + max(self.sampling, self.update)
+        """The most there is at any moment. Holes that the update leaves are there while the next round is sampled."""
+        return self.least + self.heap
 
     @property
     def least(self) -> int:
         """The peak if the heap had no holes: with less, the run cannot succeed."""
-        return self.resident + max(self.sampling, self._update(0))
-
-    def _update(self, heap: int) -> int:
-        """A single pack's gradients come as its activations go; with several, the former packs' are there already."""
-        computed = self.activations + max(self.layer, self.head) + heap
-        return computed + self.gradients if self.several_packs else max(computed, self.gradients)
+        return self.resident + max(self.sampling, self.update)
 
 
 def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Work:

@@ -86,7 +86,8 @@ def _rows(need: Need) -> Iterator[tuple[str, int]]:
         yield "  one layer at work", need.layer
     else:
         yield "  a chunk of logits", need.head
-    yield "  holes in the heap", need.heap
+    if need.heap:
+        yield "holes in the heap", need.heap
     yield "peak", need.peak
 
 
