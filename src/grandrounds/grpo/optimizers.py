@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from grandrounds.grpo.muon import Muon
 from grandrounds.grpo.rounding import RoundingAdamW
 
 Optimizer = Literal["adamw", "adamw_8bit", "muon"]
@@ -15,7 +16,6 @@ Optimizer = Literal["adamw", "adamw_8bit", "muon"]
 # beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
 # them.
 BETAS = (0.9, 0.95)
-MUON_MOMENTUM = 0.95
 
 
 def build_optimizers(
@@ -24,8 +24,8 @@ def build_optimizers(
     """Optimizers that share a learning rate. Weight decay acts on matrices only, not on biases and norms.
 
     adamw_8bit: keep both moments in 8 bits a number instead of 32.
-    muon: orthogonalise the momentum of the hidden layers' matrices (Jordan et al. 2024; scaled to AdamW's step size
-    as in arXiv:2502.16982, so that one learning rate serves both). A small model built from scratch learns rare
+    muon: orthogonalise the momentum of the hidden layers' matrices (`muon`), scaled to AdamW's step size, so that
+    one learning rate serves both. A small model built from scratch learns rare
     associations in about half the steps; embeddings stay with AdamW. Weights in bfloat16 get the AdamW that rounds
     stochastically (`rounding`).
     """
@@ -43,11 +43,7 @@ def build_optimizers(
         groups = _groups(rounded, weight_decay)
         optimizers.append(RoundingAdamW(groups, betas=BETAS, eight_bits=eight_bits))
     if hidden:
-        optimizers.append(
-            torch.optim.Muon(
-                hidden, weight_decay=weight_decay, momentum=MUON_MOMENTUM, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        optimizers.append(Muon(hidden, weight_decay=weight_decay))
     return optimizers
 
 
