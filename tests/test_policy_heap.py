@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -9,36 +10,47 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+LIBC = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+pytestmark = pytest.mark.skipif(not hasattr(LIBC, "mallinfo2"), reason="needs glibc 2.33")
 
-# How many pages of the last block are fresh. The first few are, until the heap's own small caches are full.
+# Bytes of a large block that the C library maps by itself (and gives back), and bytes it keeps once the block is freed.
 SCRIPT = """
-import resource
+import ctypes
 import torch
 from grandrounds.policy.heap import keep_freed_memory
 
+class Counts(ctypes.Structure):  # mallinfo2(3)
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        "arena ordblks smblks hblks mapped usmblks fsmblks uordblks free keepcost".split()]
+
+counts = ctypes.CDLL(None).mallinfo2
+counts.restype = Counts
 keep_freed_memory()
-for _ in range(20):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = torch.ones(MIB, 2**18)
-    del block
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+before = counts()
+block = torch.ones(20, 2**18)
+mapped = counts().mapped - before.mapped
+del block
+print(mapped, counts().free - before.free)
 """
+BLOCK = 20 * 2**20
 
 
-def _fresh_pages(mib: int, **environment: str) -> int:
+def _mapped_and_kept(**environment: str) -> tuple[int, int]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("MIB", str(mib))],
+        [sys.executable, "-c", SCRIPT],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    return int(done.stdout)
+    mapped, kept = map(int, done.stdout.split())
+    return mapped, kept
 
 
-def test_a_freed_block_is_handed_out_again() -> None:
-    assert _fresh_pages(20) < 50  # 20 MiB are 5,120 pages
+def test_a_freed_block_stays_with_the_process() -> None:
+    mapped, kept = _mapped_and_kept()
+    assert mapped == 0
+    assert kept > 0.9 * BLOCK
 
 
 @pytest.mark.parametrize(
@@ -49,4 +61,6 @@ def test_a_freed_block_is_handed_out_again() -> None:
     ],
 )
 def test_what_the_environment_says_holds(environment: dict[str, str]) -> None:
-    assert _fresh_pages(20, **environment) > 1000
+    mapped, kept = _mapped_and_kept(**environment)
+    assert mapped >= BLOCK
+    assert kept < 0.1 * BLOCK

@@ -13,7 +13,7 @@ from tiny_models import tiny_model_folder
 
 from grandrounds.policy import precision
 from grandrounds.policy.load import load_policy
-from grandrounds.policy.precision import LARGE, UPDATE_ROWS, Mix, Width, choose_precision, mix_of
+from grandrounds.policy.precision import LARGE, Mix, Width, choose_precision, mix_of
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.folder import RunFolder
@@ -106,11 +106,6 @@ def test_small_models_stay_exact_unmeasured(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nothing_is_measured_where_the_recipe_decides(options: dict[str, Any], expected: torch.dtype) -> None:
     chosen, _ = choose_precision(PolicyRecipe(model="x", **options), CPU, pytest.fail)
     assert chosen == expected
-
-
-def test_timings_are_of_real_products() -> None:
-    for rows in (1, UPDATE_ROWS):
-        assert precision.seconds(torch.float32, ((1024, 512), (512, 1024)), rows) > 0
 
 
 def test_the_mix_is_the_recipes() -> None:

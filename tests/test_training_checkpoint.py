@@ -5,32 +5,54 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from grandrounds.errors import RunError
-from grandrounds.training.checkpoint import Checkpoints, damage_of, read_state, write_state
+from grandrounds.training.checkpoint import Checkpoints, read_state, write_state
 
-WRITER = """
-import sys
+# Saves a checkpoint in children, the n-th of which is killed at its n-th operation on files, and looks at what is left.
+KILLED_WRITERS = """
+import itertools, os, signal, sys
 from pathlib import Path
-from grandrounds.training.checkpoint import Checkpoints
-store = Checkpoints(Path(sys.argv[1]))
-start = int(store.all()[-1].name) + 1 if store.all() else 0
-print("ready", flush=True)
+from grandrounds.training.checkpoint import Checkpoints, damage_of
+
+FILES = ("model.safetensors", "optimizer.safetensors", "tokenizer/vocab.json")
+OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+
 def write(folder):
     (folder / "tokenizer").mkdir()
-    for name in ("model.safetensors", "optimizer.safetensors", "tokenizer/vocab.json"):
+    for name in FILES:
         (folder / name).write_bytes(name.encode() * 20_000)
-for number in range(start, start + 10_000):
-    store.save(f"{number:06d}", write)
+
+def save_until(last):
+    done = itertools.count(1)
+    def watch(event, arguments):
+        if event in OPERATIONS and next(done) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    store.save(f"{last:06d}", write)
     store.prune(3)
+    os._exit(0)
+
+store = Checkpoints(Path(sys.argv[1]))
+leftovers = 0
+for last in itertools.count(1):
+    child = os.fork()
+    if not child:
+        save_until(last)
+    finished = os.waitpid(child, 0)[1] == 0
+    leftovers += len(list(store.folder.glob(".*")))
+    for checkpoint in store.all():
+        assert damage_of(checkpoint) is None
+        for name in FILES:
+            assert (checkpoint / name).read_bytes() == name.encode() * 20_000
+    if finished:
+        break
+print(last, leftovers)
 """
 
 
@@ -42,24 +64,14 @@ def contents(text: str):
 
 
 def test_a_writer_killed_at_any_moment_leaves_no_half_checkpoint(tmp_path: Path) -> None:
-    moments = random.Random(0)
     store = Checkpoints(tmp_path / "checkpoints")
-    leftovers = 0
-    for _ in range(10):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(store.folder)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.01, 0.15))
-        writer.send_signal(signal.SIGKILL)
-        writer.communicate()
-        leftovers += len(list(store.folder.glob(".*")))
-        for checkpoint in store.all():
-            assert damage_of(checkpoint) is None
-            for name in ("model.safetensors", "optimizer.safetensors", "tokenizer/vocab.json"):
-                assert (checkpoint / name).read_bytes() == name.encode() * 20_000
-    assert leftovers  # else no writer was caught in the act, and this test shows nothing
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WRITERS, str(store.folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    kills, leftovers = map(int, done.stdout.split())
+    assert kills > 10
+    assert leftovers > 3
     store.save("999999", contents("x"))
     assert not list(store.folder.glob(".*"))
 
