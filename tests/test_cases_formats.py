@@ -194,7 +194,7 @@ def test_mistakes_in_a_row_are_named_with_its_place(row: dict[str, Any], words: 
     error = complaint(row)
     assert error.where == "rows.jsonl:1"
     assert words in str(error)
-    assert error.mend
+    assert error.hint
 
 
 def test_an_id_used_twice_names_both_places() -> None:

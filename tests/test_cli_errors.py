@@ -69,7 +69,7 @@ def fails(run: Callable[..., tuple[int, str, str]]) -> Fails:
         assert code == 1, err
         assert sum(line.startswith("Error: ") for line in err.splitlines()) == 1, err
         assert "Traceback" not in err
-        assert "  mend: " in err
+        assert "  hint: " in err
         return err
 
     return call

@@ -1,4 +1,4 @@
-"""The doctor says what is wrong with a machine and how to mend it, without the network."""
+"""The doctor says what is wrong with a machine and how to fix it, without the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_this_machine_can_train_and_nobody_asks_the_network(monkeypatch: pytest.
     findings = examine()
     assert not [finding for finding in findings if finding.level == "bad"]
     assert any("products right" in finding.what for finding in findings)
-    assert all(finding.mend for finding in findings if finding.level != "ok")
+    assert all(finding.hint for finding in findings if finding.level != "ok")
 
 
 def test_a_package_too_old_is_bad_and_one_never_tested_a_warning(
@@ -82,5 +82,5 @@ def test_patch_releases_count_as_tested() -> None:
 def test_too_many_threads_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "threads", lambda: 10_000)
     (finding,) = doctor._threads()
-    assert finding == Finding("threads", "warn", finding.what, finding.mend)
-    assert "OMP_NUM_THREADS" in finding.mend
+    assert finding == Finding("threads", "warn", finding.what, finding.hint)
+    assert "OMP_NUM_THREADS" in finding.hint

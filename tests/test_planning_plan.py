@@ -232,7 +232,7 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(
         train(recipe, tmp_path / "run", progress=SilentProgress())
     assert "needs about" in refusal.value.what
     assert refusal.value.where in {"policy.model", "grpo.tokens_per_pack", "grpo.group_size"}
-    assert refusal.value.mend
+    assert refusal.value.hint
 
 
 def test_the_refusal_names_settings_that_fit(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_the_refusal_names_settings_that_fit(recipe: Recipe, monkeypatch: pytest
     with_memory(monkeypatch, wide, -0.1)
     with pytest.raises(RunError) as refusal:
         check.check_memory(wide, book)
-    named = re.findall(r"grpo\.(\w+) to (\d+)", refusal.value.mend)
+    named = re.findall(r"grpo\.(\w+) to (\d+)", refusal.value.hint)
     assert "tokens_per_pack" in dict(named)
     smaller = wide.grpo.model_copy(update={key: int(value) for key, value in named})
     assert check.check_memory(wide.model_copy(update={"grpo": smaller}), book) == ""

@@ -313,7 +313,7 @@ def test_a_damaged_folder_is_one_policy_error(damage: str, tmp_path: Path) -> No
         _load(folder)
     assert said in caught.value.what
     assert caught.value.where == str(folder)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_truncated_adapter_is_one_policy_error(tmp_path: Path) -> None:
@@ -388,4 +388,4 @@ def test_an_architecture_we_do_not_compute_exactly_is_refused(name: str, tmp_pat
     with pytest.raises(PolicyError, match="architecture") as caught:
         _load(tmp_path, adapter="full")
     assert caught.value.where == str(tmp_path)
-    assert "Llama" in caught.value.mend
+    assert "Llama" in caught.value.hint

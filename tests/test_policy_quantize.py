@@ -72,7 +72,7 @@ def test_without_bitsandbytes_one_learns_how_to_install_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="bitsandbytes") as caught:
         _packed(tiny_model_folder(tmp_path, "qwen2"))
-    assert "grandrounds[quantize]" in caught.value.mend
+    assert "grandrounds[quantize]" in caught.value.hint
 
 
 def test_files_that_hold_quantised_weights_are_refused(

@@ -113,7 +113,7 @@ def test_there_is_nowhere_to_wait_beside_a_cpu() -> None:
     with pytest.raises(RecipeError) as refusal:
         device_of(PolicyRecipe(device="cpu", recompute="offload"))
     assert refusal.value.where == "policy.recompute"
-    assert "layers" in refusal.value.mend
+    assert "layers" in refusal.value.hint
     with pytest.raises(RecipeError, match="no other"):  # of a run, before its model is looked for
         load_policy(PolicyRecipe(model="none/there", device="cpu", recompute="offload"), seed=0)
     with pytest.raises(RecipeError, match="no other"):  # of a plan

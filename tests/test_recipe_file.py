@@ -1,4 +1,4 @@
-"""Recipes as files: every mistake has its place and its mend."""
+"""Recipes as files: every mistake has its place and its hint."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_unknown_key_in_an_override_is_named_with_the_one_meant(
     error = mistake(file, override)
     assert f"no key `{override.partition('=')[0]}`".split(".")[0] in error.what
     assert error.where == f"--set {override}"
-    assert f"Did you mean `{meant}`?" in error.mend
+    assert f"Did you mean `{meant}`?" in error.hint
 
 
 def test_an_unknown_key_in_a_file_is_named_with_its_line(file: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_unknown_key_in_a_file_is_named_with_its_line(file: Path) -> None:
     error = mistake(file)
     assert "`grpo.group_sise`" in error.what
     assert error.where == f"{file}:3"
-    assert "Did you mean `grpo.group_size`?" in error.mend
+    assert "Did you mean `grpo.group_size`?" in error.hint
 
 
 def test_a_wrong_type_in_a_file_is_named_with_its_line_and_what_the_key_takes(file: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_wrong_type_in_a_file_is_named_with_its_line_and_what_the_key_takes(fi
     error = mistake(file)
     assert "`rewards.accuracy.weight` is 'heavy'" in error.what
     assert error.where == f"{file}:6"
-    assert "takes a number" in error.mend
+    assert "takes a number" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_a_wrong_type_in_a_file_is_named_with_its_line_and_what_the_key_takes(fi
 def test_a_wrong_value_names_its_key_and_a_mend(file: Path, override: str, named: str) -> None:
     error = mistake(file, override)
     assert named in error.what
-    assert error.mend
-    assert "dict" not in error.what + error.mend
+    assert error.hint
+    assert "dict" not in error.what + error.hint
 
 
 def test_one_components_key_changes_the_default_rewards_without_dropping_them(tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_a_recipe_can_be_changed_by_overrides_too(file: Path) -> None:
 
 
 def test_an_unknown_recipe_name_suggests_a_shipped_one() -> None:
-    assert "Did you mean `clinic`?" in mistake("clinick").mend
-    assert "phenopackets" in mistake("xyzzy").mend
+    assert "Did you mean `clinic`?" in mistake("clinick").hint
+    assert "phenopackets" in mistake("xyzzy").hint
     assert "no such file" in mistake("recipes/mine.yaml").what
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    assert "resume" in mistake(tmp_path).mend
+    assert "resume" in mistake(tmp_path).hint
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_broken_yaml_is_one_clear_message(file: Path, text: str, line: int | Non
     file.write_text(text)
     error = mistake(file)
     assert error.where == f"{file}:{line}" if line else error.where.startswith(str(file))
-    assert error.mend
+    assert error.hint
 
 
 def test_a_file_that_is_no_text_is_one_clear_message(file: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_recipe_that_cannot_be_meant_is_refused(specs: dict[str, Any], said: s
     with pytest.raises(RewardError, match=said) as caught:
         rewards(**specs)
     assert caught.value.where
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_knowledge_that_raises_stops_the_run_with_its_case() -> None:

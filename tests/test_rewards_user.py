@@ -156,7 +156,7 @@ def test_a_function_that_cannot_be_loaded_is_explained(tmp_path: Path, use: str,
     with pytest.raises(RewardError, match=said) as caught:
         build_rewards({"mine": RewardRecipe(use=use)}, base=tmp_path)
     assert caught.value.where.startswith("rewards.mine, ")
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_an_unknown_option_of_a_function_is_an_error(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_full_disk_is_one_clear_error_and_the_former_checkpoint_stays(
 
     with pytest.raises(RunError, match="the disk is full") as caught:
         store.save("000020", write)
-    assert "resume" in caught.value.mend
+    assert "resume" in caught.value.hint
     assert store.latest() == tmp_path / "000010"
     assert (tmp_path / "000010/model.safetensors").read_text() == "ten"
     assert os.listdir(tmp_path) == ["000010"]

@@ -53,7 +53,7 @@ def test_a_run_that_has_learned_is_never_overwritten(run: RunFolder) -> None:
     run.append_metrics({"round": 1})
     with pytest.raises(RunError, match="already") as caught:
         RunFolder.create(run.path, recipe_from({}))
-    assert f"grandrounds resume {run.path}" in caught.value.mend
+    assert f"grandrounds resume {run.path}" in caught.value.hint
     assert run.recipe().seed == 7
 
 

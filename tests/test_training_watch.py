@@ -59,19 +59,19 @@ HOPELESS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "what", "mend"), HOPELESS)
-def test_a_hopeless_run_stops_after_patience_with_a_diagnosis(changes: dict, what: str, mend: str) -> None:
+@pytest.mark.parametrize(("changes", "what", "hint"), HOPELESS)
+def test_a_hopeless_run_stops_after_patience_with_a_diagnosis(changes: dict, what: str, hint: str) -> None:
     guard = Guard(GuardRecipe(patience=3))
     for number in (1, 2):
         guard.check(row(number, **changes))
     with pytest.raises(RunError, match=what) as caught:
         guard.check(row(3, **changes))
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
     assert caught.value.where == "round 3, and the 2 before it"
 
 
-@pytest.mark.parametrize(("changes", "what", "mend"), HOPELESS)
-def test_one_good_round_gives_new_patience(changes: dict, what: str, mend: str) -> None:
+@pytest.mark.parametrize(("changes", "what", "hint"), HOPELESS)
+def test_one_good_round_gives_new_patience(changes: dict, what: str, hint: str) -> None:
     guard = Guard(GuardRecipe(patience=3))
     for number in range(1, 30):
         guard.check(row(number, **({} if number % 3 == 0 else changes)))
@@ -88,7 +88,7 @@ def test_a_resumed_guard_judges_as_an_uninterrupted_one() -> None:
 def test_what_is_not_finite_stops_at_once(key: str, value: float) -> None:
     with pytest.raises(RunError, match=key) as caught:
         Guard(GuardRecipe()).check(row(1, **{key: value}))
-    assert "grpo.learning_rate" in caught.value.mend
+    assert "grpo.learning_rate" in caught.value.hint
 
 
 @pytest.mark.parametrize("key", ["loss", "grad_norm"])

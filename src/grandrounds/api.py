@@ -92,7 +92,7 @@ def compare_subjects(
 ) -> Comparison:
     """As `compare`, for opened subjects."""
     if len(subjects) < 2:
-        raise RecipeError("a comparison needs two policies", mend="Name another, for example the cold start.")
+        raise RecipeError("a comparison needs two policies", hint="Name another, for example the cold start.")
     host = next((subject for subject in subjects if subject.is_run), subjects[0])
     book, cases = host.cases(how.source, how.split)
     evaluations = {

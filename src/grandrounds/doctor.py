@@ -46,13 +46,13 @@ class Finding:
     """One thing looked at.
 
     name: what was looked at. level: "ok"; "warn", works but should be known; "bad", will not work.
-    mend: what to do about it; empty where all is well.
+    hint: what to do about it; empty where all is well.
     """
 
     name: str
     level: Level
     what: str
-    mend: str = ""
+    hint: str = ""
 
 
 def examine(folder: Path | None = None) -> list[Finding]:
@@ -89,12 +89,12 @@ def _packages() -> Iterator[Finding]:
     tested, strange = tested_versions(), []
     for requirement in _requirements():
         found = version(requirement.name)
-        mend = f"pip install '{requirement}'"
+        hint = f"pip install '{requirement}'"
         if found is None:
-            yield Finding("packages", "bad", f"{requirement.name} is not installed", mend)
+            yield Finding("packages", "bad", f"{requirement.name} is not installed", hint)
         elif not requirement.specifier.contains(found, prereleases=True):
             yield Finding(
-                "packages", "bad", f"{requirement.name} {found} is not {requirement.specifier}", mend
+                "packages", "bad", f"{requirement.name} {found} is not {requirement.specifier}", hint
             )
         elif differs(found, tested.get(requirement.name.lower())):
             strange.append(f"{requirement.name} {found} (tested: {tested[requirement.name.lower()]})")
@@ -170,9 +170,9 @@ def _device() -> Iterator[Finding]:
     what = f"no GPU, computing on the CPU; {precision}"
     if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
         built = "built without CUDA" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
-        mend = "Install the torch build that fits the driver (`nvidia-smi` shows its CUDA version)."
+        hint = "Install the torch build that fits the driver (`nvidia-smi` shows its CUDA version)."
         yield Finding(
-            "device", "warn", f"there is an NVIDIA GPU that torch ({built}) cannot use; {what}", mend
+            "device", "warn", f"there is an NVIDIA GPU that torch ({built}) cannot use; {what}", hint
         )
     else:
         yield Finding("device", "ok", what)
@@ -214,9 +214,9 @@ def _disk(folder: Path) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(place).free
     what = f"{free / GIB:.1f} GiB of disk free for runs"
-    mend = "Free some space: a checkpoint of a 1.7B model trained whole takes 17 GiB, with LoRA 0.3 GiB."
+    hint = "Free some space: a checkpoint of a 1.7B model trained whole takes 17 GiB, with LoRA 0.3 GiB."
     level: Level = "bad" if free < GIB / 2 else "warn" if free < 5 * GIB else "ok"
-    yield Finding("disk", level, what, mend if level != "ok" else "")
+    yield Finding("disk", level, what, hint if level != "ok" else "")
 
 
 def _extras() -> Iterator[Finding]:

@@ -1,6 +1,6 @@
-"""Every error a user can cause or mend, as one family.
+"""Every error a user can cause or fix, as one family.
 
-    GrandRoundsError            what went wrong, where, and how to mend it
+    GrandRoundsError            what went wrong, where, and how to fix it
     ├── RecipeError             a recipe key is unknown, of the wrong type, or contradicts another
     ├── CaseError               a case or its file cannot be read or makes no sense
     ├── PolicyError             the model, its tokenizer or its checkpoint cannot be used
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 
 class GrandRoundsError(Exception):
-    """A mistake that its reader can mend.
+    """A mistake that its reader can fix.
 
     what: one sentence that says what is wrong.
     where: file and line, case id, or recipe key; empty where there is no place to point at.
-    mend: one sentence that says what to do about it.
+    hint: one sentence that says what to do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        super().__init__(" ".join(part for part in (f"{where}: {what}" if where else what, mend) if part))
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(" ".join(part for part in (f"{where}: {what}" if where else what, hint) if part))
 
 
 class RecipeError(GrandRoundsError):

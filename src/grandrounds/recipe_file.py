@@ -1,4 +1,4 @@
-"""Recipes as files: shipped ones or one's own YAML, with overrides; every mistake has its place and its mend.
+"""Recipes as files: shipped ones or one's own YAML, with overrides; every mistake has its place and its hint.
 
 Paths inside a recipe (`cases.source`, `policy.model`, `rewards.*.use`) are relative to the folder the
 command runs in, not to the recipe's file, so that a shipped recipe works on the files at hand.
@@ -77,7 +77,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """A shipped recipe by name, or a YAML file, with overrides "key.path=value" (values are YAML) put on top.
 
     Raises RecipeError for a recipe that does not exist, is not YAML, or has a key that is unknown or of the
-    wrong type, naming key, place and mend.
+    wrong type, naming key, place and hint.
     """
     values, place = _read(_find(str(name_or_path)))
     return _validated(values, place, _override(values, overrides))
@@ -102,13 +102,13 @@ def parse_override(text: str) -> tuple[Keys, Any]:
         raise RecipeError(
             "an override needs a key and a value",
             where=f"--set {text}",
-            mend="Write --set grpo.group_size=16.",
+            hint="Write --set grpo.group_size=16.",
         )
     try:
         return keys, yaml.load(value, _Loader) if value.strip() else ""
     except yaml.YAMLError as error:
         raise RecipeError(
-            f"the value of `{key}` is no YAML", where=f"--set {text}", mend="Quote it: --set 'key=\"value\"'."
+            f"the value of `{key}` is no YAML", where=f"--set {text}", hint="Quote it: --set 'key=\"value\"'."
         ) from error
 
 
@@ -129,12 +129,12 @@ def _find(name: str) -> Path:
         raise RecipeError(
             "this is a folder, not a recipe",
             where=name,
-            mend=f"`grandrounds resume {name}` goes on with a run; a recipe is a YAML file.",
+            hint=f"`grandrounds resume {name}` goes on with a run; a recipe is a YAML file.",
         )
     if path.suffix in (".yaml", ".yml") or "/" in name:
-        raise RecipeError("there is no such file", where=name, mend=known("recipe", name, shipped))
+        raise RecipeError("there is no such file", where=name, hint=known("recipe", name, shipped))
     raise RecipeError(
-        f"there is no recipe `{name}`", mend=known("recipe", name, shipped) + " Or name a YAML file."
+        f"there is no recipe `{name}`", hint=known("recipe", name, shipped) + " Or name a YAML file."
     )
 
 
@@ -152,15 +152,15 @@ def _read(path: Path) -> tuple[dict[str, Any], Place]:
         raise RecipeError(
             f"the recipe is no valid YAML: {error.problem or error.context}",
             where=f"{path}{line}",
-            mend="Check indentation, colons and quotes there.",
+            hint="Check indentation, colons and quotes there.",
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(
-            f"the recipe cannot be read: {error}", where=str(path), mend="Check the file."
+            f"the recipe cannot be read: {error}", where=str(path), hint="Check the file."
         ) from error
     if not isinstance(values, dict):
         raise RecipeError(
-            "a recipe is a mapping of keys to values", where=str(path), mend="Begin with `name: …`."
+            "a recipe is a mapping of keys to values", where=str(path), hint="Begin with `name: …`."
         )
     return values, Place(str(path), dict(_lines(node, ())))
 
@@ -201,7 +201,7 @@ def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
             raise RecipeError(
                 f"`{'.'.join(map(str, keys[:depth]))}` is a value, not a section",
                 where=f"--set {override}",
-                mend="See `grandrounds recipe --explain` for the keys.",
+                hint="See `grandrounds recipe --explain` for the keys.",
             )
     section[str(keys[-1])] = value
 
@@ -238,15 +238,15 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
         return RecipeError(
             f"the recipe has no key `{name}`",
             where=origin or place.of(keys),
-            mend=known("key", str(keys[-1]), fields_of(keys[:-1]), keys[:-1]) + more,
+            hint=known("key", str(keys[-1]), fields_of(keys[:-1]), keys[:-1]) + more,
         )
     what = _PLAIN.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     if not keys:
-        return RecipeError(what, where=place.name, mend="Change one of them." + more)
+        return RecipeError(what, where=place.name, hint="Change one of them." + more)
     return RecipeError(
         f"`{name}` is {_shown(detail['input'])}: {what[0].lower()}{what[1:]}",
         where=origin or place.of(keys),
-        mend=expected(keys) + more,
+        hint=expected(keys) + more,
     )
 
 

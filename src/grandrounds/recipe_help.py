@@ -1,4 +1,4 @@
-"""What each recipe key is, takes and means: for `grandrounds recipe --explain`, and for the mend of a
+"""What each recipe key is, takes and means: for `grandrounds recipe --explain`, and for the hint of a
 mistake.
 """
 

@@ -179,7 +179,7 @@ def naive_bayes_correct(book: CaseBook, cases: Iterable[Case] | None = None) -> 
     """
     knowledge = book.knowledge
     if not isinstance(knowledge, PhenopacketKnowledge):
-        raise CaseError("there is naive Bayes for phenopackets only", mend="Leave this baseline out.")
+        raise CaseError("there is naive Bayes for phenopackets only", hint="Leave this baseline out.")
     return knowledge.baselines(book.test if cases is None else cases)["naive Bayes"]
 
 

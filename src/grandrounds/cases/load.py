@@ -58,7 +58,7 @@ def _refuse_columns(recipe: CasesRecipe) -> None:
         raise CaseError(
             "phenopackets have a fixed schema; no columns are mapped in them",
             where=f"cases.columns.{next(iter(recipe.columns))}",
-            mend="Leave cases.columns out, or name the format that the columns belong to.",
+            hint="Leave cases.columns out, or name the format that the columns belong to.",
         )
 
 
@@ -84,7 +84,7 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
         raise CaseError(
             "phenopackets cannot test what other cases trained",
             where=source,
-            mend="Give cases.test_source in the format of cases.source.",
+            hint="Give cases.test_source in the format of cases.source.",
         )
     cases = build_cases(rows, name, recipe.columns)
     groups = {case.group for case in train if case.group is not None}
@@ -93,7 +93,7 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
         raise CaseError(
             f"no test cases are left: the groups of all {len(cases)} are in the training cases",
             where=source,
-            mend="Give cases.test_source of other groups.",
+            hint="Give cases.test_source of other groups.",
         )
     if {case.id for case in train} & {case.id for case in test}:  # ids that follow the rows
         test = [replace(case, id=f"test-{case.id}") for case in test]
@@ -116,6 +116,6 @@ def _clinic(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None) ->
         raise CaseError(
             f"the clinic has no held-out set `{name}`",
             where=recipe.source,
-            mend=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(sets)}.",
+            hint=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(sets)}.",
         )
     return replace(book, test=sets[found])

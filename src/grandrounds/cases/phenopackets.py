@@ -63,7 +63,7 @@ def phenopacket_book(
         raise RecipeError(
             f"`cases.options` is {recipe.options}",
             where="cases.options",
-            mend=f"Give 2 to {len(LETTERS)} options, or 0 for a free-text diagnosis.",
+            hint=f"Give 2 to {len(LETTERS)} options, or 0 for a free-text diagnosis.",
         )
     fraction = 0.0 if recipe.test_source else recipe.test_fraction
     held = {packet.id for packet in packets if is_test(seed, packet.group, fraction)}
@@ -143,7 +143,7 @@ def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
         raise CaseError(
             f"no test cases are left: the publications of all {len(other.test)} are trained on",
             where=source,
-            mend="Give cases.test_source of other publications.",
+            hint="Give cases.test_source of other publications.",
         )
     dropped = Counter({**book.dropped}) + Counter({**other.dropped})
     dropped += Counter({_TRAINED_ON: len(other.test) - len(new), _DUPLICATE: len(new) - len(test)})
@@ -159,7 +159,7 @@ def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[s
             f"no cases are left: of the {len(sizes)} diagnoses of {count} cases, {len(labels)} have at least "
             f"{recipe.min_train_cases} training cases, and two such are needed",
             where="cases.min_train_cases",
-            mend="Lower it, or read more cases.",
+            hint="Lower it, or read more cases.",
         )
     return labels
 
@@ -183,7 +183,7 @@ def _book_like(
         raise CaseError(
             f"no cases are left: none of {len(packets)} has one of the {len(model.labels)} diagnoses trained on",
             where=source,
-            mend="Use cases of the diagnoses that the run was trained on.",
+            hint="Use cases of the diagnoses that the run was trained on.",
         )
     builder = _Builder(model, fitted["seed"], fitted["options"], fitted["excluded_findings"])
     groups = set(fitted["groups"])
@@ -267,13 +267,13 @@ def _read_packets(rows: Iterable[Row], source: str) -> tuple[list[Packet], Count
             raise CaseError(
                 "this is no phenopacket with an id, findings and a diagnosis",
                 where=row.place,
-                mend="Give another --format, or remove the row.",
+                hint="Give another --format, or remove the row.",
             ) from None
         if packet.id in places:
             raise CaseError(
                 f"the id `{packet.id}` is used twice, first at {places[packet.id]}",
                 where=row.place,
-                mend="Remove one of them.",
+                hint="Remove one of them.",
             )
         places[packet.id] = row.place
         if packet.findings:

@@ -36,11 +36,11 @@ def read_rows(source: str, limit: int | None = None) -> list[Row]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        raise CaseError("a folder is no source of cases", where=source, mend="Name one file in it.")
+        raise CaseError("a folder is no source of cases", where=source, hint="Name one file in it.")
     rows = _read_file(path) if path.is_file() else _read_hub(source, path)
     taken = list(islice(rows, limit))
     if not taken:
-        raise CaseError("there are no rows in it", where=source, mend="Check that the file is complete.")
+        raise CaseError("there are no rows in it", where=source, hint="Check that the file is complete.")
     return taken
 
 
@@ -59,10 +59,10 @@ def _read_file(path: Path) -> Iterator[Row]:
         raise CaseError(
             f"files ending in `{suffix or path.name}` are not read",
             where=str(path),
-            mend=f"Use {', '.join(readers)}, each also with .gz.",
+            hint=f"Use {', '.join(readers)}, each also with .gz.",
         )
     if not data.strip():
-        raise CaseError("the file is empty", where=f"{path}:1", mend="Check that it is complete.")
+        raise CaseError("the file is empty", where=f"{path}:1", hint="Check that it is complete.")
     return readers[suffix](path, data)
 
 
@@ -72,11 +72,11 @@ def _bytes(path: Path) -> bytes:
         return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise CaseError(
-            f"the compressed file is broken: {error}", where=str(path), mend="Fetch or compress it again."
+            f"the compressed file is broken: {error}", where=str(path), hint="Fetch or compress it again."
         ) from None
     except OSError as error:
         raise CaseError(
-            f"the file cannot be read: {error.strerror}", where=str(path), mend="Check its permissions."
+            f"the file cannot be read: {error.strerror}", where=str(path), hint="Check its permissions."
         ) from None
 
 
@@ -123,7 +123,7 @@ def _csv(path: Path, data: bytes) -> Iterator[Row]:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise CaseError(f"the row is broken: {error}", where=place, mend="Correct the row.") from None
+            raise CaseError(f"the row is broken: {error}", where=place, hint="Correct the row.") from None
         if row is None:
             return
         end = reader.line_num
@@ -131,7 +131,7 @@ def _csv(path: Path, data: bytes) -> Iterator[Row]:
             raise CaseError(
                 f"the row has more or fewer fields than the header's {len(reader.fieldnames or ())}",
                 where=place,
-                mend='Put fields that hold commas or line breaks in "double quotes".',
+                hint='Put fields that hold commas or line breaks in "double quotes".',
             )
         yield Row(dict(row), place)
 
@@ -144,7 +144,7 @@ def _parquet(path: Path, data: bytes) -> Iterator[Row]:
         table = pyarrow.parquet.read_table(io.BytesIO(data))
     except (pyarrow.ArrowException, OSError) as error:
         raise CaseError(
-            f"this is no Parquet file: {str(error).splitlines()[0]}", where=str(path), mend="Write it again."
+            f"this is no Parquet file: {str(error).splitlines()[0]}", where=str(path), hint="Write it again."
         ) from None
     for number, values in enumerate(table.to_pylist(), 1):
         yield Row(values, f"{path}, row {number}")
@@ -165,14 +165,14 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
             f"there is no such file, and no such dataset can be had from the Hub "
             f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''})",
             where=source,
-            mend="Check the name and the connection, or download the data and name the file.",
+            hint="Check the name and the connection, or download the data and name the file.",
         ) from None
     if isinstance(loaded, dict):
         if "train" not in loaded and len(loaded) != 1:
             raise CaseError(
                 f"the dataset has several splits: {', '.join(loaded)}",
                 where=source,
-                mend=f"Name one: {name}:{next(iter(loaded))}",
+                hint=f"Name one: {name}:{next(iter(loaded))}",
             )
         split = "train" if "train" in loaded else next(iter(loaded))
         loaded = loaded[split]
@@ -187,8 +187,8 @@ def _missing(source: str, path: Path) -> NoReturn:
     folder = path.parent
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    mend = f"Did you mean {folder / close[0]}?" if close else f"Paths are relative to {Path.cwd()}."
-    raise CaseError("there is no such file", where=source, mend=mend)
+    hint = f"Did you mean {folder / close[0]}?" if close else f"Paths are relative to {Path.cwd()}."
+    raise CaseError("there is no such file", where=source, hint=hint)
 
 
 def _text(data: bytes, place: str) -> str:
@@ -198,7 +198,7 @@ def _text(data: bytes, place: str) -> str:
         if not place.rpartition(":")[2].isdigit():
             place = f"{place}:{1 + data.count(bytes([10]), 0, error.start)}"
         raise CaseError(
-            f"this is not UTF-8 text (byte 0x{data[error.start]:02x})", where=place, mend="Save it as UTF-8."
+            f"this is not UTF-8 text (byte 0x{data[error.start]:02x})", where=place, hint="Save it as UTF-8."
         ) from None
 
 
@@ -211,7 +211,7 @@ def _parsed(text: str, place: str) -> Any:
 
 def _broken(error: Exception, place: str) -> NoReturn:
     why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-    raise CaseError(f"this is not valid JSON: {why}", where=place, mend="Correct or remove it.") from None
+    raise CaseError(f"this is not valid JSON: {why}", where=place, hint="Correct or remove it.") from None
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:
@@ -219,6 +219,6 @@ def _object(value: Any, place: str) -> dict[str, Any]:
         raise CaseError(
             f"a row should be an object of columns, not {type(value).__name__}",
             where=place,
-            mend='Write it as {"question": …, "answer": …}.',
+            hint='Write it as {"question": …, "answer": …}.',
         )
     return value

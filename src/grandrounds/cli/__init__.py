@@ -1,4 +1,4 @@
-"""The command line: thin, calls the Python API, prints errors as what, where and how to mend."""
+"""The command line: thin, calls the Python API, prints errors as what, where and how to fix it."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def token_lengths(tokenizer: str) -> Lengths:
         raise PolicyError(
             f"there is no tokenizer to be had: {str(error).splitlines()[0][:200]}",
             where=tokenizer,
-            mend="Name a model folder, or a Hub name that can be reached."
+            hint="Name a model folder, or a Hub name that can be reached."
             if not Path(tokenizer).exists()
             else "",
         ) from None

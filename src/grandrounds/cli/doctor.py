@@ -17,7 +17,7 @@ def show_doctor() -> None:
     findings = examine()
     for finding in findings:
         console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
-        if finding.mend:
-            console.print(Text(f"     {finding.mend}", style="dim"))
+        if finding.hint:
+            console.print(Text(f"     {finding.hint}", style="dim"))
     if any(finding.level == "bad" for finding in findings):
         sys.exit(1)

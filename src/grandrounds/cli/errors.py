@@ -35,5 +35,5 @@ def _print(error: GrandRoundsError) -> None:
     console.print(Text.assemble(("Error: ", "bold red"), error.what))
     if error.where:
         console.print(Text.assemble(("  at:   ", "dim"), error.where))
-    if error.mend:
-        console.print(Text.assemble(("  mend: ", "dim"), error.mend))
+    if error.hint:
+        console.print(Text.assemble(("  hint: ", "dim"), error.hint))

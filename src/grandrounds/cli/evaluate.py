@@ -106,7 +106,7 @@ def _writable(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise RunError("this is a folder", where=str(path), mend="Name a file.")
+        raise RunError("this is a folder", where=str(path), hint="Name a file.")
     with _writing(path):
         new = not path.exists()
         path.open("a").close()
@@ -122,5 +122,5 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"cannot write: {error.strerror}", where=str(path), mend="Choose another file."
+            f"cannot write: {error.strerror}", where=str(path), hint="Choose another file."
         ) from error

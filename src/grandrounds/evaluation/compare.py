@@ -123,7 +123,7 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparison:
     """Compare examinations of the same cases; CaseError, which says how they differ, for others."""
     if not evaluations:
-        raise CaseError("there is nothing to compare", mend="Name at least one policy.")
+        raise CaseError("there is nothing to compare", hint="Name at least one policy.")
     names = list(evaluations)
     first, last = evaluations[names[0]], evaluations[names[-1]]
     for name in names[1:]:
@@ -171,7 +171,7 @@ def _require_same_cases(name: str, one: Evaluation, other_name: str, other: Eval
     if ways:
         raise CaseError(
             f"{name} and {other_name} were not examined on the same cases: {'; '.join(ways)}",
-            mend="Examine them on one source, with the same split, limit and seed.",
+            hint="Examine them on one source, with the same split, limit and seed.",
         )
 
 

@@ -73,14 +73,14 @@ def examine(
 
 def _distinct(prompts: Sequence[Prompt]) -> None:
     if not prompts:
-        raise CaseError("there is no case to examine", mend="Check the source, the split and the limit.")
+        raise CaseError("there is no case to examine", hint="Check the source, the split and the limit.")
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.case.id in seen:
             raise CaseError(
                 "two cases have this id",
                 where=f"case {prompt.case.id}",
-                mend="Ids must be unique in a source.",
+                hint="Ids must be unique in a source.",
             )
         seen.add(prompt.case.id)
 

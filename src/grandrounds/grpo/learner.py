@@ -119,7 +119,7 @@ class Learner:
         if unknown:
             raise RunError(
                 f"the optimizer's state is of another model: it has `{min(unknown)}`",
-                mend="Resume with the recipe and checkpoint that belong together.",
+                hint="Resume with the recipe and checkpoint that belong together.",
             )
         for optimizer in self.optimizers:
             optimizer.state.clear()

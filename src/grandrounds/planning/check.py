@@ -28,7 +28,7 @@ def check_memory(recipe: Recipe, book: CaseBook) -> str:
     amounts = f"needs about {made.need.peak / GIB:.1f} GiB, and {made.memory / GIB:.1f} GiB are there"
     if made.need.least <= made.memory:
         return f"Memory may run short: the run {amounts}. {_mend(made)}"
-    raise RunError(f"the run {amounts}", where=_largest_part(made.need), mend=_mend(made))
+    raise RunError(f"the run {amounts}", where=_largest_part(made.need), hint=_mend(made))
 
 
 def _largest_part(parts: Need) -> str:

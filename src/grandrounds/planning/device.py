@@ -24,7 +24,7 @@ def parse_memory(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
     unit = next((size for name, size in UNITS.items() if found and name.lower() == found[2].lower()), None)
     if found is None or unit is None or float(found[1]) == 0:
-        raise RecipeError(f"`{text}` is no amount of memory", where="--memory", mend="Write 16GB or 16GiB.")
+        raise RecipeError(f"`{text}` is no amount of memory", where="--memory", hint="Write 16GB or 16GiB.")
     return int(float(found[1]) * unit)
 
 

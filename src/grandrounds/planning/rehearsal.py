@@ -97,7 +97,7 @@ def _rehearsed(
             raise PolicyError(
                 f"this architecture ({config.model_type}) cannot be planned: {str(error).strip()[:200]}",
                 where=recipe.model,
-                mend="Its memory can only be seen by trying; start with a small grpo.tokens_per_pack.",
+                hint="Its memory can only be seen by trying; start with a small grpo.tokens_per_pack.",
             ) from error
 
 

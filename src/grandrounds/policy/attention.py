@@ -74,10 +74,10 @@ def _attention(
     if layout is None:
         raise PolicyError(
             "the model was called without a layout",
-            mend="Call it through grandrounds, or load it with transformers' own attention.",
+            hint="Call it through grandrounds, or load it with transformers' own attention.",
         )
     if unused.get("s_aux") is not None:
-        raise PolicyError("attention sinks (gpt-oss) are not supported", mend="Choose another model family.")
+        raise PolicyError("attention sinks (gpt-oss) are not supported", hint="Choose another model family.")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     output = layout.attend(
         int(module.layer_idx),  # type: ignore[arg-type]

@@ -54,5 +54,5 @@ def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
         raise PolicyError(
             f"the model's chat template refuses the messages: {refusal}",
             where=str(tokenizer.name_or_path),
-            mend="Check the roles and their order; most templates want user and assistant in turn.",
+            hint="Check the roles and their order; most templates want user and assistant in turn.",
         ) from refusal

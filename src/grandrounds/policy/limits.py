@@ -28,7 +28,7 @@ def response_ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
         raise PolicyError(
             "the model names no end token",
             where=str(tokenizer.name_or_path),
-            mend="Set `eos_token_id` in its generation_config.json.",
+            hint="Set `eos_token_id` in its generation_config.json.",
         )
     end = turn_ends[0] if turn_ends else tokenizer.eos_token_id
     return frozenset(ids), int(end if end is not None else min(ids))

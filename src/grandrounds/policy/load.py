@@ -94,7 +94,7 @@ def device_of(recipe: PolicyRecipe) -> torch.device:
         raise RecipeError(
             f"`offload` lets activations wait in the computer's memory, and the device ({device.type}) has no other",
             where="policy.recompute",
-            mend="Set it to `layers`, which keeps as little where the memory is one; or policy.device to a GPU.",
+            hint="Set it to `layers`, which keeps as little where the memory is one; or policy.device to a GPU.",
         )
     return device
 
@@ -112,7 +112,7 @@ def choose_device(name: str) -> torch.device:
         raise RecipeError(
             f"device `{name}` cannot be used here: {str(error).splitlines()[0]}",
             where="policy.device",
-            mend="Use `auto`, or one that `grandrounds doctor` lists.",
+            hint="Use `auto`, or one that `grandrounds doctor` lists.",
         ) from error
     return device
 
@@ -146,13 +146,13 @@ def _scratch(
         raise PolicyError(
             "a scratch model is built from training cases, and there are none here",
             where="policy.model",
-            mend="Train it first; then name the run's folder.",
+            hint="Train it first; then name the run's folder.",
         )
     if recipe.quantize == "4bit":
         raise RecipeError(
             "a model from scratch is trained whole, and 4-bit weights cannot be trained",
             where="policy.quantize",
-            mend="Set it to none, or name a trained model in policy.model.",
+            hint="Set it to none, or name a trained model in policy.model.",
         )
     check_heads(recipe.scratch)
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
@@ -187,7 +187,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
         raise PolicyError(
             f"weights are lacking: {min(report['missing_keys'])}",
             where=source,
-            mend="Give a complete causal language model; the files may be damaged, or of a model without its head.",
+            hint="Give a complete causal language model; the files may be damaged, or of a model without its head.",
         )
     return model, tokenizer
 
@@ -203,7 +203,7 @@ def load_tokenizer(recipe: PolicyRecipe) -> Any:
         raise PolicyError(
             "the tokenizer has no chat template",
             where=recipe.model,
-            mend="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
+            hint="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
         )
     return tokenizer
 
@@ -215,7 +215,7 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
         raise PolicyError(
             "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",
             where=recipe.model,
-            mend="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
+            hint="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
         )
     name = str(folder) if folder.exists() else recipe.model
     return name, _base_of(folder) if _is_adapter(folder) else name
@@ -244,7 +244,7 @@ def loading(source: str) -> Iterator[None]:
             if own
             else f"the model cannot be loaded: {_first_line(error)}",
             where=source,
-            mend=MEND if own else "Check the name and files; a Hub name needs network or a local cache.",
+            hint=MEND if own else "Check the name and files; a Hub name needs network or a local cache.",
         ) from error
 
 
@@ -275,7 +275,7 @@ def _base_of(folder: Path) -> str:
         raise PolicyError(
             f"the model that this adapter belongs to is not there: {base}",
             where=str(folder),
-            mend="Put it back, or set `base_model_name_or_path` in adapter_config.json.",
+            hint="Put it back, or set `base_model_name_or_path` in adapter_config.json.",
         )
     return base
 
@@ -293,7 +293,7 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
             raise PolicyError(
                 "an adapter on the output layer is not supported",
                 where=recipe.model,
-                mend="Leave that layer out, or merge the adapter into its model.",
+                hint="Leave that layer out, or merge the adapter into its model.",
             )
         return adapted, adapted.get_base_model()
     if recipe.model == SCRATCH or recipe.adapter == "full":
@@ -313,13 +313,13 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
         raise RecipeError(
             _first_line(error),
             where="policy.lora_targets",
-            mend="Name modules of this model, or `all-linear`.",
+            hint="Name modules of this model, or `all-linear`.",
         ) from error
     if _head_is_adapted(adapted.get_base_model()):
         raise RecipeError(
             "LoRA on the output layer is not supported",
             where="policy.lora_targets",
-            mend="Leave it out, or use `all-linear`, which does.",
+            hint="Leave it out, or use `all-linear`, which does.",
         )
     return adapted, adapted.get_base_model()
 

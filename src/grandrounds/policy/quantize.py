@@ -27,7 +27,7 @@ def packing(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         raise RecipeError(
             "4-bit weights need bitsandbytes, which is not installed",
             where="policy.quantize",
-            mend="pip install 'grandrounds[quantize]', or set policy.quantize to none.",
+            hint="pip install 'grandrounds[quantize]', or set policy.quantize to none.",
         )
     from transformers import BitsAndBytesConfig
 
@@ -57,7 +57,7 @@ def refuse_packed(model: Any, source: str) -> None:
         raise PolicyError(
             "the weights in these files are quantised already",
             where=source,
-            mend="Name the model they were made from, and set policy.quantize to 4bit.",
+            hint="Name the model they were made from, and set policy.quantize to 4bit.",
         )
 
 

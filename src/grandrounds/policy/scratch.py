@@ -68,7 +68,7 @@ def check_heads(recipe: ScratchRecipe) -> None:
         raise RecipeError(
             f"{recipe.hidden} does not divide into {recipe.heads} heads of even width",
             where="policy.scratch.hidden",
-            mend="Choose a multiple of twice the number of heads.",
+            hint="Choose a multiple of twice the number of heads.",
         )
 
 

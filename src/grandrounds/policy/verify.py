@@ -60,7 +60,7 @@ def verify(policy: Policy, name: str) -> None:
         raise PolicyError(
             f"this architecture ({kind}) cannot be computed by our attention: {str(error).strip()[:200]}",
             where=name,
-            mend=MEND,
+            hint=MEND,
         ) from error
     _check_layers(policy, witness, name)
     plain = torch.from_numpy(np.stack([np.concatenate([prompt, first]), np.concatenate([prompt, second])]))
@@ -71,7 +71,7 @@ def verify(policy: Policy, name: str) -> None:
         policy.base.set_attn_implementation(attention.ATTENTION)
     if not torch.isfinite(theirs).all():
         raise PolicyError(
-            "the model's logits are not finite", where=name, mend="Its weights are damaged, or need float32."
+            "the model's logits are not finite", where=name, hint="Its weights are damaged, or need float32."
         )
     ours, theirs = torch.log_softmax(ours.float(), -1), torch.log_softmax(theirs.flatten(0, 1).float(), -1)
     difference = float((ours - theirs).abs().max())
@@ -81,7 +81,7 @@ def verify(policy: Policy, name: str) -> None:
             f"this architecture ({kind}) is not computed exactly by our attention "
             f"(log-probs differ by {difference:.3g})",
             where=name,
-            mend=MEND,
+            hint=MEND,
         )
 
 
@@ -107,7 +107,7 @@ def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:
         reason = f"keeps the window of layer {unseen[0]} to itself"
     else:
         return
-    raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, mend=MEND)
+    raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, hint=MEND)
 
 
 def _logits(policy: Policy, layout: TreeLayout) -> Tensor:

@@ -42,7 +42,7 @@ def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
         raise RunError(
             f"the page cannot be written: {error.strerror}",
             where=str(path),
-            mend="Choose another --html file.",
+            hint="Choose another --html file.",
         ) from error
 
 

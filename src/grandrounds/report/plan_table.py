@@ -97,8 +97,8 @@ def _verdict(plan: Plan) -> str:
     if plan.fits:
         return f"It fits: {size(plan.memory)} are there."
     changes = " and ".join(f"{key}: {value}" for key, value in plan.smallest_change.items())
-    mend = f" It would with {changes}." if changes else " Less text does not change that."
-    return f"It does not fit: {size(plan.memory)} are there.{mend}"
+    hint = f" It would with {changes}." if changes else " Less text does not change that."
+    return f"It does not fit: {size(plan.memory)} are there.{hint}"
 
 
 def _offloaded(need: Need) -> Iterator[str]:

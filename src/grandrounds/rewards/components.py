@@ -53,7 +53,7 @@ class BuiltInComponent:
             raise RewardError(
                 f"the reward raised {describe(error)}",
                 where=where,
-                mend="This is a bug in it; please report it.",
+                hint="This is a bug in it; please report it.",
             ) from error
         return Mark(checked(mark.value, where), mark.note)
 
@@ -110,13 +110,13 @@ class UserComponent:
             raise RewardError(
                 f"returned {type(returned).__name__} instead of a list of {len(attempts)} scores",
                 where=f"rewards.{self.name}, {self.user.source}",
-                mend="Return a list with one number or None for each completion.",
+                hint="Return a list with one number or None for each completion.",
             )
         if len(values) != len(attempts):
             raise RewardError(
                 f"returned {len(values)} scores for {len(attempts)} completions",
                 where=f"rewards.{self.name}, {self.user.source}",
-                mend="Return a list with one number or None for each completion.",
+                hint="Return a list with one number or None for each completion.",
             )
         return [
             Mark(checked(value, f"rewards.{self.name}, case {attempt.case.id}"))
@@ -124,21 +124,21 @@ class UserComponent:
         ]
 
     def _explained(self, error: Exception, attempts: Sequence[Attempt]) -> RewardError:
-        """What the last try failed with, as the error that its reader can mend."""
+        """What the last try failed with, as the error that its reader can fix."""
         tries = f" (tried {self.retries + 1} times)" if self.retries else ""
         case = f", case {attempts[0].case.id}" if len(attempts) == 1 else ""
         if isinstance(error, RewardError):
-            return RewardError(error.what + tries, where=error.where, mend=error.mend)
+            return RewardError(error.what + tries, where=error.where, hint=error.hint)
         if isinstance(error, Timeout):
             return RewardError(
                 f"the reward gave {error}{tries}",
                 where=f"rewards.{self.name}, {self.user.source}{case}",
-                mend=f"Make it faster, or raise rewards.{self.name}.timeout_seconds.",
+                hint=f"Make it faster, or raise rewards.{self.name}.timeout_seconds.",
             )
         return RewardError(
             f"the reward raised {describe(error)}{tries}",
             where=f"rewards.{self.name}, {place_of(error, self.user.source)}{case}",
-            mend=_MEND,
+            hint=_MEND,
         )
 
 
@@ -156,8 +156,8 @@ def checked(value: Any, where: str) -> float | None:
     if hasattr(value, "item"):  # numbers of NumPy and torch
         value = value.item()
     if not isinstance(value, Real):
-        raise RewardError(f"returned {value!r:.80}, which is no number", where=where, mend=_MEND)
+        raise RewardError(f"returned {value!r:.80}, which is no number", where=where, hint=_MEND)
     number = float(value)
     if not math.isfinite(number):
-        raise RewardError(f"returned {number}", where=where, mend=_MEND)
+        raise RewardError(f"returned {number}", where=where, hint=_MEND)
     return number

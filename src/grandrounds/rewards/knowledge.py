@@ -52,10 +52,10 @@ class TableKnowledge:
             strength = _strength(row, where)
             if strengths.setdefault(pair, strength) != strength:
                 raise RewardError(
-                    f"{pair[0]} and {pair[1]} are listed twice and differ", where=where, mend=_MEND
+                    f"{pair[0]} and {pair[1]} are listed twice and differ", where=where, hint=_MEND
                 )
         if not strengths:
-            raise RewardError("the table has no rows", where=str(path), mend=_MEND)
+            raise RewardError("the table has no rows", where=str(path), hint=_MEND)
         return cls(strengths)
 
     def strength(self, condition: str, finding: str) -> float | None:
@@ -126,12 +126,12 @@ def _balance(candidate: Candidate) -> int:
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and row; RewardError for a file that cannot be read."""
     if not path.is_file():
-        raise RewardError("there is no such table", where=str(path), mend="Check the option `table`.")
+        raise RewardError("there is no such table", where=str(path), hint="Check the option `table`.")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise RewardError(f"the table cannot be read: {error}", where=str(path), mend=_MEND) from error
+        raise RewardError(f"the table cannot be read: {error}", where=str(path), hint=_MEND) from error
     name = path.name.removesuffix(".gz")
     if name.endswith(".jsonl"):
         for line, text in enumerate(lines, start=1):
@@ -142,23 +142,23 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row in reader:
             yield reader.line_num, row
     else:
-        raise RewardError("the table is neither .csv nor .jsonl", where=str(path), mend=_MEND)
+        raise RewardError("the table is neither .csv nor .jsonl", where=str(path), hint=_MEND)
 
 
 def _json_row(text: str, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RewardError(f"this line is no JSON: {error}", where=where, mend=_MEND) from error
+        raise RewardError(f"this line is no JSON: {error}", where=where, hint=_MEND) from error
     if not isinstance(row, dict):
-        raise RewardError("this line is no JSON object", where=where, mend=_MEND)
+        raise RewardError("this line is no JSON object", where=where, hint=_MEND)
     return row
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     text = written_out(str(row.get(column) or ""))
     if not text:
-        raise RewardError(f"the row has no {column}", where=where, mend=_MEND)
+        raise RewardError(f"the row has no {column}", where=where, hint=_MEND)
     return denial(text)
 
 
@@ -167,13 +167,13 @@ def _strength(row: Mapping[str, Any], where: str) -> float:
     if relation not in (None, ""):
         known = _RELATIONS.get(str(relation).strip().lower())
         if known is None:
-            raise RewardError(f"{relation!r} is no relation", where=where, mend=_MEND)
+            raise RewardError(f"{relation!r} is no relation", where=where, hint=_MEND)
         if strength in (None, ""):
             return known
     try:
         value = float(str(strength))
     except ValueError as error:
-        raise RewardError(f"{strength!r} is no strength", where=where, mend=_MEND) from error
+        raise RewardError(f"{strength!r} is no strength", where=where, hint=_MEND) from error
     if relation not in (None, ""):
         return abs(value) * _RELATIONS[str(relation).strip().lower()]
     return value

@@ -20,7 +20,7 @@ def length(surroundings: Surroundings, *, limit: int | None = None, buffer: floa
         raise RewardError(
             "length needs 0 < buffer <= 1 and limit >= 1",
             where=f"buffer={buffer}, limit={limit}",
-            mend="buffer is a share of the limit; limit is in tokens.",
+            hint="buffer is a share of the limit; limit is in tokens.",
         )
 
     def mark(attempt: Attempt) -> Mark:

@@ -17,7 +17,7 @@ def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float =
         raise RewardError(
             "repetition needs ngram >= 1 and 0 <= tolerated < 1",
             where=f"ngram={ngram}, tolerated={tolerated}",
-            mend="ngram counts words; tolerated is a share.",
+            hint="ngram counts words; tolerated is a share.",
         )
 
     def mark(attempt: Attempt) -> Mark:

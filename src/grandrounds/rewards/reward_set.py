@@ -81,7 +81,7 @@ class RewardSet:
             raise RewardError(
                 "no reward applies: every component of the sum is None",
                 where=f"case {attempt.case.id}",
-                mend="Add a component that applies to every case, such as accuracy.",
+                hint="Add a component that applies to every case, such as accuracy.",
             )
         return sum(summands) * math.prod(score for name, score in known.items() if self.parts[name].gate)
 
@@ -100,7 +100,7 @@ def build_rewards(
         raise RewardError(
             "there is no reward, or only gates, which have nothing to multiply",
             where="rewards",
-            mend="Add a component without gate, such as accuracy.",
+            hint="Add a component without gate, such as accuracy.",
         )
     return RewardSet(parts)
 
@@ -108,7 +108,7 @@ def build_rewards(
 def _build(name: str, spec: RewardRecipe, surroundings: Surroundings) -> Weighted:
     where, use = f"rewards.{name}", spec.use or name
     if spec.gate and spec.weight != 1:
-        raise RewardError("a gate has no weight", where=where, mend="Leave out weight, or leave out gate.")
+        raise RewardError("a gate has no weight", where=where, hint="Leave out weight, or leave out gate.")
     component: Component
     try:
         if ":" in use:
@@ -118,7 +118,7 @@ def _build(name: str, spec: RewardRecipe, surroundings: Surroundings) -> Weighte
             component = _built_in(name, use, spec.options, surroundings)
     except RewardError as error:
         raise RewardError(
-            error.what, where=f"{where}, {error.where}" if error.where else where, mend=error.mend
+            error.what, where=f"{where}, {error.where}" if error.where else where, hint=error.hint
         ) from error
     return Weighted(component, spec.weight, spec.gate)
 
@@ -130,7 +130,7 @@ def _built_in(
     if built_in is None:
         raise RewardError(
             f"there is no reward `{use}`",
-            mend=did_you_mean(use, BUILT_IN)
+            hint=did_you_mean(use, BUILT_IN)
             or f"There are {', '.join(BUILT_IN)}; your own: package.module:function or file.py:function.",
         )
     known = [
@@ -141,9 +141,9 @@ def _built_in(
     for option in options:
         if option not in known:
             takes = f"It takes {', '.join(known)}." if known else "It takes none."
-            raise RewardError(f"unknown option `{option}`", mend=did_you_mean(option, known) or takes)
+            raise RewardError(f"unknown option `{option}`", hint=did_you_mean(option, known) or takes)
     try:
         judge = built_in.make(surroundings, **options)
     except (TypeError, ValueError) as error:
-        raise RewardError(f"these options cannot be used: {error}", mend="Check their types.") from error
+        raise RewardError(f"these options cannot be used: {error}", hint="Check their types.") from error
     return BuiltInComponent(name, judge, built_in.best)

@@ -67,7 +67,7 @@ class UserFunction:
                 raise RewardError(
                     f"the function asks for `{parameter.name}`, which the cases do not have",
                     where=self.source,
-                    mend=did_you_mean(parameter.name, available) or f"There are: {', '.join(available)}.",
+                    hint=did_you_mean(parameter.name, available) or f"There are: {', '.join(available)}.",
                 )
         return taken
 
@@ -115,11 +115,11 @@ def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunct
             raise RewardError(
                 f"there is no `{part}` in it",
                 where=use,
-                mend=did_you_mean(part, [n for n in dir(function) if not n.startswith("_")]),
+                hint=did_you_mean(part, [n for n in dir(function) if not n.startswith("_")]),
             )
         function = getattr(function, part)
     if not callable(function):
-        raise RewardError("this is no function", where=use, mend="Name a function or another callable.")
+        raise RewardError("this is no function", where=use, hint="Name a function or another callable.")
     if inspect.isclass(function):
         function = function(**options)
         options = {}
@@ -138,7 +138,7 @@ def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunct
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise RewardError(
-            "there is no such file", where=str(path), mend="Check the path of the reward function."
+            "there is no such file", where=str(path), hint="Check the path of the reward function."
         )
     name = f"grandrounds_reward_{path.stem}_{abs(hash(path.resolve()))}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -154,7 +154,7 @@ def _from_file(path: Path) -> ModuleType:
         raise RewardError(
             f"the file raises when imported: {describe(error)}",
             where=place_of(error, str(path)),
-            mend="Mend the file.",
+            hint="Mend the file.",
         ) from error
     return module
 
@@ -169,7 +169,7 @@ def _from_package(name: str, base: Path) -> ModuleType:
         raise RewardError(
             f"the module cannot be imported: {describe(error)}",
             where=place_of(error, name),
-            mend="Install it, or name a file: path/to/file.py:function.",
+            hint="Install it, or name a file: path/to/file.py:function.",
         ) from error
 
 
@@ -178,13 +178,13 @@ def _form(function: Callable[..., Any], use: str) -> Form:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise RewardError(
-            "its parameters cannot be read", where=use, mend="Wrap it in a Python function."
+            "its parameters cannot be read", where=use, hint="Wrap it in a Python function."
         ) from error
     if not parameters:
         raise RewardError(
             "the function takes no arguments",
             where=use,
-            mend="Write f(prompts, completions, **columns) or f(attempt).",
+            hint="Write f(prompts, completions, **columns) or f(attempt).",
         )
     first = parameters[0]
     annotation = getattr(first.annotation, "__name__", str(first.annotation))
@@ -201,7 +201,7 @@ def _check_options(loaded: UserFunction, use: str) -> None:
     for option in loaded.options:
         if option not in names:
             raise RewardError(
-                f"unknown option `{option}`", where=use, mend=did_you_mean(option, names) or "Leave it out."
+                f"unknown option `{option}`", where=use, hint=did_you_mean(option, names) or "Leave it out."
             )
 
 

@@ -16,7 +16,7 @@ def validity(surroundings: Surroundings, *, table: str | None = None, strict: bo
     if knowledge is None:
         raise RewardError(
             "validity has nothing to check reasoning against: these cases bring no knowledge",
-            mend="Give it the option `table`, a file of condition, finding, relation; or leave it out.",
+            hint="Give it the option `table`, a file of condition, finding, relation; or leave it out.",
         )
 
     def mark(attempt: Attempt) -> Mark:

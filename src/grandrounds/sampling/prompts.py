@@ -21,7 +21,7 @@ def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens
             f"the prompt has {len(tokens)} tokens; with max_new_tokens = {max_new_tokens} "
             f"that is more than the model's context of {policy.max_positions}",
             where=f"case {case.id}",
-            mend="Lower max_new_tokens, shorten the case, or choose a model with a longer context.",
+            hint="Lower max_new_tokens, shorten the case, or choose a model with a longer context.",
         )
     return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled)
 

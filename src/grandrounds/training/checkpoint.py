@@ -138,5 +138,5 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(
             f"the checkpoint's optimizer state cannot be read: {error}",
             where=str(folder),
-            mend="Remove this checkpoint's folder and resume from the one before.",
+            hint="Remove this checkpoint's folder and resume from the one before.",
         ) from error

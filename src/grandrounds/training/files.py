@@ -28,13 +28,13 @@ def saving(what: str, where: Path) -> Iterator[None]:
             raise RunError(
                 f"the disk is full: {what} could not be saved; what was saved before is intact",
                 where=str(where),
-                mend="Free some space, then go on with `grandrounds resume`; checkpoint.keep=1 needs least.",
+                hint="Free some space, then go on with `grandrounds resume`; checkpoint.keep=1 needs least.",
             ) from error
         if isinstance(error, OSError):
             raise RunError(
                 f"{what} could not be saved: {error.strerror or error}",
                 where=str(where),
-                mend="Check that the folder exists and may be written to.",
+                hint="Check that the folder exists and may be written to.",
             ) from error
         raise
 

@@ -65,7 +65,7 @@ class RunFolder:
             raise RunError(
                 "there is no run here" if folder.path.is_dir() else "there is no such folder",
                 where=str(path),
-                mend=f"A run's folder holds a {RECIPE}; `grandrounds train` begins one.",
+                hint=f"A run's folder holds a {RECIPE}; `grandrounds train` begins one.",
             )
         return folder
 
@@ -73,19 +73,19 @@ class RunFolder:
         if not self.path.exists():
             return
         if not self.path.is_dir():
-            raise RunError("this is a file", where=str(self.path), mend="Choose another --out folder.")
+            raise RunError("this is a file", where=str(self.path), hint="Choose another --out folder.")
         is_run = (self.path / RECIPE).is_file()
         if is_run and self.began():
             raise RunError(
                 "there is a run here already",
                 where=str(self.path),
-                mend=f"Go on with it by `grandrounds resume {self.path}`, or choose another --out folder.",
+                hint=f"Go on with it by `grandrounds resume {self.path}`, or choose another --out folder.",
             )
         if not is_run and any(name for name in os.listdir(self.path) if not name.startswith(".")):
             raise RunError(
                 "the folder is not empty and holds no run",
                 where=str(self.path),
-                mend="Choose a new or empty --out folder.",
+                hint="Choose a new or empty --out folder.",
             )
 
     def began(self) -> bool:
@@ -130,7 +130,7 @@ class RunFolder:
                 raise RunError(
                     f"{name} is not the file this run began with",
                     where=str(self.path),
-                    mend="Put the former file back, or begin a new run on this one.",
+                    hint="Put the former file back, or begin a new run on this one.",
                 )
         return differences(before, now)
 

@@ -27,7 +27,7 @@ class Symptom:
 
     shown: Callable[[Row], bool]
     what: Callable[[Row], str]
-    mend: Callable[[Row], str]
+    hint: Callable[[Row], str]
 
 
 def _cut_off(row: Row) -> bool:
@@ -106,13 +106,13 @@ class Guard:
         where += f", and the {self.recipe.patience - 1} before it" if self.recipe.patience > 1 else ""
         for number, symptom in enumerate(SYMPTOMS):
             if self._streaks[number] >= self.recipe.patience:
-                raise RunError(symptom.what(row), where=where, mend=symptom.mend(row))
+                raise RunError(symptom.what(row), where=where, hint=symptom.hint(row))
         if self._exploding >= self.recipe.patience:
             raise RunError(
                 f"the update explodes: gradient norm {row.get('grad_norm', math.nan):.3g}, "
                 f"loss {row.get('loss', math.nan):.3g}, {EXPLOSION:.0f} times what they were",
                 where=where,
-                mend="Lower grpo.learning_rate or grpo.iterations, and resume from an earlier checkpoint.",
+                hint="Lower grpo.learning_rate or grpo.iterations, and resume from an earlier checkpoint.",
             )
 
     def _observe(self, row: Row) -> None:
@@ -139,5 +139,5 @@ def _refuse_nonfinite(row: Row, where: str) -> None:
             raise RunError(
                 f"{key} is {value}",
                 where=where,
-                mend="Lower grpo.learning_rate, or set policy.precision=float32; then resume.",
+                hint="Lower grpo.learning_rate, or set policy.precision=float32; then resume.",
             )

@@ -31,7 +31,7 @@ def lock(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"another process{f' ({holder})' if holder else ''} is at this run",
                 where=str(folder),
-                mend="Wait for it or stop it, or choose another --out folder.",
+                hint="Wait for it or stop it, or choose another --out folder.",
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())

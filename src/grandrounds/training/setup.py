@@ -67,7 +67,7 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         raise CaseError(
             f"no training cases are left: all {len(book.test)} are held out for testing",
             where="cases.test_fraction",
-            mend="Lower it, or read more cases.",
+            hint="Lower it, or read more cases.",
         )
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())

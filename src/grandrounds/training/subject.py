@@ -62,7 +62,7 @@ class Subject:
         """
         if split not in SPLITS:
             raise RecipeError(
-                f"there is no split `{split}`", where="--split", mend=f"Use {', '.join(SPLITS)}."
+                f"there is no split `{split}`", where="--split", hint=f"Use {', '.join(SPLITS)}."
             )
         book = self.book(source)
         own = self.is_run and (
@@ -72,7 +72,7 @@ class Subject:
             split = "test" if own or book.fitted.get("format") in ("clinic", "phenopackets") else "all"
         chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
         if not chosen:
-            raise CaseError(f"the {split} split is empty", where=source, mend="Choose another --split.")
+            raise CaseError(f"the {split} split is empty", where=source, hint="Choose another --split.")
         return book, chosen
 
 
@@ -92,7 +92,7 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
         raise RunError(
-            "the run has no checkpoint yet", where=text, mend=f"Go on with: grandrounds resume {text}"
+            "the run has no checkpoint yet", where=text, hint=f"Go on with: grandrounds resume {text}"
         )
     recipe = with_overrides(folder.recipe(), overrides)
     return Subject(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
@@ -106,13 +106,13 @@ def _require_folder(text: str) -> None:
             raise PolicyError(
                 "the folder holds neither a run nor a model (no recipe.yaml, no config.json)",
                 where=text,
-                mend="Name a run's folder, one of its checkpoints, or a folder written by save_pretrained.",
+                hint="Name a run's folder, one of its checkpoints, or a folder written by save_pretrained.",
             )
     elif looks_like_path(text):
         raise PolicyError(
             "no such folder",
             where=text,
-            mend="Name a run's folder, a checkpoint, a model folder or a Hub name.",
+            hint="Name a run's folder, a checkpoint, a model folder or a Hub name.",
         )
 
 

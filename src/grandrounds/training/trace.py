@@ -79,6 +79,6 @@ def read_trace(run: Path | str, rounds: Sequence[int] | None = None) -> pyarrow.
         paths = [path for path in paths if int(path.stem) in set(rounds)]
     if not paths:
         raise RunError(
-            "there are no rollouts here", where=str(run), mend="Name the folder of a run that has trained."
+            "there are no rollouts here", where=str(run), hint="Name the folder of a run that has trained."
         )
     return pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")

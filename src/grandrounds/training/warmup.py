@@ -38,7 +38,7 @@ def teachable(setup: Setup) -> list[Case]:
         raise CaseError(
             "no training case has a demonstration to learn reasoning from",
             where=setup.recipe.cases.source,
-            mend="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
+            hint="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
         )
     # The ones with the most letters have the most tokens, nearly: better to refuse now than in an hour.
     for case in sorted(cases, key=lambda case: len(_target_text(setup, case)))[-LONGEST:]:
@@ -57,7 +57,7 @@ def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt)
         setup.progress.warmup(step, sft.steps, metrics)
         if not math.isfinite(metrics["loss"]):
             raise RunError(
-                f"the loss is {metrics['loss']}", where=f"SFT step {step}", mend="Lower sft.learning_rate."
+                f"the loss is {metrics['loss']}", where=f"SFT step {step}", hint="Lower sft.learning_rate."
             )
         if interrupt.requested or time.monotonic() - saved > SAVE_SECONDS:
             save_warmup(setup, step)
@@ -88,7 +88,7 @@ def _example(setup: Setup, case: Case) -> tuple[np.ndarray, np.ndarray]:
         raise CaseError(
             f"the demonstration has {len(target)} tokens, more than grpo.max_new_tokens = {limit}",
             where=f"case {case.id}",
-            mend="Raise grpo.max_new_tokens or shorten the demonstration.",
+            hint="Raise grpo.max_new_tokens or shorten the demonstration.",
         )
     return prompt.tokens, target
 

@@ -77,7 +77,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     raise CaseError(
         f"the format is not recognised by its columns {', '.join(sorted(columns)[:20])}",
         where=place,
-        mend="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or give --format.",
+        hint="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or give --format.",
     )
 
 
@@ -92,7 +92,7 @@ def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
             raise CaseError(
                 f"there is no column `{theirs}`, which cases.columns names for `{ours}`",
                 where=row.place,
-                mend=f"Did you mean `{close[0]}`?"
+                hint=f"Did you mean `{close[0]}`?"
                 if close
                 else f"There are {', '.join(list(row.values)[:20])}.",
             )
@@ -117,7 +117,7 @@ def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> l
             raise CaseError(
                 f"the id `{case.id}` is used twice, first at {places[case.id]}",
                 where=row.place,
-                mend="Give each case an id of its own, or remove the column: ids then follow the rows.",
+                hint="Give each case an id of its own, or remove the column: ids then follow the rows.",
             )
         places[case.id] = row.place
         cases.append(case)
@@ -142,5 +142,5 @@ def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
                 if name == "auto"
                 else f"the format `{name}` has no column `{ours}`",
                 where=f"cases.columns.{ours}",
-                mend=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(known)}.",
+                hint=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(known)}.",
             )

@@ -112,9 +112,9 @@ class Fields:
         """Complain of a missing column."""
         raise missing_column(name, self.values, self.place)
 
-    def fail(self, what: str, mend: str) -> NoReturn:
+    def fail(self, what: str, hint: str) -> NoReturn:
         """Complain of this row."""
-        raise CaseError(what, where=self.place, mend=mend)
+        raise CaseError(what, where=self.place, hint=hint)
 
 
 def plain_text(value: Any) -> str:
@@ -132,11 +132,11 @@ def missing_column(name: str, columns: Iterable[str], place: str) -> CaseError:
     close = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.6)
     near = next((column for column in columns if close and column.lower() == close[0]), None)
     if near is None:
-        mend = f"Name the one that holds it: --set cases.columns.{name}=…"
+        hint = f"Name the one that holds it: --set cases.columns.{name}=…"
     else:
-        mend = f"Did you mean `{near}`? Then: --set cases.columns.{name}={near}"
+        hint = f"Did you mean `{near}`? Then: --set cases.columns.{name}={near}"
     listed = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
-    return CaseError(f"there is no column `{name}` among {listed}", where=place, mend=mend)
+    return CaseError(f"there is no column `{name}` among {listed}", where=place, hint=hint)
 
 
 def choice(fields: Fields, options: Mapping[str, str], answer: str | None, letter: str | None) -> Answer:
