@@ -135,6 +135,28 @@ def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
     assert metrics["clip_ratio/region_mean"] == 0
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 0.05), (torch.bfloat16, 2.0)], ids=str)
+def test_a_sampler_that_disagrees_with_the_learner_is_refused(dtype: torch.dtype, error: float) -> None:
+    model = tiny_model("llama", dtype=dtype)
+    groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(6), 1.0)
+    learner = Learner(tiny_policy(model), SETTINGS)
+
+    def accumulate(groups: list[Group]) -> None:
+        for pack in packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60):
+            learner.accumulate(pack)
+
+    learner.require_on_policy(where="round 1")  # nothing sampled, nothing to disagree about
+    accumulate(groups)
+    learner.require_on_policy(where="round 1")
+    wrong = [
+        replace(group, completions=tuple(replace(c, logprobs=c.logprobs - error) for c in group.completions))
+        for group in groups
+    ]
+    accumulate(wrong)
+    with pytest.raises(RunError, match=r"round 1: sampler and learner disagree.*No update was made"):
+        learner.require_on_policy(where="round 1")
+
+
 class _Silent:
     """A tokenizer that decodes everything to nothing."""
 

@@ -8,13 +8,21 @@ import os
 import signal
 import threading
 from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from grandrounds.errors import RunError
-from grandrounds.recipe import GuardRecipe
+from grandrounds.recipe import GuardRecipe, Recipe
 from grandrounds.recipe_file import recipe_from
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.rollout import Group
+from grandrounds.training import rounds
+from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
 from grandrounds.training.interrupt import interruptible
 from grandrounds.training.progress import (
@@ -25,6 +33,7 @@ from grandrounds.training.progress import (
     progress_for,
     sparkline,
 )
+from grandrounds.training.run import resume, train
 
 HEALTHY = {
     "reward": 0.5,
@@ -212,3 +221,60 @@ def test_in_another_thread_nothing_is_caught() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def small_run(**grpo: int) -> Recipe:
+    return recipe_from(
+        {
+            "rounds": 2,
+            "cases": {"source": "clinic", "clinic_train": 60, "clinic_test": 4},
+            "policy": {
+                "scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 800}
+            },
+            "sft": {"steps": 2, "batch_cases": 4},
+            "grpo": {"group_size": 2, "cases_per_round": 2, "max_new_tokens": 320, **grpo},
+            "rewards": {"length": {"options": {"buffer": 1.0}}},
+            "guard": {"enabled": False},
+        }
+    )
+
+
+def test_a_run_stops_before_its_first_update_where_sampler_and_learner_disagree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = NativeSampler.sample
+
+    def faulty(*arguments: Any) -> list[Group]:
+        return [
+            replace(
+                group, completions=tuple(replace(c, logprobs=c.logprobs - 0.05) for c in group.completions)
+            )
+            for group in sample(*arguments)
+        ]
+
+    monkeypatch.setattr(NativeSampler, "sample", faulty)
+    with pytest.raises(RunError, match="round 1: sampler and learner disagree"):
+        train(small_run(), tmp_path / "run", progress=SilentProgress())
+    assert RunFolder.open(tmp_path / "run").metrics() == []
+    monkeypatch.setattr(NativeSampler, "sample", sample)
+    assert resume(tmp_path / "run", progress=SilentProgress()).finished
+
+
+def test_tokens_of_replaced_groups_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, sampled, asked = NativeSampler.sample, [], []
+
+    def counting(*arguments: Any) -> list[Group]:
+        groups = sample(*arguments)
+        sampled.extend(len(c.tokens) for group in groups for c in group.completions)
+        return groups
+
+    def without_signal(rewards: np.ndarray) -> np.ndarray:
+        asked.append(rewards)  # first of a round's groups, which have none, then of their replacements
+        return np.full(len(rewards), len(asked) % 2 == 1)
+
+    monkeypatch.setattr(NativeSampler, "sample", counting)
+    monkeypatch.setattr(rounds, "without_signal", without_signal)
+    run = train(small_run(dynamic_sampling=1), tmp_path / "run", progress=SilentProgress())
+    assert run.finished
+    assert len(sampled) == 2 * 2 * 4  # two rounds of two groups of two, each sampled twice
+    assert RunFolder.open(run.folder).metrics()[-1]["num_tokens"] == sum(sampled)

@@ -31,13 +31,7 @@ GIB = 2**30
 # What an extra's package is for; none of them is needed.
 EXTRAS = {
     "datasets": "cases from the Hugging Face Hub",
-    "math_verify": "numeric answers as formulas",
-    "fastapi": "serving",
-    "vllm": "sampling with vLLM",
-    "ray": "several machines",
     "bitsandbytes": "4-bit weights",
-    "mlflow": "tracking with MLflow",
-    "trackio": "tracking with Trackio",
 }
 
 

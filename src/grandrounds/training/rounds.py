@@ -41,6 +41,7 @@ class Batch:
     groups: tuple[Group, ...]  # N
     attempts: tuple[Attempt, ...]  # N * G
     scores: Scores  # lists of N * G
+    tokens: int  # sampled for it, those of replaced groups too
 
     @property
     def rewards(self) -> np.ndarray:
@@ -60,8 +61,7 @@ def run_rounds(setup: Setup, position: Position, interrupt: Interrupt) -> Positi
         sampled = time.perf_counter()
         update = update_policy(setup, batch.groups, group_advantages, number)
 
-        tokens = sum(len(completion.tokens) for group in batch.groups for completion in group.completions)
-        position = Position(round=number, draws=draws, tokens=position.tokens + tokens)
+        position = Position(round=number, draws=draws, tokens=position.tokens + batch.tokens)
         times = {"sampling_time": sampled - started, "step_time": time.perf_counter() - started}
         row = round_metrics(batch.attempts, batch.scores, batch.rewards, position, {**update, **times})
         setup.folder.write_rollouts(number, batch.groups, batch.attempts, batch.scores, group_advantages)
@@ -103,7 +103,8 @@ def _sample_and_score(setup: Setup, number: int, draws: int, count: int) -> tupl
     attempts = tuple(
         setup.attempt(group.prompt, completion) for group in groups for completion in group.completions
     )
-    return Batch(tuple(groups), attempts, setup.rewards.score(attempts)), draws + count
+    tokens = sum(attempt.length for attempt in attempts)
+    return Batch(tuple(groups), attempts, setup.rewards.score(attempts), tokens), draws + count
 
 
 def _with_groups_replaced(batch: Batch, places: np.ndarray, other: Batch, chosen: np.ndarray) -> Batch:
@@ -124,7 +125,7 @@ def _with_groups_replaced(batch: Batch, places: np.ndarray, other: Batch, chosen
         scores.notes[here] = other.scores.notes[there]
         for name, values in scores.components.items():
             values[here] = other.scores.components[name][there]
-    return Batch(tuple(groups), tuple(attempts), scores)
+    return Batch(tuple(groups), tuple(attempts), scores, batch.tokens + other.tokens)
 
 
 def update_policy(
@@ -135,8 +136,8 @@ def update_policy(
 ) -> dict[str, float]:
     """Step 4: `grpo.iterations` passes over the round's groups, each in `grpo.minibatches` optimizer steps.
 
-    Returns the metrics of the steps, averaged; `sampling/ratio_error` is that of the first step, where sampler and
-    learner hold the same weights and every ratio must be 1.
+    Before the first step sampler and learner hold the same weights, so every ratio must be 1; RunError where one is
+    not. Returns the metrics of the steps, averaged; `sampling/ratio_error` is that of the first step.
     """
     grpo = setup.recipe.grpo
     lengths = np.array([[len(c.tokens) for c in group.completions] for group in groups])  # [N, G]
@@ -167,11 +168,13 @@ def update_policy(
     if grpo.beta:
         # The reference does not move: its log-probs serve every pass.
         step_packs = [[setup.learner.with_reference(pack) for pack in part] for part in step_packs]
-    rows = []
+    rows: list[dict[str, float]] = []
     for _ in range(grpo.iterations):
         for part_packs in step_packs:
             for pack in part_packs:
                 setup.learner.accumulate(pack)
+            if not rows:
+                setup.learner.require_on_policy(where=f"round {number}")
             rows.append(setup.learner.step(learning_rate(setup, number)))
     return _mean_of_steps(rows)
 
