@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from grandrounds.evaluation import Comparison
     from grandrounds.training.subject import Subject
 
+# A model from scratch learns nothing from a system message that is always the same, and it is a sixth of the tokens.
+SHORT = ("prompt.system=''",)
 # The regular model learns the answer alone, a far shorter target; more steps only teach it the training cases by heart.
-REGULAR = ("rounds=0", "sft.reasoning=false", "sft.steps=400", "name=regular")
+REGULAR = ("rounds=0", "sft.reasoning=false", "sft.steps=400", "name=regular", *SHORT)
+# Half of the clinic recipe's warm-up and two thirds of its rounds: minutes instead of half an hour on a laptop.
+REASONING = ("sft.steps=800", "rounds=30", *SHORT)
 NAMES = ("regular", "cold start", "GRPO")
 CASES = 600
 HELD_OUT_CASES = 150
@@ -60,7 +64,7 @@ def _trained(console: Console, out: Path, seed: int) -> list[Subject]:
     from grandrounds.training.subject import open_subject
 
     regular = load_recipe("clinic", [f"seed={seed}", *REGULAR])
-    reasoning = load_recipe("clinic", [f"seed={seed}"])
+    reasoning = load_recipe("clinic", [f"seed={seed}", *REASONING])
     console.print("\n1  Regular model: SFT on the answers alone", style="bold")
     _whole(train(regular, out / "regular").finished)
     console.print("\n2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", style="bold")
