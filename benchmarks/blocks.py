@@ -15,7 +15,8 @@ import numpy as np
 
 from bench.workloads import WORKLOADS, Workload, lengths
 from grandrounds.policy import flex
-from grandrounds.policy.tree import sight, token_tree
+from grandrounds.policy.tree import token_tree
+from grandrounds.policy.tree_layout import sight
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from grandrounds.planning.rehearsal import LiveBytes, token_costs
 from grandrounds.policy import fused
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.outline import parameter_bytes, weightless
-from grandrounds.policy.tree import TreeLayout, token_tree
+from grandrounds.policy.tree import token_tree
+from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.recipe import PolicyRecipe
 
 GROUP = (24, 3, 16)  # prompt tokens, completions, completion tokens

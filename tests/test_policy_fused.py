@@ -22,7 +22,8 @@ from grandrounds.planning.rehearsal import LiveBytes
 from grandrounds.policy import fused
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import TreeLayout, token_tree
+from grandrounds.policy.tree import token_tree
+from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.sampling.rollout import Group
 
 

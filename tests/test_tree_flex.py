@@ -31,7 +31,8 @@ from torch.nn.attention import flex_attention as torch_flex
 from grandrounds.policy import flex
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.padded import PaddedAttention
-from grandrounds.policy.tree import TokenTree, sight, token_tree
+from grandrounds.policy.tree import TokenTree, token_tree
+from grandrounds.policy.tree_layout import sight
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 150), st.lists(st.integers(1, 150), min_size=1, max_size=3)),

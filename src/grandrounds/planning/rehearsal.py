@@ -24,7 +24,8 @@ from grandrounds.policy.load import recomputed
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.recompute import recompute_layers
-from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
+from grandrounds.policy.tree import TokenTree, token_tree
+from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.recipe import PolicyRecipe
 
 # Rehearsed are a small pack and one twice as large: what does not grow between them does not grow with tokens.

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from grandrounds.policy.head import token_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import TokenTree, TreeLayout
+from grandrounds.policy.tree import TokenTree
+from grandrounds.policy.tree_layout import TreeLayout
 
 
 def tree_logprobs(

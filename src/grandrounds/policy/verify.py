@@ -9,7 +9,8 @@ from torch import Tensor
 from grandrounds.errors import PolicyError
 from grandrounds.policy import attention
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import TokenTree, TreeLayout, token_tree
+from grandrounds.policy.tree import TokenTree, token_tree
+from grandrounds.policy.tree_layout import TreeLayout
 
 # Enough tokens for a second completion that must not see the first one.
 PROMPT, BRANCH = 6, 4
