@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.evaluation import Evaluation, examine
 from grandrounds.response import Grammar, ReasoningCheck
 from grandrounds.response.outline import Outline
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.types import Answer, Case
 
 OPTIONS = {"A": "Migraine", "B": "Pericarditis"}
 REASONING = """\

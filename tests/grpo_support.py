@@ -21,10 +21,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.attention import ATTENTION, register
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.rollout import Completion, Group, Prompt
+from grandrounds.types import Answer, Case
 
 VOCABULARY = 61
 SHAPE = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grandrounds.cases.case import Answer, Case, Message
 from grandrounds.recipe import RewardRecipe
 from grandrounds.response import Grammar
 from grandrounds.rewards import Attempt, RewardSet, build_rewards
+from grandrounds.types import Answer, Case, Message
 
 OPTIONS = {
     "A": "Myocarditis",

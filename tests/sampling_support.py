@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tiny_models import tiny_model_folder
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
+from grandrounds.types import Answer, Case
 
 # Prompts shorter and longer than the windows of the families that have one (12 and 16).
 LENGTHS = (5, 23, 14, 1, 30)

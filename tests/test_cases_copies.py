@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.cases.load import load_cases, split_key
 from grandrounds.recipe import CasesRecipe
+from grandrounds.types import Answer, Case
 
 MEDMCQA = Path(__file__).parents[2] / "shared/data/medmcqa_dev.jsonl.gz"
 

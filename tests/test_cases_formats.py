@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grandrounds.cases.case import Answer, Case, CaseBook, Message
 from grandrounds.cases.formats import build_cases, recognise
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError, GrandRoundsError
 from grandrounds.recipe import CasesRecipe
 from grandrounds.recipe_file import shipped_recipes
+from grandrounds.types import Answer, Case, CaseBook, Message
 
 DATA = Path(__file__).parents[2] / "shared/data"
 published = pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not here")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.cases.identifiers import find_identifiers
 from grandrounds.cases.inspect import inspect_cases
 from grandrounds.cases.overlap import duplicates, leakage
 from grandrounds.cli.app import app
+from grandrounds.types import Answer, Case, CaseBook
 
 DATA = Path(__file__).parents[2] / "shared/data"
 published = pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not here")

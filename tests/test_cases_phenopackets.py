@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes
-from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Case, CaseBook
 from grandrounds.cases.differential import (
     HURRIED_FINDINGS,
     MOST_FINDINGS,
@@ -30,6 +29,7 @@ from grandrounds.cases.phenopackets import safe_name
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
 from grandrounds.response.outline import Outline, parse_outline, render_outline, weighed_candidate
+from grandrounds.types import PUBLICATION, TRAINED_ON, Case, CaseBook
 
 FILE = Path(__file__).parents[2] / "shared/data/phenopackets.jsonl.gz"
 published = pytest.mark.skipif(not FILE.is_file(), reason="the published data are not here")

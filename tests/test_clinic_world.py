@@ -8,7 +8,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.clinic import NOTICE
 from grandrounds.cases.clinic.book import clinic_book, describe_world, shortcut_rates
 from grandrounds.cases.clinic.phrase import DETAILS, KEPT_BACK, LISTS, NEGATIVES, OPENINGS
@@ -16,6 +15,7 @@ from grandrounds.cases.clinic.vignette import LEAST_LEAD, LEAST_POSTERIOR, SWAP_
 from grandrounds.cases.clinic.world import BANDS, SEXES, world
 from grandrounds.recipe import CasesRecipe, PromptRecipe
 from grandrounds.response.ask import ask
+from grandrounds.types import Case, CaseBook
 
 SIZES = CasesRecipe(clinic_train=1500, clinic_test=200)
 SETS = ("unseen phrasings", "more findings", "shifted prevalence", "overlap fails", "age and sex swapped")

@@ -12,13 +12,13 @@ import pytest
 import typer
 import yaml
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.cli.app import app
 from grandrounds.recipe import Recipe, RewardRecipe
 from grandrounds.recipe_file import recipe_from, shipped_recipes, with_overrides
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import BUILT_IN, build_rewards
 from grandrounds.rewards.validate import gold_attempt
+from grandrounds.types import Answer, Case
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -16,10 +16,10 @@ from evaluation_support import (
     make_case,
 )
 
-from grandrounds.cases.case import Message
 from grandrounds.errors import CaseError
 from grandrounds.evaluation.evaluate import question_text
 from grandrounds.response import Grammar
+from grandrounds.types import Message
 
 
 def test_one_sample_is_greedy_whatever_the_settings_say():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from tiny_models import CONTEXT, FAMILIES, THINKING, tiny_model_folder, tiny_tokenizer
 
-from grandrounds.cases.case import Answer, Case, Message
 from grandrounds.errors import PolicyError
 from grandrounds.policy.chat import encode_prompt
 from grandrounds.policy.load import load_policy
 from grandrounds.recipe import PolicyRecipe, PromptRecipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.prompts import make_prompt, make_prompts
+from grandrounds.types import Answer, Case, Message
 
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "What is it?")
 REFUSES_SYSTEM = ["gemma", "gemma2", "gemma3"]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grandrounds.cases.case import Answer, Case, Message
 from grandrounds.recipe import PromptRecipe
 from grandrounds.response import Defect, Grammar, ask, gold_text
 from grandrounds.response.ask import lettered_gold
+from grandrounds.types import Answer, Case, Message
 
 GRAMMAR = Grammar()
 PLAIN = st.text(st.characters(blacklist_characters="<>", blacklist_categories=("Cs",)), max_size=200)

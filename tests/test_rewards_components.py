@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rewards_support import OPTIONS, answered, attempt, choice_case, open_case, score
 
-from grandrounds.cases.case import Answer
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
 from grandrounds.response import Grammar
 from grandrounds.rewards import build_rewards
 from grandrounds.rewards.knowledge import TableKnowledge
+from grandrounds.types import Answer
 
 FACTS = ("sharp chest pain", "better when leaning forward", "no fever", "friction rub")
 CASE = choice_case(facts=FACTS)

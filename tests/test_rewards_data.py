@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rewards_support import choice_case, rewards
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.rewards import judge, validate_rewards
+from grandrounds.types import Answer, Case
 
 DATA = Path(__file__).parents[2] / "shared/data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data are not here")

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rewards_support import OPTIONS, choice_case, open_case
 
-from grandrounds.cases.case import Answer
 from grandrounds.rewards import judge
 from grandrounds.rewards.numbers import read_number
 from grandrounds.rewards.text import mentioned
+from grandrounds.types import Answer
 
 FORMS_OF_B = [
     "B",

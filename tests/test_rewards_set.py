@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rewards_support import answered, attempt, choice_case, rewards
 
-from grandrounds.cases.case import Case
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
 from grandrounds.response import Outline
 from grandrounds.rewards import build_rewards
+from grandrounds.types import Case
 
 CASE = choice_case()
 RIGHT = answered(CASE, "r", "B")

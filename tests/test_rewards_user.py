@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rewards_support import answered, choice_case
 
-from grandrounds.cases.case import Message
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
 from grandrounds.rewards import Attempt, Scores, build_rewards
+from grandrounds.types import Message
 
 CASES = [choice_case(id=f"case {i}", columns={"difficulty": i}) for i in range(3)]
 ATTEMPTS = [answered(case, "r", letter, tokens=[1, 2]) for case, letter in zip(CASES, "ABB", strict=True)]

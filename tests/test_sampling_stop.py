@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import FAMILIES, tiny_model_folder, tiny_tokenizer
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.policy.load import load_policy
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Completion, Prompt, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
+from grandrounds.types import Answer, Case
 
 TOKENIZER = tiny_tokenizer(FAMILIES["qwen2"])
 STRINGS = ["</answer>", "é", "no ", "ab"]

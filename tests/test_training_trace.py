@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grandrounds.cases.case import Answer, Case, Message
 from grandrounds.errors import RunError
 from grandrounds.recipe_file import recipe_from
 from grandrounds.response.grammar import Grammar
@@ -16,6 +15,7 @@ from grandrounds.rewards import Attempt, Scores
 from grandrounds.sampling.rollout import Completion, Group, Prompt
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.trace import read_trace
+from grandrounds.types import Answer, Case, Message
 
 TEXTS = ("<reasoning>Because.</reasoning><answer>B. Measles</answer>", "no tags … ünïcode\n")
 

@@ -12,7 +12,6 @@ from bench.models import word
 from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, serve
 from bench.workloads import FULL, LORA, Workload, given_completions, lengths, prompt_tokens, rewards
-from grandrounds.cases.case import Answer, Case
 from grandrounds.grpo.advantage import advantages
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
@@ -21,6 +20,7 @@ from grandrounds.sampling.native import Sampler
 from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
 from grandrounds.training.rounds import update_policy
 from grandrounds.training.setup import grpo_learner
+from grandrounds.types import Answer, Case
 
 
 def compute(job: Job) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.differential import PhenopacketKnowledge
 from grandrounds.errors import RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation, examine
@@ -24,6 +23,7 @@ from grandrounds.sampling.prompts import make_prompts
 from grandrounds.sampling.rollout import SamplingSettings
 from grandrounds.training.run import Run, resume, train
 from grandrounds.training.subject import Subject, open_subject
+from grandrounds.types import Case, CaseBook
 
 __all__ = ["Plan", "Recipe", "Run", "compare", "evaluate", "load_recipe", "plan", "resume", "train"]
 

@@ -20,7 +20,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from grandrounds import __version__
+from grandrounds._version import __version__
 from grandrounds.planning.device import available_memory
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.training.environment import threads, version

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from grandrounds.cases.bayes import NaiveBayes, Scores
-from grandrounds.cases.case import Case, CaseBook, Demonstration
 from grandrounds.errors import CaseError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
@@ -20,6 +19,7 @@ from grandrounds.response.totals import (
     first_mentions,
     follows,
 )
+from grandrounds.types import Case, CaseBook, Demonstration
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.formats import PHENOPACKETS, build_cases, recognise
 from grandrounds.cases.phenopackets import phenopacket_book, tested_on
 from grandrounds.cases.read import read_rows
 from grandrounds.cases.split import is_test
 from grandrounds.errors import CaseError
 from grandrounds.recipe import CasesRecipe
+from grandrounds.types import Case, CaseBook
 
 CLINIC = "clinic"
 _SEEN_GROUP = "its group is in the training cases"

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from grandrounds.cases.case import Case
+from grandrounds.types import Case
 
 GRAM = 8
 # An 8-gram in more training cases than this is a turn of phrase ("which of the following is the most likely …").

@@ -16,12 +16,12 @@ import numpy as np
 
 from grandrounds.cases.ages import age_band, age_text, days_of
 from grandrounds.cases.bayes import NaiveBayes, Scores
-from grandrounds.cases.case import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.recipe import CasesRecipe
+from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 
 # Of the findings of a diagnosis and of a stranger that a further view tells.
 KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.3

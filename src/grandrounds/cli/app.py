@@ -40,7 +40,7 @@ Split = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from grandrounds import __version__
+        from grandrounds._version import __version__
 
         typer.echo(f"grandrounds {__version__}")
         raise typer.Exit

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from grandrounds.cases.case import Case
 from grandrounds.errors import CaseError
 from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
 from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
@@ -21,6 +20,7 @@ from grandrounds.rewards.consistency import consistent
 from grandrounds.rewards.evidence import evidence
 from grandrounds.rewards.matching import judge
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.types import Case
 
 # Completions asked of the sampler at once: enough to keep it busy, few enough to see progress.
 ROWS_PER_CHUNK = 256

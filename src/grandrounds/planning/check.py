@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from grandrounds.cases.case import CaseBook
 from grandrounds.errors import GrandRoundsError, RunError
 from grandrounds.planning.device import GIB, device_memory
 from grandrounds.planning.need import Need
 from grandrounds.planning.plan import Plan, chosen_device, planned
 from grandrounds.planning.prompts import prompts_before_loading
 from grandrounds.recipe import Recipe
+from grandrounds.types import CaseBook
 
 
 def check_memory(recipe: Recipe, book: CaseBook) -> str:

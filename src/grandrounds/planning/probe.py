@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.grpo.packing import packs
 from grandrounds.planning.need import Work
@@ -20,6 +19,7 @@ from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.types import Answer, Case, CaseBook
 
 STEPS = 4  # decoding steps whose time is taken, after the first
 PACK_TOKENS = 1024  # of the probe's pack, a prompt and a completion at least

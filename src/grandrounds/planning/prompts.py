@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, GrandRoundsError, PolicyError
 from grandrounds.policy.chat import encode_prompt
@@ -16,6 +15,7 @@ from grandrounds.recipe import PromptRecipe, Recipe
 from grandrounds.response.ask import ask
 from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
+from grandrounds.types import Case, CaseBook
 
 # Where nothing is known: a clinical vignette with options and the built-in system message has 300 to 500.
 ASSUMED_TOKENS = 512

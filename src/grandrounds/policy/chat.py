@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from grandrounds.cases.case import Message
 from grandrounds.errors import PolicyError
+from grandrounds.types import Message
 
 # A tag that the template opened and left open: "<think>\n" at the very end of the prompt.
 _OPENED = re.compile(r"<([A-Za-z][A-Za-z0-9_-]*)>\s*$")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from grandrounds.cases.case import Case, Message
 from grandrounds.recipe import PromptRecipe
+from grandrounds.types import Case, Message
 
 DEFAULT_SYSTEM = """\
 Think before you answer. First reason between <{reasoning}> and </{reasoning}>: state the findings, weigh \

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from grandrounds.cases.case import Case
     from grandrounds.response.outline import Outline
+    from grandrounds.types import Case
 
 
 @dataclass(frozen=True)

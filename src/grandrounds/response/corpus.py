@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.recipe import Recipe
 from grandrounds.response.ask import ask, gold_text
 from grandrounds.response.grammar import Grammar
+from grandrounds.types import Case, CaseBook
 
 
 def corpus(recipe: Recipe, book: CaseBook, grammar: Grammar) -> Iterator[str]:

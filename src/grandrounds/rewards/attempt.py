@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from grandrounds.cases.case import Case, Message
 from grandrounds.response.check import Knowledge
 from grandrounds.response.grammar import Response
+from grandrounds.types import Case, Message
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ leaving out the conclusion would be the cheapest way never to contradict it.
 
 from __future__ import annotations
 
-from grandrounds.cases.case import Case
 from grandrounds.response.grammar import Response
 from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.choice import read_choice
 from grandrounds.rewards.matching import LONGEST_ANSWER, read_label, same_text
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import mentioned
+from grandrounds.types import Case
 
 
 def consistency(surroundings: Surroundings) -> Judge:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grandrounds.cases.case import Case
 from grandrounds.response.grammar import Response
 from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.text import normalise, written_out
+from grandrounds.types import Case
 
 
 def coverage(surroundings: Surroundings) -> Judge:

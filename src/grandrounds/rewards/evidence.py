@@ -16,11 +16,11 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from grandrounds.cases.case import Case, Message
 from grandrounds.response.outline import Outline
 from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.polarity import affirm, denial
 from grandrounds.rewards.text import NEGATIONS, normalise, similar
+from grandrounds.types import Case, Message
 
 _CLAUSE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w)\.(?=\s|$)|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b")
 # A list of denied findings ends where something is affirmed: "no fever or cough, has a rash".

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grandrounds.cases.case import Case
 from grandrounds.errors import RewardError
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Outline
@@ -19,6 +18,7 @@ from grandrounds.rewards.choice import read_choice
 from grandrounds.rewards.matching import LONGEST_ANSWER
 from grandrounds.rewards.polarity import affirm, denial
 from grandrounds.rewards.text import written_out
+from grandrounds.types import Case
 
 _RELATIONS = {"supports": 1.0, "contradicts": -1.0}
 _MEND = "A row has a condition, a finding, and a relation (supports, contradicts) or a strength (a number)."

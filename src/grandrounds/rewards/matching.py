@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from grandrounds.cases.case import Answer, Case
 from grandrounds.rewards.choice import one_line, plain, read_choice, without_reason
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import negated, normalise, similar, written_out
+from grandrounds.types import Answer, Case
 
 LABELS = frozenset({"yes", "no", "maybe", "true", "false", "unknown", "uncertain"})
 # No answer is longer: a page of text that also holds the right words is no answer.

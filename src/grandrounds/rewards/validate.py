@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from grandrounds.cases.case import Case
 from grandrounds.response.ask import gold_text
 from grandrounds.response.grammar import Grammar
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
 from grandrounds.rewards.attempt import Attempt
 from grandrounds.rewards.reward_set import RewardSet
+from grandrounds.types import Case
 
 
 @dataclass(frozen=True)

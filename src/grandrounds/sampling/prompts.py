@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from grandrounds.cases.case import Case
 from grandrounds.errors import PolicyError
 from grandrounds.policy.chat import encode_prompt
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PromptRecipe
 from grandrounds.response.ask import ask
 from grandrounds.sampling.rollout import Prompt
+from grandrounds.types import Case
 
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:

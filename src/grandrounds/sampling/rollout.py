@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from grandrounds.cases.case import Case
+from grandrounds.types import Case
 
 FinishReason = Literal["stop", "length"]
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grandrounds.cases.case import Case
 from grandrounds.grpo.advantage import advantages, without_signal
 from grandrounds.grpo.loss import Totals, token_weights
 from grandrounds.grpo.packing import packs
@@ -32,6 +31,7 @@ from grandrounds.training.interrupt import Interrupt
 from grandrounds.training.metrics import round_metrics
 from grandrounds.training.saving import Position, save_checkpoint
 from grandrounds.training.setup import Setup
+from grandrounds.types import Case
 
 
 @dataclass(frozen=True)

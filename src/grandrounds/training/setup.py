@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from grandrounds.cases.case import CaseBook
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError
 from grandrounds.grpo.learner import Learner, LearnerSettings
@@ -22,6 +21,7 @@ from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.rollout import Completion, Prompt
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import Progress
+from grandrounds.types import CaseBook
 
 
 @dataclass

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grandrounds.cases.case import Case, CaseBook
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
 from grandrounds.policy.load import load_policy, looks_like_path
@@ -16,6 +15,7 @@ from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.folder import RECIPE, RunFolder
 from grandrounds.training.setup import saved_policy
+from grandrounds.types import Case, CaseBook
 
 SPLITS = ("auto", "test", "train", "all")
 

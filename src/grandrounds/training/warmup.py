@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 
-from grandrounds.cases.case import Case
 from grandrounds.errors import CaseError, RunError
 from grandrounds.grpo.packing import likelihood_packs
 from grandrounds.response.ask import gold_text
@@ -20,6 +19,7 @@ from grandrounds.training.cursor import take
 from grandrounds.training.interrupt import Interrupt
 from grandrounds.training.saving import save_warmup
 from grandrounds.training.setup import Setup
+from grandrounds.types import Case
 
 # A tenth of the steps to reach the peak learning rate: AdamW's second moment is unreliable before that.
 WARMUP_SHARE = 0.1

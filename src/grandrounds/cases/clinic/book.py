@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from grandrounds.cases.case import Answer, Case, CaseBook
 from grandrounds.cases.clinic import NOTICE
 from grandrounds.cases.clinic.checker import ClinicKnowledge
 from grandrounds.cases.clinic.phrase import phrase
@@ -18,6 +17,7 @@ from grandrounds.cases.clinic.traces import Habits, demonstrate
 from grandrounds.cases.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
 from grandrounds.cases.clinic.world import World, world
 from grandrounds.recipe import CasesRecipe
+from grandrounds.types import Answer, Case, CaseBook
 
 HELD_OUT = {
     "unseen phrasings": Style(unseen_phrasings=True),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grandrounds.cases.case import Case
 from grandrounds.cases.clinic.world import Cluster, World
 from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline
 from grandrounds.response.totals import comparison_holds, first_mentions, follows
+from grandrounds.types import Case
 
 # A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
 DECISIVE = 2

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.case import Demonstration
 from grandrounds.cases.clinic.vignette import Vignette
 from grandrounds.response.outline import Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import comparison
+from grandrounds.types import Demonstration
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from grandrounds.cases.case import Case
 from grandrounds.cases.formats.fields import Fields, missing_column
 from grandrounds.cases.formats.own import COLUMNS, TRL_ANSWERS, own_case, trl_case
 from grandrounds.cases.formats.published import mediq_case, medmcqa_case, medqa_case, pubmedqa_case
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError, RecipeError
+from grandrounds.types import Case
 
 PHENOPACKETS = "phenopackets"
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from grandrounds.cases.case import Answer
 from grandrounds.errors import CaseError
+from grandrounds.types import Answer
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERED = re.compile(r"^\(?([A-Za-z])[.):]\s+(.+)$", re.DOTALL)

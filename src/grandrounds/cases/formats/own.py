@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, cast, get_args
 
-from grandrounds.cases.case import Answer, AnswerKind, Case, Demonstration, Message
 from grandrounds.cases.formats.fields import Fields, choice, plain_text
 from grandrounds.response.ask import gold_text
+from grandrounds.types import Answer, AnswerKind, Case, Demonstration, Message
 
 COLUMNS = (
     "id",

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from grandrounds.cases.ages import age_band, days_of
-from grandrounds.cases.case import Answer, Case, Demonstration
 from grandrounds.cases.formats.fields import Fields, choice
 from grandrounds.response.ask import gold_text
+from grandrounds.types import Answer, Case, Demonstration
 
 _NUMBERING = re.compile(r"^(?:\d{1,3}[.)]|[-•*])\s+")
 LABELS = ("yes", "no", "maybe")
