@@ -1,21 +1,24 @@
-"""The machine under the benchmark: what it computes and copies at best, and what a process may take of its memory.
+"""The machine under the benchmark: what it is, and what it computes and copies at best.
 
 python -m bench.machine RESULT < JOB        as a side of its own, see `bench.side`
 """
 
 from __future__ import annotations
 
+import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.side import serve
+
 MATRIX = 2048  # rows and columns: large enough that reading them is no matter
 COPIED = 512 * 2**20  # bytes: more than any cache holds
 TRIES = 5
+# What keeps libraries from instructions that the processor has.
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def matmul_rate(precision: str) -> float:
@@ -46,44 +49,17 @@ def _fastest(call: Callable[[], Any]) -> float:
     return min(times)
 
 
-def peak_bytes() -> int:
-    """The most memory this process has held at once."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss begins with what the parent held when it forked
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def available_bytes() -> int | None:
-    """Memory that is free or can be freed at once; None where the system does not say."""
-    info = Path("/proc/meminfo")
-    if not info.exists():
-        return None
-    line = next(line for line in info.read_text().splitlines() if line.startswith("MemAvailable:"))
-    return int(line.split()[1]) * 1024
-
-
-def limit_memory(limit: int | None) -> None:
-    """Let this process' allocations fail at `limit` bytes, before the system runs out and kills somebody else."""
-    if limit is not None and hasattr(resource, "RLIMIT_DATA") and sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
 def describe_machine() -> str:
-    """Processor and number of cores."""
-    import os
-
+    """Processor, number of cores, and which vector instructions are there and in use."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
     features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    features += [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return f"{names[0] if names else platform.processor()}, {cores} cores ({', '.join(features)})"
 
 
 if __name__ == "__main__":
-    from bench.side import serve
-
     serve(lambda job: {"matmul": matmul_rate(job.workload.precision), "copy": copy_rate()})

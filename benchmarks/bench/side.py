@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.machine import available_bytes, limit_memory, peak_bytes
+from bench.process import available_bytes, limit_memory, peak_bytes
 from bench.workloads import Workload
 
 HERE = Path(__file__).resolve().parents[1]

@@ -1,0 +1,31 @@
+"""What this process takes of the machine's memory, and may take."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss begins with what the parent held when it forked
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def available_bytes() -> int | None:
+    """Memory that is free or can be freed at once; None where the system does not say."""
+    info = Path("/proc/meminfo")
+    if not info.exists():
+        return None
+    line = next(line for line in info.read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
+def limit_memory(limit: int | None) -> None:
+    """Let this process' allocations fail at `limit` bytes, before the system runs out and kills somebody else."""
+    if limit is not None and hasattr(resource, "RLIMIT_DATA") and sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
