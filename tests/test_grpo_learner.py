@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cispo import CISPO
 from grpo_support import (
     CONFIGS,
     everything_in_double,
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from grandrounds.errors import RunError
 from grandrounds.grpo import moments
 from grandrounds.grpo.learner import Learner, LearnerSettings
-from grandrounds.grpo.loss import Totals, token_weights
+from grandrounds.grpo.loss import LOSSES, Totals, token_weights
 from grandrounds.grpo.optimizers import Optimizer
 from grandrounds.grpo.packing import likelihood_packs, packs
 from grandrounds.sampling.native import NativeSampler
@@ -177,6 +178,37 @@ def test_every_ratio_is_one_where_the_native_sampler_sampled(architecture: str) 
     ):
         learner.accumulate(pack)
     assert learner.step(1e-3)["sampling/ratio_error"] < 1e-4
+
+
+def test_a_loss_of_ones_own_needs_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CISPO's gradient through packs equals that of its formula on each completion by itself, in float64."""
+    monkeypatch.setitem(LOSSES, "cispo", CISPO)
+    with everything_in_double():
+        plain = tiny_model("llama", attention="eager", dtype=torch.float64)
+        groups = ragged_groups(21)
+        advantages, weights = _advantages(groups), _weights(groups)
+        for i, group in enumerate(groups):
+            for j, one in enumerate(group.completions):
+                logprobs, _ = plain_logprobs(plain, group.prompt.tokens, one.tokens)
+                ratio = (logprobs.detach() - torch.from_numpy(one.logprobs)).exp().clamp(max=1.28)
+                (-weights[i, j] * advantages[i, j] * ratio * logprobs).sum().backward()
+        learner = Learner(
+            tiny_policy(tiny_model("llama", dtype=torch.float64)), replace(SETTINGS, loss="cispo")
+        )
+        for pack in packs(groups, advantages, weights, tokens_per_pack=60):
+            learner.accumulate(pack)
+    expected = gradients(plain)
+    for name, gradient in gradients(learner.policy.model).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-9)
+
+
+def test_offsets_part_a_packs_tokens_into_its_completions() -> None:
+    groups = ragged_groups(22)
+    made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60)
+    parted = [
+        tuple(pack.targets[first:last].tolist()) for pack in made for first, last in pairwise(pack.offsets)
+    ]
+    assert sorted(parted) == sorted(tuple(c.tokens.tolist()) for group in groups for c in group.completions)
 
 
 def test_a_step_raises_what_had_advantage() -> None:

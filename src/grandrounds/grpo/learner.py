@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.errors import RunError
-from grandrounds.grpo.loss import likelihood_loss, policy_loss
+from grandrounds.grpo.loss import LOSSES, LossInputs, LossSettings, likelihood_loss
 from grandrounds.grpo.optimizers import Optimizer, build_optimizers
 from grandrounds.grpo.packing import Pack
 from grandrounds.policy.logprobs import tree_logprobs
@@ -26,12 +26,13 @@ RATIO_TOLERANCE = {"float64": 1e-2, "float32": 1e-2, "bfloat16": 2.0}
 
 
 @dataclass(frozen=True)
-class LearnerSettings:
-    """How the policy is moved. Weight decay acts on matrices only, not on biases and norms."""
+class LearnerSettings(LossSettings):
+    """How the policy is moved: the name of a loss in `LOSSES`, its numbers, and the optimizer's.
 
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    beta: float = 0.0
+    Weight decay acts on matrices only, not on biases and norms.
+    """
+
+    loss: str = "grpo"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optimizer: Optimizer = "adamw"
@@ -66,16 +67,15 @@ class Learner:
             loss = likelihood_loss(logprobs, pack.weights)
             statistics: dict[str, Tensor] = {}
         else:
-            loss, statistics = policy_loss(
+            inputs = LossInputs(
                 logprobs,
                 pack.behaviour_logprobs,
                 pack.advantages,
                 pack.weights,
-                clip_low=self.settings.clip_low,
-                clip_high=self.settings.clip_high,
-                beta=self.settings.beta,
-                reference=pack.reference_logprobs,
+                pack.offsets,
+                pack.reference_logprobs,
             )
+            loss, statistics = LOSSES[self.settings.loss].objective(inputs, self.settings)
         loss.backward()
         self._tally.add(loss.detach(), {**statistics, "entropy": entropy}, pack.tree.size)
 

@@ -8,7 +8,7 @@ For completion i (of all groups), token t, with ratio ρ = π(token) / π_behavi
 
 Sources: arXiv:2402.03300 eq. 3 and 4 (GRPO, k3); arXiv:2503.14476 (separate clips). Because every weight w_i
 comes from totals counted over the whole optimizer step or round, the sum may be cut into any parts: nothing
-is averaged here. `LOSS_FORMS` says what w_i is.
+is averaged here. `LOSSES` says what w_i is, and which objective is summed.
 """
 
 from __future__ import annotations
@@ -61,56 +61,83 @@ def _dr_grpo(lengths: np.ndarray, totals: Totals) -> np.ndarray:
     return np.full(len(lengths), 1.0 / (totals.completions * totals.max_new_tokens))
 
 
-LOSS_FORMS: dict[str, Callable[[np.ndarray, Totals], np.ndarray]] = {
-    "grpo": _grpo,
-    "bnpo": _bnpo,
-    "dapo": _dapo,
-    "dr_grpo": _dr_grpo,
+@dataclass(frozen=True, eq=False)
+class LossInputs:
+    """What a loss is computed from: M completions of C tokens in all, one behind the other."""
+
+    logprobs: Tensor  # [C], with gradient
+    behaviour: Tensor  # [C], of the policy that sampled
+    advantages: Tensor  # [C]
+    weights: Tensor  # [C], 0 where a token does not count
+    offsets: np.ndarray  # [M + 1], completion m has the tokens offsets[m] … offsets[m + 1] - 1
+    reference: Tensor | None = None  # [C], of the reference policy; there where beta > 0
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Numbers that losses share."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    beta: float = 0.0
+
+
+# The sum over tokens that is descended, and per-token statistics [C] without gradient, `ratio` among them.
+Objective = Callable[[LossInputs, LossSettings], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An objective, and what each token of a completion counts in it: float64 [M] of lengths [M] and totals."""
+
+    objective: Objective
+    weights: Callable[[np.ndarray, Totals], np.ndarray]
+
+
+def clipped(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """GRPO's clipped objective with the k3 penalty: the formulas above."""
+    ratio = (inputs.logprobs - inputs.behaviour).exp()
+    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    token_loss = -torch.minimum(ratio * inputs.advantages, bounded * inputs.advantages)
+    statistics = ratio_statistics(inputs, settings)
+    if inputs.reference is not None:
+        kl = k3(inputs.reference - inputs.logprobs)
+        token_loss = token_loss + settings.beta * kl
+        statistics["kl"] = kl.detach()
+    return (inputs.weights * token_loss).sum(), statistics
+
+
+LOSSES: dict[str, Loss] = {
+    "grpo": Loss(clipped, _grpo),
+    "bnpo": Loss(clipped, _bnpo),
+    "dapo": Loss(clipped, _dapo),
+    "dr_grpo": Loss(clipped, _dr_grpo),
 }
 
 
+@torch.no_grad()
+def ratio_statistics(inputs: LossInputs, settings: LossSettings) -> dict[str, Tensor]:
+    """Statistics [C] of ratios: `ratio`; `clip_low`, `clip_high`, 1 where a clip cuts the gradient off;
+    `policy_kl`, k3 to the behaviour policy.
+    """
+    difference, advantages = inputs.logprobs - inputs.behaviour, inputs.advantages
+    ratio = difference.exp()
+    return {
+        "ratio": ratio,
+        "clip_low": ((ratio < 1 - settings.clip_low) & (advantages < 0)).to(ratio.dtype),
+        "clip_high": ((ratio > 1 + settings.clip_high) & (advantages > 0)).to(ratio.dtype),
+        "policy_kl": k3(-difference),
+    }
+
+
 def token_weights(
-    form: str,
+    name: str,
     lengths: np.ndarray,  # [M] > 0
     active: np.ndarray,  # [M] bool
     totals: Totals,
 ) -> np.ndarray:
     """What each token of each completion counts, float64 [M]; 0 for completions that are not active."""
-    return np.where(active, LOSS_FORMS[form](lengths, totals), 0.0)
-
-
-def policy_loss(
-    logprobs: Tensor,  # [C], with gradient
-    behaviour: Tensor,  # [C], of the policy that sampled
-    advantages: Tensor,  # [C]
-    weights: Tensor,  # [C]
-    *,
-    clip_low: float,
-    clip_high: float,
-    beta: float = 0.0,
-    reference: Tensor | None = None,  # [C]; needed where beta > 0
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of token losses, and per-token statistics [C] without gradient.
-
-    Statistics: `ratio`; `clip_low` and `clip_high`, 1 where the clip cut the gradient off; `policy_kl`, k3 to
-    the behaviour policy; `kl`, k3 to the reference where one is given.
-    """
-    difference = logprobs - behaviour
-    ratio = difference.exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    token_loss = -torch.minimum(ratio * advantages, clipped * advantages)
-    with torch.no_grad():
-        statistics = {
-            "ratio": ratio.detach(),
-            "clip_low": ((ratio < 1 - clip_low) & (advantages < 0)).to(ratio.dtype),
-            "clip_high": ((ratio > 1 + clip_high) & (advantages > 0)).to(ratio.dtype),
-            "policy_kl": k3(-difference),
-        }
-    if reference is not None:
-        kl = k3(reference - logprobs)
-        token_loss = token_loss + beta * kl
-        statistics["kl"] = kl.detach()
-    return (weights * token_loss).sum(), statistics
+    return np.where(active, LOSSES[name].weights(lengths, totals), 0.0)
 
 
 def k3(difference: Tensor) -> Tensor:

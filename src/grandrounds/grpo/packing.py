@@ -31,6 +31,11 @@ class Pack:
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
     temperature: float = 1.0  # that the completions were sampled at
 
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 [M + 1]: completion m has the tokens offsets[m] … offsets[m + 1] - 1."""
+        return np.concatenate([[0], np.cumsum(self.tree.lengths)])
+
 
 @dataclass(frozen=True)
 class _Branch:

@@ -127,6 +127,7 @@ def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
     return Learner(
         policy,
         LearnerSettings(
+            loss=grpo.loss,
             clip_low=grpo.clip_low,
             clip_high=grpo.clip_high,
             beta=grpo.beta,
