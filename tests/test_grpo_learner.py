@@ -136,7 +136,11 @@ def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
     assert metrics["clip_ratio/region_mean"] == 0
 
 
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 0.05), (torch.bfloat16, 2.0)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "error"),
+    [(torch.float32, 0.05), (torch.float32, -0.05), (torch.bfloat16, 2.0), (torch.bfloat16, -2.0)],
+    ids=str,
+)
 def test_a_sampler_that_disagrees_with_the_learner_is_refused(dtype: torch.dtype, error: float) -> None:
     model = tiny_model("llama", dtype=dtype)
     groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(6), 1.0)
