@@ -21,25 +21,26 @@ from pathlib import Path
 
 import numpy as np
 
+from grandrounds.algorithm.grpo import Position, collect
+from grandrounds.algorithm.packing import likelihood_packs
+from grandrounds.algorithm.schedule import learning_rate
 from grandrounds.api import compare
 from grandrounds.cli.train import quiet_libraries
-from grandrounds.grpo.packing import likelihood_packs
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress, progress_for
-from grandrounds.training.rounds import collect, learning_rate
 from grandrounds.training.run import train
-from grandrounds.training.saving import Position, save_checkpoint
+from grandrounds.training.saving import save_checkpoint
 from grandrounds.training.setup import assemble, grpo_learner
 
 ARMS = ("grpo", "random", "format", "rejection", "sft")
 
 
-def coin(attempt) -> float:  # type: ignore[no-untyped-def]
+def coin(sample) -> float:  # type: ignore[no-untyped-def]
     """0 or 1 by a hash of the completion's tokens: says nothing about the answer, the same on every machine."""
-    digest = hashlib.blake2b(np.asarray(attempt.tokens, np.int64).tobytes(), digest_size=1).digest()
+    digest = hashlib.blake2b(np.asarray(sample.completion.tokens, np.int64).tobytes(), digest_size=1).digest()
     return float(digest[0] & 1)
 
 
@@ -119,13 +120,16 @@ def _reject(recipe: Recipe, path: Path) -> None:
     with folder.locked(), progress_for(recipe) if sys.stdout.isatty() else SilentProgress() as progress:
         setup = assemble(recipe, folder, progress)
         folder.write_fitted(setup.book.fitted)
-        setup.learner = grpo_learner(recipe, setup.policy)
-        draws = 0
-        for number in range(1, recipe.rounds + 1):
-            batch, draws = collect(setup, number, draws)
-            flat = [(group.prompt, completion) for group in batch.groups for completion in group.completions]
-            right = np.array(batch.scores.components["accuracy"]) == 1.0
-            kept = [pair for pair, ok in zip(flat, right, strict=True) if ok]
+        setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
+        grpo, position = setup.grpo(), Position()
+        while position.round < recipe.rounds:
+            groups, position = collect(grpo, position)
+            kept = [
+                (sample.prompt, sample.completion)
+                for group in groups
+                for sample, score in zip(group.samples, group.scores["accuracy"], strict=True)
+                if score == 1.0
+            ]
             total = sum(len(completion.tokens) for _, completion in kept)
             examples = [
                 (prompt.tokens, completion.tokens, np.full(len(completion.tokens), 1 / total))
@@ -133,8 +137,8 @@ def _reject(recipe: Recipe, path: Path) -> None:
             ]
             for pack in likelihood_packs(examples, tokens_per_pack=recipe.grpo.tokens_per_pack):
                 setup.learner.accumulate(pack)
-            setup.learner.step(learning_rate(setup, number))
-        save_checkpoint(setup, Position(round=recipe.rounds))
+            setup.learner.step(learning_rate(recipe.grpo, position.round, recipe.rounds))
+        save_checkpoint(setup, position)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,16 @@ import numpy as np
 from bench.machine import describe_machine
 from bench.plain import PlainSampler, plain_backward
 from grandrounds import load_recipe, resume, train
+from grandrounds.algorithm.grpo import Grpo, Position, collect, compare, update_policy
+from grandrounds.algorithm.schedule import learning_rate
 from grandrounds.cli.train import quiet_libraries
-from grandrounds.grpo.advantage import advantages
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress
-from grandrounds.training.rounds import Batch, collect, learning_rate, update_policy
-from grandrounds.training.setup import Setup, assemble, grpo_learner
+from grandrounds.training.setup import assemble, grpo_learner
+from grandrounds.types import ScoredGroup
 
 PATHS = ("fast", "plain")
 # The clinic's own recipe, smaller: a short warm-up leaves much to learn.
@@ -92,36 +93,36 @@ def learn(path: str, recipe: Recipe, out: Path) -> list[dict[str, float]]:
     """The curve: one row for each round."""
     folder = RunFolder.create(_fresh(out / f"{path}-{recipe.seed}"), recipe)
     setup = assemble(recipe, folder, SilentProgress())
-    setup.learner = grpo_learner(recipe, setup.policy)
+    setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
     if path == "plain":
-        setup.sampler = PlainSampler(setup.policy)  # type: ignore[assignment]
-    rows, draws = [], 0
-    for number in range(1, recipe.rounds + 1):
+        setup.sampler = PlainSampler(setup.policy)
+    grpo, rows, position = setup.grpo(), [], Position()
+    while position.round < recipe.rounds:
         started = time.process_time()
-        batch, draws = collect(setup, number, draws)
-        move(path, setup, batch, number)
-        accuracy = np.asarray(batch.scores.components["accuracy"], dtype=float)
-        row = {"reward": float(batch.rewards.mean()), "accuracy": float(np.nanmean(accuracy))}
-        rows.append({**row, "seconds": time.process_time() - started})
+        groups, position = collect(grpo, position)
+        move(path, grpo, compare(groups, recipe.grpo), position.round)
+        known = [score for group in groups for score in group.scores["accuracy"] if score is not None]
+        reward = float(np.mean([group.rewards for group in groups]))
+        rows.append(
+            {"reward": reward, "accuracy": float(np.mean(known)), "seconds": time.process_time() - started}
+        )
     return rows
 
 
-def move(path: str, setup: Setup, batch: Batch, number: int) -> None:
+def move(path: str, grpo: Grpo, groups: list[ScoredGroup], number: int) -> None:
     """One optimizer step on a round's groups."""
-    grpo = setup.recipe.grpo
-    scale = advantages(batch.rewards, scale=grpo.advantage_scale, baseline=grpo.baseline)
     if path == "fast":
-        update_policy(setup, batch.groups, scale, number)
+        update_policy(grpo, groups, number)
         return
     plain_backward(
-        setup.policy,
-        batch.groups,
-        scale,
-        clip_low=grpo.clip_low,
-        clip_high=grpo.clip_high,
-        temperature=grpo.temperature,
+        grpo.learner.policy,
+        [group.group for group in groups],
+        np.stack([group.advantages for group in groups]),
+        clip_low=grpo.recipe.clip_low,
+        clip_high=grpo.recipe.clip_high,
+        temperature=grpo.recipe.temperature,
     )
-    setup.learner.step(learning_rate(setup, number))
+    grpo.learner.step(learning_rate(grpo.recipe, number, grpo.rounds))
 
 
 def table(curves: dict[str, list[list[dict[str, float]]]]) -> list[str]:

@@ -64,9 +64,9 @@ SHAPES = {
 }
 
 
-def coin(attempt) -> float:  # type: ignore[no-untyped-def]
+def coin(sample) -> float:  # type: ignore[no-untyped-def]
     """0 or 1 by a hash of the completion's tokens, so that groups have something to learn."""
-    digest = hashlib.blake2b(np.asarray(attempt.tokens, np.int64).tobytes(), digest_size=1).digest()
+    digest = hashlib.blake2b(np.asarray(sample.completion.tokens, np.int64).tobytes(), digest_size=1).digest()
     return float(digest[0] & 1)
 
 

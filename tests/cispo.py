@@ -1,4 +1,4 @@
-"""CISPO (MiniMax-M1, arXiv:2506.13585, eq. 4 and 5), as somebody would add it: one file, and an entry in `LOSSES`.
+"""CISPO (MiniMax-M1, arXiv:2506.13585, eq. 4 and 5), as somebody would add it: one file.
 
     loss   -Σ w · stop_gradient(min(ρ, 1 + clip_high)) · A · log π
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from grandrounds.grpo.loss import LOSSES, Loss, LossInputs, LossSettings, ratio_statistics
+from grandrounds.algorithm.grpo import per_round_token
+from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, ratio_statistics
 
 
 def cispo(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
@@ -18,4 +19,4 @@ def cispo(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str,
     return -(inputs.weights * bounded * inputs.advantages * inputs.logprobs).sum(), statistics
 
 
-CISPO = Loss(cispo, LOSSES["dapo"].weights)
+CISPO = Loss(cispo, per_round_token)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from grandrounds.cases.check import ReasoningCheck
 from grandrounds.evaluation import Evaluation, examine
-from grandrounds.response import Grammar, ReasoningCheck
+from grandrounds.response import Grammar
 from grandrounds.response.outline import Outline
-from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
-from grandrounds.types import Answer, Case
+from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.types import Answer, Case, Completion, Group, Prompt
 
 OPTIONS = {"A": "Migraine", "B": "Pericarditis"}
 REASONING = """\
@@ -40,21 +41,25 @@ def make_case(id: str, *, group: str | None = None, **tags: str) -> Case:
 
 @dataclass
 class FakeSampler:
-    """Says, for each case, what `texts` has for its id (all attempts in turn), or else `otherwise`."""
+    """Says, for each case, what `texts` has for its id (all samples in turn), or else `otherwise`."""
 
     texts: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     otherwise: str = RIGHT
     finish: str = "stop"
     calls: list = field(default_factory=list)
 
+    def publish(self, weights, version):
+        raise AssertionError("nothing is trained here")
+
     def sample(self, prompts, n, settings, key):
         self.calls.append((len(prompts), n, settings, key))
-        return [Group(prompt, tuple(self._completions(prompt.case.id, n))) for prompt in prompts]
+        for prompt in reversed(prompts):
+            yield Group(prompt, tuple(self._completions(prompt.case.id, n)))
 
     def _completions(self, id, n):
         texts = self.texts.get(id, self.otherwise)
-        for attempt in range(n):
-            text = texts if isinstance(texts, str) else texts[attempt % len(texts)]
+        for sample in range(n):
+            text = texts if isinstance(texts, str) else texts[sample % len(texts)]
             length = len(text.split())
             yield Completion(np.zeros(length, np.int64), np.zeros(length, np.float32), text, self.finish)
 

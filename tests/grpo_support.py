@@ -23,8 +23,7 @@ from transformers import (
 
 from grandrounds.policy.attention import ATTENTION, register
 from grandrounds.policy.model import Policy
-from grandrounds.sampling.rollout import Completion, Group, Prompt
-from grandrounds.types import Answer, Case
+from grandrounds.types import Answer, Case, Completion, Group, Prompt
 
 VOCABULARY = 61
 SHAPE = {

@@ -12,8 +12,8 @@ from tiny_models import tiny_model_folder
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
-from grandrounds.types import Answer, Case
+from grandrounds.sampling.sampler import Key, Sampler, SamplingSettings, in_order
+from grandrounds.types import Answer, Case, Group, Prompt
 
 # Prompts shorter and longer than the windows of the families that have one (12 and 16).
 LENGTHS = (5, 23, 14, 1, 30)
@@ -44,6 +44,13 @@ def beginning_alike(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """With so many tokens in front that all share."""
     shared = np.random.default_rng(1).integers(5, 100, count)
     return [dataclasses.replace(prompt, tokens=np.concatenate([shared, prompt.tokens])) for prompt in prompts]
+
+
+def sample(
+    sampler: Sampler, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
+) -> list[Group]:
+    """The groups in the order of their prompts."""
+    return in_order(prompts, sampler.sample(prompts, n, settings, key))
 
 
 def all_tokens(groups: Sequence[Group]) -> list[list[int]]:

@@ -16,12 +16,14 @@ from grpo_support import (
     tiny_policy,
     worst_relative_difference,
 )
+from sampling_support import sample
 
 from bench.plain import PlainSampler, plain_backward, plain_logprobs
-from grandrounds.grpo.learner import Learner, LearnerSettings
-from grandrounds.grpo.loss import Totals, token_weights
-from grandrounds.grpo.packing import packs
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.algorithm.grpo import LOSSES, clipped
+from grandrounds.algorithm.learner import Learner, LearnerSettings
+from grandrounds.algorithm.loss import Totals
+from grandrounds.algorithm.packing import packs
+from grandrounds.sampling.sampler import SamplingSettings
 
 ADVANTAGES = np.random.default_rng(5).normal(size=(3, 3))
 
@@ -40,10 +42,10 @@ def test_the_plain_gradient_is_the_fast_ones(architecture: str, temperature: flo
     lengths = np.array([len(c.tokens) for group in groups for c in group.completions])
     total = int(lengths.sum())
     totals = Totals(len(lengths), total, total, steps_per_pass=1, max_new_tokens=9)
-    weights = token_weights("dapo", lengths, np.ones(len(lengths), bool), totals).reshape(3, 3)
+    weights = LOSSES["dapo"].token_weights(lengths, np.ones(len(lengths), bool), totals).reshape(3, 3)
     with everything_in_double():
         policy = tiny_policy(tiny_model(architecture))
-        learner = Learner(policy, LearnerSettings(clip_low=0.2, clip_high=0.28))
+        learner = Learner(policy, LearnerSettings(clip_low=0.2, clip_high=0.28), clipped)
         for pack in packs(groups, ADVANTAGES, weights, tokens_per_pack=60, temperature=temperature):
             learner.accumulate(pack)
         fast = gradients(policy.model)
@@ -57,7 +59,7 @@ def test_the_plain_sampler_ends_completions_and_knows_their_probabilities() -> N
     policy.tokenizer = Words()
     prompts = [group.prompt for group in ragged_groups(2)]
     settings = SamplingSettings(30, temperature=0.9)
-    groups = PlainSampler(policy).sample(prompts, 6, settings, (0, 1))
+    groups = sample(PlainSampler(policy), prompts, 6, settings, (0, 1))
     assert [group.prompt for group in groups] == prompts
     completions = [(group.prompt, c) for group in groups for c in group.completions]
     assert {completion.finish for _, completion in completions} == {"stop", "length"}
@@ -66,8 +68,8 @@ def test_the_plain_sampler_ends_completions_and_knows_their_probabilities() -> N
         assert (completion.tokens[-1] == 0) == (completion.finish == "stop")
         (expected,) = plain_logprobs(policy, [(prompt.tokens, completion.tokens)], 0.9)
         np.testing.assert_allclose(completion.logprobs, expected.detach().numpy(), rtol=1e-5)
-    again = PlainSampler(policy).sample(prompts, 6, settings, (0, 1))
-    other = PlainSampler(policy).sample(prompts, 6, settings, (0, 2))
+    again = sample(PlainSampler(policy), prompts, 6, settings, (0, 1))
+    other = sample(PlainSampler(policy), prompts, 6, settings, (0, 2))
     assert _tokens(again) == _tokens(groups) != _tokens(other)
 
 

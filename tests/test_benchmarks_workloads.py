@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sampling_support import sample
 
 from bench.alternate import Measured
 from bench.models import model_folder, word, word_tokenizer
@@ -20,7 +21,7 @@ from bench.workloads import END, WORKLOADS, Workload, given_completions, lengths
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.tree import token_tree
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 
 EVERY = pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
 
@@ -56,7 +57,7 @@ def test_our_completions_end_on_schedule_with_their_own_logprobs(tmp_path: Path)
     policy = load_policy(recipe_of(workload, str(model)).policy, seed=0)
     ends = lengths(workload)
     sampler = ScheduledSampler(policy, {str(number): row for number, row in enumerate(ends)})
-    groups = sampler.sample(prompts_of(workload), workload.group, SamplingSettings(workload.max_new), (0,))
+    groups = sample(sampler, prompts_of(workload), workload.group, SamplingSettings(workload.max_new), (0,))
     sampled = [[completion.tokens for completion in group.completions] for group in groups]
     assert [[len(tokens) for tokens in group] for group in sampled] == ends.tolist()
     assert all(
@@ -74,7 +75,7 @@ def test_given_completions_are_sampled_as_they_stand(tmp_path: Path) -> None:
     policy = load_policy(recipe_of(workload, str(model_folder(workload.shape, tmp_path))).policy, seed=0)
     given = given_completions(workload)
     settings = SamplingSettings(workload.max_new)
-    groups = GivenSampler(policy, given).sample(prompts_of(workload), workload.group, settings, (0,))
+    groups = sample(GivenSampler(policy, given), prompts_of(workload), workload.group, settings, (0,))
     sampled = [completion.tokens.tolist() for group in groups for completion in group.completions]
     assert sampled == [row[:end].tolist() for row, end in zip(given, lengths(workload).ravel(), strict=True)]
 

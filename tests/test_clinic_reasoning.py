@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from grandrounds.cases.ask import gold_text
+from grandrounds.cases.check import Knowledge, ReasoningCheck
 from grandrounds.cases.clinic.book import clinic_book
 from grandrounds.recipe import CasesRecipe
-from grandrounds.response.ask import gold_text
-from grandrounds.response.check import Knowledge, ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, parse_outline, render_outline
 from grandrounds.types import Case, CaseBook
 

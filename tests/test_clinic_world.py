@@ -8,13 +8,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from grandrounds.cases.ask import ask
 from grandrounds.cases.clinic import NOTICE
 from grandrounds.cases.clinic.book import clinic_book, describe_world, shortcut_rates
 from grandrounds.cases.clinic.phrase import DETAILS, KEPT_BACK, LISTS, NEGATIVES, OPENINGS
 from grandrounds.cases.clinic.vignette import LEAST_LEAD, LEAST_POSTERIOR, SWAP_MATTERS, Style
 from grandrounds.cases.clinic.world import BANDS, SEXES, world
 from grandrounds.recipe import CasesRecipe, PromptRecipe
-from grandrounds.response.ask import ask
 from grandrounds.types import Case, CaseBook
 
 SIZES = CasesRecipe(clinic_train=1500, clinic_test=200)

@@ -17,7 +17,7 @@ from grandrounds.recipe import Recipe, RewardRecipe
 from grandrounds.recipe_file import recipe_from, shipped_recipes, with_overrides
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import BUILT_IN, build_rewards
-from grandrounds.rewards.validate import gold_attempt
+from grandrounds.rewards.validate import gold_sample
 from grandrounds.types import Answer, Case
 
 ROOT = Path(__file__).parents[1]
@@ -80,8 +80,8 @@ def test_reward_functions_score(name: str, source: str, tmp_path: Path) -> None:
     (tmp_path / "shown.py").write_text(source, encoding="utf-8")
     spec = RewardRecipe(use=f"shown.py:{name}", options=REWARD_OPTIONS.get(name, {}))
     case = Case(id="1", question="Potassium?", gold=Answer("text", "4.1 mmol/l, see clause 7"))
-    scores = build_rewards({name: spec}, base=tmp_path).score([gold_attempt(case, Grammar())] * 2)
-    assert scores.rewards == [1.0, 1.0]
+    scores = build_rewards({name: spec}, base=tmp_path).score([gold_sample(case, Grammar())] * 2)
+    assert list(scores.rewards) == [1.0, 1.0]
 
 
 @PAGE

@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from grandrounds.grpo.eight_bits import BLOCK, dequantise, dynamic_map, quantise
+from grandrounds.algorithm.eight_bits import BLOCK, dequantise, dynamic_map, quantise
 
 SIGNS = pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
 

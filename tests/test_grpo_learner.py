@@ -21,16 +21,19 @@ from grpo_support import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling_support import sample
 
+from grandrounds.algorithm import moments
+from grandrounds.algorithm.grpo import LOSSES, clipped
+from grandrounds.algorithm.learner import Learner, LearnerSettings
+from grandrounds.algorithm.loss import Totals, likelihood
+from grandrounds.algorithm.optimizers import Optimizer
+from grandrounds.algorithm.packing import likelihood_packs, packs
 from grandrounds.errors import RunError
-from grandrounds.grpo import moments
-from grandrounds.grpo.learner import Learner, LearnerSettings
-from grandrounds.grpo.loss import LOSSES, Totals, token_weights
-from grandrounds.grpo.optimizers import Optimizer
-from grandrounds.grpo.packing import likelihood_packs, packs
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Completion, Group, SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.training.checkpoint import read_state, write_state
+from grandrounds.types import Completion, Group
 
 SETTINGS = LearnerSettings(clip_low=0.2, clip_high=0.28)
 
@@ -42,7 +45,7 @@ def _advantages(groups: list[Group], seed: int = 0) -> np.ndarray:
 def _weights(groups: list[Group]) -> np.ndarray:
     lengths = np.array([len(c.tokens) for g in groups for c in g.completions])
     totals = Totals(len(lengths), int(lengths.sum()), int(lengths.sum()), 1, 16)
-    return token_weights("grpo", lengths, np.ones(len(lengths), bool), totals).reshape(len(groups), -1)
+    return LOSSES["grpo"].token_weights(lengths, np.ones(len(lengths), bool), totals).reshape(len(groups), -1)
 
 
 def _sampled_by(model: torch.nn.Module, groups: list[Group], temperature: float = 1.0) -> list[Group]:
@@ -60,7 +63,7 @@ def _sampled_by(model: torch.nn.Module, groups: list[Group], temperature: float 
 
 def _gradient(groups: list[Group], advantages: np.ndarray, budget: int, **how: bool) -> tuple[float, dict]:
     model = tiny_model("qwen2")
-    learner = Learner(tiny_policy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS, clipped)
     for pack in packs(groups, advantages, _weights(groups), tokens_per_pack=budget, **how):
         learner.accumulate(pack)
     found = gradients(model)
@@ -126,7 +129,7 @@ def test_groups_without_signal_are_not_forwarded_and_change_no_gradient() -> Non
 def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
     plain = tiny_model("llama", attention="eager", dtype=torch.float32)
     groups = _sampled_by(plain, ragged_groups(6), temperature)
-    learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float32)), SETTINGS)
+    learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float32)), SETTINGS, clipped)
     for pack in packs(
         groups, _advantages(groups), _weights(groups), tokens_per_pack=60, temperature=temperature
     ):
@@ -144,7 +147,7 @@ def test_every_ratio_is_one_at_the_first_update(temperature: float) -> None:
 def test_a_sampler_that_disagrees_with_the_learner_is_refused(dtype: torch.dtype, error: float) -> None:
     model = tiny_model("llama", dtype=dtype)
     groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(6), 1.0)
-    learner = Learner(tiny_policy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS, clipped)
 
     def accumulate(groups: list[Group]) -> None:
         for pack in packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60):
@@ -175,8 +178,8 @@ def test_every_ratio_is_one_where_the_native_sampler_sampled(architecture: str) 
     policy.tokenizer = _Silent()
     prompts = [group.prompt for group in ragged_groups(13)]
     how = SamplingSettings(max_new_tokens=12, temperature=0.8)
-    groups = NativeSampler(policy).sample(prompts, 4, how, ("test", 0))
-    learner = Learner(policy, SETTINGS)
+    groups = sample(NativeSampler(policy), prompts, 4, how, ("test", 0))
+    learner = Learner(policy, SETTINGS, clipped)
     for pack in packs(
         groups, _advantages(groups), _weights(groups), tokens_per_pack=100, temperature=how.temperature
     ):
@@ -184,9 +187,8 @@ def test_every_ratio_is_one_where_the_native_sampler_sampled(architecture: str) 
     assert learner.step(1e-3)["sampling/ratio_error"] < 1e-4
 
 
-def test_a_loss_of_ones_own_needs_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_ones_own_needs_one_file() -> None:
     """CISPO's gradient through packs equals that of its formula on each completion by itself, in float64."""
-    monkeypatch.setitem(LOSSES, "cispo", CISPO)
     with everything_in_double():
         plain = tiny_model("llama", attention="eager", dtype=torch.float64)
         groups = ragged_groups(21)
@@ -196,9 +198,7 @@ def test_a_loss_of_ones_own_needs_one_entry(monkeypatch: pytest.MonkeyPatch) -> 
                 logprobs, _ = plain_logprobs(plain, group.prompt.tokens, one.tokens)
                 ratio = (logprobs.detach() - torch.from_numpy(one.logprobs)).exp().clamp(max=1.28)
                 (-weights[i, j] * advantages[i, j] * ratio * logprobs).sum().backward()
-        learner = Learner(
-            tiny_policy(tiny_model("llama", dtype=torch.float64)), replace(SETTINGS, loss="cispo")
-        )
+        learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float64)), SETTINGS, CISPO.objective)
         for pack in packs(groups, advantages, weights, tokens_per_pack=60):
             learner.accumulate(pack)
     expected = gradients(plain)
@@ -220,7 +220,7 @@ def test_a_step_raises_what_had_advantage() -> None:
     groups = _sampled_by(plain, ragged_groups(7))
     advantages = np.tile([1.0, -1.0, 0.0], (3, 1))
     policy = tiny_policy(tiny_model("llama", dtype=torch.float32))
-    learner = Learner(policy, SETTINGS)
+    learner = Learner(policy, SETTINGS, clipped)
     made = packs(groups, advantages, _weights(groups), tokens_per_pack=10_000)
     losses = []
     for _ in range(3):
@@ -231,7 +231,9 @@ def test_a_step_raises_what_had_advantage() -> None:
 
 
 def test_kl_to_the_reference_is_zero_where_it_is_the_policy_and_grows_with_distance() -> None:
-    learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float32)), LearnerSettings(beta=0.1))
+    learner = Learner(
+        tiny_policy(tiny_model("llama", dtype=torch.float32)), LearnerSettings(beta=0.1), clipped
+    )
     groups = _sampled_by(tiny_model("llama", attention="eager", dtype=torch.float32), ragged_groups(8))
     made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
     kls = []
@@ -248,7 +250,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do() -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         model = tiny_model("qwen2", dtype=dtype)
-        learner = Learner(tiny_policy(model), LearnerSettings(clip_low=10, clip_high=10))
+        learner = Learner(tiny_policy(model), LearnerSettings(clip_low=10, clip_high=10), clipped)
         for pack in packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60):
             learner.accumulate(pack)
         found.append(torch.cat([g.float().flatten() for g in gradients(model).values()]))
@@ -261,7 +263,7 @@ def test_likelihood_packs_give_the_weighted_negative_log_likelihood() -> None:
         (g.prompt.tokens, g.completions[0].tokens, np.full(len(g.completions[0].tokens), 0.25))
         for g in ragged_groups(10)
     ]
-    learner = Learner(tiny_policy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS, likelihood)
     for pack in likelihood_packs(examples, tokens_per_pack=25):
         learner.accumulate(pack)
     plain = tiny_model("qwen3", attention="eager")
@@ -287,14 +289,14 @@ def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one(
             learner.step(1e-2)
 
     through = tiny_model("qwen2", dtype=dtype)
-    learner = Learner(tiny_policy(through), how)
+    learner = Learner(tiny_policy(through), how, clipped)
     steps(learner, 2)
     resumed = tiny_model("qwen2", dtype=dtype)
     resumed.load_state_dict({name: tensor.clone() for name, tensor in through.state_dict().items()})
     state = learner.state_dict()
     assert any(tensor.dtype == torch.uint8 for tensor in state.values()) == (optimizer == "adamw_8bit")
     write_state(tmp_path, state, {})
-    fresh = Learner(tiny_policy(resumed), how)
+    fresh = Learner(tiny_policy(resumed), how, clipped)
     fresh.load_state_dict(read_state(tmp_path)[0])
     steps(learner, 2)
     steps(fresh, 2)
@@ -303,7 +305,7 @@ def test_a_restored_optimizer_goes_on_exactly_as_the_uninterrupted_one(
 
 
 def test_another_models_optimizer_state_is_refused() -> None:
-    learner = Learner(tiny_policy(tiny_model("qwen2")), SETTINGS)
+    learner = Learner(tiny_policy(tiny_model("qwen2")), SETTINGS, clipped)
     with pytest.raises(RunError, match="another model"):
         learner.load_state_dict({"nobody.exp_avg": torch.zeros(1)})
 
@@ -311,7 +313,7 @@ def test_another_models_optimizer_state_is_refused() -> None:
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     model = tiny_model("llama", dtype=torch.float32)
     before = [parameter.clone() for parameter in model.parameters()]
-    learner = Learner(tiny_policy(model), SETTINGS)
+    learner = Learner(tiny_policy(model), SETTINGS, clipped)
     groups = ragged_groups(12)
     broken = _weights(groups) * np.nan
     for pack in packs(groups, _advantages(groups), broken, tokens_per_pack=10_000):

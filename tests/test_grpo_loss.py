@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grandrounds.grpo.advantage import advantages
-from grandrounds.grpo.loss import LOSSES, LossInputs, LossSettings, Totals, k3, token_weights
+from grandrounds.algorithm.grpo import LOSSES, advantages
+from grandrounds.algorithm.loss import LossInputs, LossSettings, Totals, k3
 
 LOW, HIGH, BETA, LONGEST = 0.2, 0.28, 0.05, 12
 REWARDS = hnp.arrays(np.float64, (4, 5), elements=st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.3]))
@@ -76,7 +76,7 @@ def _ours(form: str, rows: list[Row], step: int) -> float:
     active = np.array([row.active for row in here])
     round_active = sum(len(row.policy) for row in rows if row.active)
     totals = Totals(len(here), int(lengths[active].sum()), round_active, 2, LONGEST)
-    weights = np.repeat(token_weights(form, lengths, active, totals), lengths)
+    weights = np.repeat(LOSSES[form].token_weights(lengths, active, totals), lengths)
     inputs = LossInputs(
         _flat(row.policy for row in here),
         _flat(row.behaviour for row in here),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grandrounds.grpo.muon import Muon, orthogonalise
+from grandrounds.algorithm.muon import Muon, orthogonalise
 
 
 def _matrix(rows: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from grandrounds.grpo import rounding
-from grandrounds.grpo.moments import moment_bytes
-from grandrounds.grpo.optimizers import Optimizer, build_optimizers
-from grandrounds.grpo.rounding import RoundingAdamW, round_stochastically
+from grandrounds.algorithm import rounding
+from grandrounds.algorithm.moments import moment_bytes
+from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
+from grandrounds.algorithm.rounding import RoundingAdamW, round_stochastically
 
 FORMS = pytest.mark.parametrize("eight_bits", [False, True], ids=["32bit", "8bit"])
 

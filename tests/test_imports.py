@@ -21,14 +21,15 @@ LAYERS = (
     ("training",),
     ("planning",),
     ("evaluation",),
-    ("grpo",),
+    ("algorithm",),
     ("sampling",),
     ("rewards",),
     ("policy",),
     ("cases",),
-    ("response",),
     ("recipe", "recipe_file", "recipe_help", "recipes"),
-    ("types", "errors", "_version"),
+    ("types",),
+    ("response", "loading"),
+    ("errors", "_version"),
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -192,7 +193,11 @@ PLANTED = {
     "upward": (upward_imports, "errors.py", "import grandrounds.cli.app"),
     "upward, in a function": (upward_imports, "errors.py", "def f():\n    from grandrounds import api"),
     "the root": (root_imports, "errors.py", "def f():\n    from grandrounds import train"),
-    "upward, to the room above": (upward_imports, "response/ask.py", "from grandrounds.cases import load"),
+    "upward, to the room above": (
+        upward_imports,
+        "response/grammar.py",
+        "from grandrounds.cases import load",
+    ),
     "circle": (circle, "sampling/noise.py", "from grandrounds.sampling import native"),
     "circle for type checkers": (
         circle,

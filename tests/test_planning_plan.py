@@ -13,14 +13,14 @@ import transformers
 from tiny_models import tiny_model_folder
 
 from grandrounds import Plan, load_recipe, plan, train
+from grandrounds.algorithm import moments
+from grandrounds.cases.ask import ask
 from grandrounds.cli import main
 from grandrounds.errors import GrandRoundsError, PolicyError, RunError
-from grandrounds.grpo import moments
 from grandrounds.planning import check
 from grandrounds.policy.load import configuration, load_policy, load_tokenizer
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
-from grandrounds.response.ask import ask
 from grandrounds.sampling.prompts import encode_prompt
 from grandrounds.training import setup
 from grandrounds.training.progress import SilentProgress

@@ -24,7 +24,7 @@ from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 from grandrounds.policy.tree import token_tree
 from grandrounds.policy.tree_layout import TreeLayout
-from grandrounds.sampling.rollout import Group
+from grandrounds.types import Group
 
 
 def _loss(policy: Policy, groups: list[Group]) -> Tensor:

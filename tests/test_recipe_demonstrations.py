@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
 from grandrounds.policy.scratch import build_tokenizer
 from grandrounds.recipe_file import load_recipe
-from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
 
 PHENOPACKETS = Path(__file__).parents[2] / "shared/data/phenopackets.jsonl.gz"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grandrounds.cases.ask import ask, gold_text, lettered_gold
 from grandrounds.recipe import PromptRecipe
-from grandrounds.response import Defect, Grammar, ask, gold_text
-from grandrounds.response.ask import lettered_gold
+from grandrounds.response import Defect, Grammar
 from grandrounds.types import Answer, Case, Message
 
 GRAMMAR = Grammar()

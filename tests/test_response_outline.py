@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grandrounds.response import Candidate, Claim, Outline, ReasoningCheck, parse_outline, render_outline
+from grandrounds.cases.check import ReasoningCheck
+from grandrounds.response import Candidate, Claim, Outline, parse_outline, render_outline
 from grandrounds.response.totals import adding_up, compared
 
 WORD = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)

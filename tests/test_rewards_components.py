@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rewards_support import OPTIONS, answered, attempt, choice_case, open_case, score
+from rewards_support import OPTIONS, answered, choice_case, open_case, sample, score
 
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
@@ -25,15 +25,15 @@ Conclusion: Pericarditis."""
 
 def test_strict_format_wants_one_reasoning_one_answer_and_nothing_else() -> None:
     assert score("format", answered(CASE, "r", "B")) == 1
-    assert score("format", attempt(CASE, "Hm. " + Grammar().render("r", "B"))) == 0
-    assert score("format", attempt(CASE, "<answer>B</answer>")) == 0
+    assert score("format", sample(CASE, "Hm. " + Grammar().render("r", "B"))) == 0
+    assert score("format", sample(CASE, "<answer>B</answer>")) == 0
 
 
 def test_soft_format_pays_for_each_part() -> None:
     assert score("format", answered(CASE, "r", "B"), soft=True) == 1
-    assert score("format", attempt(CASE, "Hm. " + Grammar().render("r", "B")), soft=True) == 0.75
-    assert score("format", attempt(CASE, "<answer>B</answer>"), soft=True) == 0.25
-    assert score("format", attempt(CASE, ""), soft=True) == 0
+    assert score("format", sample(CASE, "Hm. " + Grammar().render("r", "B")), soft=True) == 0.75
+    assert score("format", sample(CASE, "<answer>B</answer>"), soft=True) == 0.25
+    assert score("format", sample(CASE, ""), soft=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_validity_checks_claims_against_a_table(tmp_path: Path) -> None:
     right = answered(case, GOOD.replace("Conclusion: P", "Conclusion: B. P"), "B")
     swapped = answered(case, GOOD.replace("Conclusion: Peri", "Conclusion: Myo"), "B")
     false = answered(case, GOOD.replace("for friction rub", "for fever"), "B")
-    marks = component.marks([right, swapped, false, answered(case, "Pain.", "B")])
+    scores = component.scores([right, swapped, false, answered(case, "Pain.", "B")])
     # The false claim also leaves out the rub: 3 of 4 claims, the conclusion follows, not complete.
-    assert [mark.value for mark in marks] == pytest.approx([1.0, 0.75, 0.5 * 3 / 4 + 0.25, 0.0])
-    assert marks[2].note == ["Pericarditis: for fever"]
+    assert [score.value for score in scores] == pytest.approx([1.0, 0.75, 0.5 * 3 / 4 + 0.25, 0.0])
+    assert scores[2].note == ["Pericarditis: for fever"]
 
 
 def test_a_table_may_give_strengths_and_be_jsonl(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rewards_support import answered, attempt, choice_case, rewards
+from rewards_support import answered, choice_case, rewards, sample
 
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
@@ -19,15 +19,15 @@ from grandrounds.types import Case
 CASE = choice_case()
 RIGHT = answered(CASE, "r", "B")
 WRONG = answered(CASE, "r", "A")
-BARE = attempt(CASE, "<answer>B</answer>")
+BARE = sample(CASE, "<answer>B</answer>")
 
 
 def test_weights_add_and_gates_multiply() -> None:
     scores = rewards(accuracy={"weight": 2.0}, coverage={"weight": 0.5}, format={"gate": True}).score(
         [RIGHT, WRONG, BARE]
     )
-    assert scores.rewards == [2, 0, 0]
-    assert scores.components == {"accuracy": [1, 0, 1], "coverage": [0, 0, 0], "format": [1, 1, 0]}
+    assert list(scores.rewards) == [2, 0, 0]
+    assert scores.scores == {"accuracy": (1, 0, 1), "coverage": (0, 0, 0), "format": (1, 1, 0)}
     assert scores.notes[0]["accuracy"] == "letter"
     assert scores.notes[2]["format"] == ["reasoning_missing"]
 
@@ -36,11 +36,11 @@ def test_one_reward_can_stand_twice_under_two_names() -> None:
     scores = rewards(strict={"use": "format"}, soft={"use": "format", "options": {"soft": True}}).score(
         [BARE]
     )
-    assert scores.rewards == [0.25]
+    assert list(scores.rewards) == [0.25]
 
 
 def test_what_does_not_apply_is_left_out_of_sum_and_product(tmp_path: Path) -> None:
-    (tmp_path / "none.py").write_text("def f(attempt): return None")
+    (tmp_path / "none.py").write_text("def f(sample): return None")
     none: dict[str, Any] = {"use": f"{tmp_path}/none.py:f"}
     assert rewards(accuracy={}, other=none).score([RIGHT]).rewards == [1]
     assert rewards(accuracy={}, gate={**none, "gate": True}).score([RIGHT]).rewards == [1]

@@ -10,16 +10,16 @@ from rewards_support import answered, choice_case
 
 from grandrounds.errors import RewardError
 from grandrounds.recipe import RewardRecipe
-from grandrounds.rewards import Attempt, Scores, build_rewards
+from grandrounds.rewards import Sample, ScoredGroup, build_rewards
 from grandrounds.types import Message
 
 CASES = [choice_case(id=f"case {i}", columns={"difficulty": i}) for i in range(3)]
-ATTEMPTS = [answered(case, "r", letter, tokens=[1, 2]) for case, letter in zip(CASES, "ABB", strict=True)]
+SAMPLES = [answered(case, "r", letter, length=2) for case, letter in zip(CASES, "ABB", strict=True)]
 
 
-def scored(folder: Path, code: str, attempts: list[Attempt] = ATTEMPTS, **spec: Any) -> Scores:
+def scored(folder: Path, code: str, samples: list[Sample] = SAMPLES, **spec: Any) -> ScoredGroup:
     (folder / "mine.py").write_text(code)
-    return build_rewards({"mine": RewardRecipe(use="mine.py:f", **spec)}, base=folder).score(attempts)
+    return build_rewards({"mine": RewardRecipe(use="mine.py:f", **spec)}, base=folder).score(samples)
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,18 @@ def scored(folder: Path, code: str, attempts: list[Attempt] = ATTEMPTS, **spec: 
         "def f(completions, answer, **kwargs): return [float('B</' in c) for c in completions]",
         "def f(prompts, completions, letter): return [float(l in c) for c, l in zip(completions, letter)]",
         "async def f(completions, **kwargs): return [float('B</' in c) for c in completions]",
-        "def f(attempt): return attempt.response.answer == attempt.case.gold.letter",
-        "async def f(attempt): return attempt.response.answer == attempt.case.gold.letter",
-        "def f(attempts): return [a.response.answer == 'B' for a in attempts]",
-        "from grandrounds.rewards import Attempt\ndef f(one: Attempt): return one.response.answer == 'B'",
+        "def f(sample): return sample.response.answer == sample.case.gold.letter",
+        "async def f(sample): return sample.response.answer == sample.case.gold.letter",
+        "def f(samples): return [a.response.answer == 'B' for a in samples]",
+        "from grandrounds.rewards import Sample\ndef f(one: Sample): return one.response.answer == 'B'",
         "from __future__ import annotations\nfrom grandrounds import rewards\n"
-        "def f(all: list[rewards.Attempt]): return [a.response.answer == 'B' for a in all]",
+        "def f(all: list[rewards.Sample]): return [a.response.answer == 'B' for a in all]",
         "import numpy as np\ndef f(completions, **_): return np.array(['B<' in c for c in completions]) * 1.",
         "class f:\n    def __call__(self, completions, **_): return ['B</' in c for c in completions]",
     ],
 )
 def test_every_form_of_function_is_called_as_it_expects(tmp_path: Path, code: str) -> None:
-    assert scored(tmp_path, code).rewards == [0, 1, 1]
+    assert list(scored(tmp_path, code).rewards) == [0, 1, 1]
 
 
 def test_trl_functions_get_columns_tokens_and_options(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def f(prompts, completions, completion_ids, difficulty, solution, scale, **kwarg
     assert set(solution) == {"Pericarditis"} and kwargs["case_id"][0] == "case 0"
     return [scale * d + len(ids) for d, ids in zip(difficulty, completion_ids)]
 """
-    assert scored(tmp_path, code, options={"scale": 10}).rewards == [2, 12, 22]
+    assert list(scored(tmp_path, code, options={"scale": 10}).rewards) == [2, 12, 22]
 
 
 def test_chat_cases_reach_trl_functions_as_messages(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def f(prompts, completions, **_):
     assert completions[0][0]["role"] == "assistant"
     return [float("B</" in completion[0]["content"]) for completion in completions]
 """
-    assert scored(tmp_path, code, [answered(case, "r", "B")]).rewards == [1]
+    assert list(scored(tmp_path, code, [answered(case, "r", "B")]).rewards) == [1]
 
 
 def test_a_dotted_path_is_imported_from_the_recipes_folder(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_dotted_path_is_imported_from_the_recipes_folder(tmp_path: Path) -> No
         "def f(completions, **_): return [2.0] * len(completions)"
     )
     built = build_rewards({"mine": RewardRecipe(use="own_rewards_module:f")}, base=tmp_path)
-    assert built.score(ATTEMPTS).rewards == [2, 2, 2]
+    assert list(built.score(SAMPLES).rewards) == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_dotted_path_is_imported_from_the_recipes_folder(tmp_path: Path) -> No
             "def f(completions, **_):\n    x = 1\n    return 1 / 0",
             r"mine.py:3.*ZeroDivisionError.*tried 2 times",
         ),
-        ("def f(attempt):\n    raise ValueError('odd')", r"mine.py:2, case case 0.*ValueError: odd"),
-        ("async def f(attempt):\n    raise ValueError('odd')", r"mine.py:2.*ValueError: odd"),
+        ("def f(sample):\n    raise ValueError('odd')", r"mine.py:2, case case 0.*ValueError: odd"),
+        ("async def f(sample):\n    raise ValueError('odd')", r"mine.py:2.*ValueError: odd"),
         ("import sys\ndef f(completions, **_): sys.exit(0)", r"SystemExit"),
         ("def f(completions, **_): return [1.0]", r"1 scores for 3 completions"),
         ("def f(completions, **_): return 1.0", r"float instead of a list of 3"),
@@ -100,9 +100,9 @@ def test_what_goes_wrong_is_named_and_never_a_zero(tmp_path: Path, code: str, sa
     "code",
     [
         "def f(completions, **_): time.sleep(60); ended.touch()",
-        "def f(attempt): time.sleep(60); ended.touch()",
+        "def f(sample): time.sleep(60); ended.touch()",
         "async def f(completions, **_): await asyncio.sleep(60); ended.touch()",
-        "async def f(attempt): time.sleep(60); ended.touch()",
+        "async def f(sample): time.sleep(60); ended.touch()",
     ],
 )
 def test_a_hanging_reward_does_not_hang_the_run(tmp_path: Path, code: str) -> None:
@@ -122,20 +122,20 @@ def f(completions, **_):
         raise ConnectionError("busy")
     return [1.0] * len(completions)
 """
-    assert scored(tmp_path, code).rewards == [1, 1, 1]
+    assert list(scored(tmp_path, code).rewards) == [1, 1, 1]
     with pytest.raises(RewardError, match="busy"):
         scored(tmp_path, code, retries=0)
 
 
-def test_async_attempt_functions_run_side_by_side(tmp_path: Path) -> None:
+def test_async_sample_functions_run_side_by_side(tmp_path: Path) -> None:
     code = f"""
 import asyncio
-everybody = asyncio.Barrier({len(ATTEMPTS) * 10})
-async def f(attempt):
+everybody = asyncio.Barrier({len(SAMPLES) * 10})
+async def f(sample):
     await everybody.wait()  # one after the other, the first would wait for ever
     return 1.0
 """
-    assert set(scored(tmp_path, code, ATTEMPTS * 10, timeout_seconds=60).rewards) == {1.0}
+    assert set(scored(tmp_path, code, SAMPLES * 10, timeout_seconds=60).rewards) == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from grandrounds.sampling.choose import choose, filtered
 from grandrounds.sampling.noise import uniforms
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 
 LOGITS = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40).map(lambda row: torch.tensor([row]))
 SETTINGS = st.builds(

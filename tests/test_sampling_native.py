@@ -18,6 +18,7 @@ from sampling_support import (
     beginning_alike,
     make_policy,
     make_prompts,
+    sample,
 )
 from tiny_models import FAMILIES, tiny_model_folder
 from transformers import AutoModelForCausalLM
@@ -28,7 +29,7 @@ from grandrounds.policy.products import padded_rows
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling import batch, native, prefill, store
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 
 
 def _plain_model(folder: Path) -> torch.nn.Module:
@@ -55,7 +56,7 @@ def test_greedy_decoding_equals_generate(architecture: str, tmp_path: Path) -> N
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
     settings = SamplingSettings(max_new_tokens=24, temperature=0)
-    ours = all_tokens(NativeSampler(policy).sample(prompts, 1, settings, KEY))
+    ours = all_tokens(sample(NativeSampler(policy), prompts, 1, settings, KEY))
     model = _plain_model(tmp_path)
     for prompt, tokens in zip(prompts, ours, strict=True):
         row = torch.from_numpy(prompt.tokens)[None]
@@ -74,7 +75,7 @@ def test_greedy_decoding_equals_generate(architecture: str, tmp_path: Path) -> N
 def test_behaviour_logprobs_are_those_of_a_plain_forward_pass(architecture: str, tmp_path: Path) -> None:
     policy = make_policy(tmp_path, architecture, ends=12)
     settings = SamplingSettings(max_new_tokens=20, temperature=0.8)
-    groups = NativeSampler(policy).sample(make_prompts(policy), 3, settings, KEY)
+    groups = sample(NativeSampler(policy), make_prompts(policy), 3, settings, KEY)
     model = _plain_model(tmp_path)
     for group in groups:
         for completion in group.completions:
@@ -90,12 +91,12 @@ def test_behaviour_logprobs_are_those_of_a_plain_forward_pass(architecture: str,
 def test_a_case_is_answered_alike_whatever_else_is_in_the_batch(architecture: str, tmp_path: Path) -> None:
     policy = make_policy(tmp_path, architecture, ends=12)
     sampler, prompts = NativeSampler(policy), make_prompts(policy)
-    together = sampler.sample(prompts, 3, SAMPLED, KEY)
-    alone = [sampler.sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
-    backwards = sampler.sample(prompts[::-1], 3, SAMPLED, KEY)[::-1]
+    together = sample(sampler, prompts, 3, SAMPLED, KEY)
+    alone = [sample(sampler, [prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
+    backwards = sample(sampler, prompts[::-1], 3, SAMPLED, KEY)[::-1]
     assert all_tokens(together) == all_tokens(alone) == all_tokens(backwards)
     # The first attempts do not depend on how many there are.
-    fewer = sampler.sample(prompts, 1, SAMPLED, KEY)
+    fewer = sample(sampler, prompts, 1, SAMPLED, KEY)
     assert all_tokens(fewer) == all_tokens(together)[::3]
 
 
@@ -103,11 +104,11 @@ def test_the_key_decides_the_samples(tmp_path: Path) -> None:
     policy = make_policy(tmp_path, "qwen2")
     prompts = make_prompts(policy)
     torch.manual_seed(1)
-    first = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
+    first = sample(NativeSampler(policy), prompts, 2, SAMPLED, (7, 3))
     state = torch.random.get_rng_state()
     torch.manual_seed(2)
-    again = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 3))
-    other = NativeSampler(policy).sample(prompts, 2, SAMPLED, (7, 4))
+    again = sample(NativeSampler(policy), prompts, 2, SAMPLED, (7, 3))
+    other = sample(NativeSampler(policy), prompts, 2, SAMPLED, (7, 4))
     assert all_tokens(first) == all_tokens(again)
     assert all(one != two for one, two in zip(all_tokens(first), all_tokens(other), strict=True))
     # Attempts of one case differ, and torch's own state is not drawn from.
@@ -121,7 +122,7 @@ def test_the_key_decides_the_samples(tmp_path: Path) -> None:
 def test_a_prompt_passes_the_model_once_per_group(tmp_path: Path) -> None:
     policy = make_policy(tmp_path, "llama")
     with embedded(policy) as counts:
-        NativeSampler(policy).sample(make_prompts(policy), 4, SamplingSettings(max_new_tokens=3), KEY)
+        sample(NativeSampler(policy), make_prompts(policy), 4, SamplingSettings(max_new_tokens=3), KEY)
     # No padding either. The last tokens chosen are never fed.
     assert counts == [sum(LENGTHS), 4 * len(LENGTHS), 4 * len(LENGTHS)]
 
@@ -129,8 +130,8 @@ def test_a_prompt_passes_the_model_once_per_group(tmp_path: Path) -> None:
 def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
     policy = make_policy(tmp_path, "llama", ends=60)
     with embedded(policy) as counts:
-        groups = NativeSampler(policy).sample(
-            make_prompts(policy), 6, SamplingSettings(max_new_tokens=30), KEY
+        groups = sample(
+            NativeSampler(policy), make_prompts(policy), 6, SamplingSettings(max_new_tokens=30), KEY
         )
     lengths = np.array([len(tokens) for tokens in all_tokens(groups)])
     decoded = counts[1:]
@@ -144,7 +145,7 @@ def test_rows_that_end_leave_the_batch(tmp_path: Path) -> None:
 
 def test_responses_stop_at_their_first_end_token(tmp_path: Path) -> None:
     policy = make_policy(tmp_path, "llama", ends=40)
-    groups = NativeSampler(policy).sample(make_prompts(policy), 6, SamplingSettings(max_new_tokens=8), KEY)
+    groups = sample(NativeSampler(policy), make_prompts(policy), 6, SamplingSettings(max_new_tokens=8), KEY)
     completions = [completion for group in groups for completion in group.completions]
     assert {completion.finish for completion in completions} == {"stop", "length"}
     for completion in completions:
@@ -159,7 +160,7 @@ def test_a_padding_token_that_also_ends_is_an_end(tmp_path: Path) -> None:
     """Mistral's kind: pad == eos. The end token stays in the completion and is not taken for padding."""
     policy = make_policy(tmp_path, "mistral")
     assert policy.eos_ids == {policy.tokenizer.pad_token_id}
-    groups = NativeSampler(policy).sample(make_prompts(policy), 12, SamplingSettings(max_new_tokens=40), KEY)
+    groups = sample(NativeSampler(policy), make_prompts(policy), 12, SamplingSettings(max_new_tokens=40), KEY)
     stopped = [c for group in groups for c in group.completions if c.finish == "stop"]
     assert stopped
     assert all(completion.tokens[-1] == policy.end_id for completion in stopped)
@@ -173,12 +174,12 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
     with embedded(policy) as counts:
-        whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+        whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     # Two prompts of 23 and four rows of 20; the third prompt and its first row would make 3 * 23 + 5 * 20.
     token = batch.bytes_per_token(policy.base.config, 4)
     monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
     with embedded(policy) as counts_of_few:
-        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+        parts = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     assert_same(whole, parts)
     assert counts[0] == sum(LENGTHS)
     assert counts_of_few[:2] == [LENGTHS[0] + LENGTHS[1], 4]
@@ -198,10 +199,10 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
         token = batch.bytes_per_token(policy.base.config, 4)
         monkeypatch.setattr(batch, "STORE_BYTES", (sum(LENGTHS) + room * SAMPLED.max_new_tokens) * token)
     with embedded(policy) as counts:
-        filled = NativeSampler(policy).sample(prompts, 12, SAMPLED, KEY)
+        filled = sample(NativeSampler(policy), prompts, 12, SAMPLED, KEY)
     monkeypatch.setattr(batch.Batch, "_filled_up", lambda self, going: going)
     with embedded(policy) as counts_otherwise:
-        plain = NativeSampler(policy).sample(prompts, 12, SAMPLED, KEY)
+        plain = sample(NativeSampler(policy), prompts, 12, SAMPLED, KEY)
     assert_same(filled, plain)
     assert counts != counts_otherwise
     if room is None:  # nobody joins later
@@ -226,9 +227,9 @@ def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
         bring(layout)
 
     monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", watched)
-    brought = NativeSampler(policy).sample(prompts, n, settings, KEY)
+    brought = sample(NativeSampler(policy), prompts, n, settings, KEY)
     monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", lambda layout: None)
-    assert_same(brought, NativeSampler(policy).sample(prompts, n, settings, KEY))
+    assert_same(brought, sample(NativeSampler(policy), prompts, n, settings, KEY))
     ((left, clock),) = rows  # once
     assert (left, clock) == (len(prompts), 0) if n == 1 else left <= len(prompts) and clock > 0
 
@@ -238,10 +239,10 @@ def test_a_store_for_less_than_a_row_takes_one_at_a_time(
 ) -> None:
     policy = make_policy(tmp_path, "qwen3", ends=12)
     prompts = make_prompts(policy)
-    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(batch, "STORE_BYTES", 1)
     with embedded(policy) as counts:
-        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+        parts = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     assert_same(whole, parts)
     assert [group.prompt for group in parts] == prompts
     # Each prompt passes once all the same.
@@ -254,14 +255,14 @@ def test_what_all_prompts_begin_with_passes_once_and_changes_nothing(
 ) -> None:
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = beginning_alike(make_prompts(policy), 33)
-    alone = [NativeSampler(policy).sample([prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
+    alone = [sample(NativeSampler(policy), [prompt], 3, SAMPLED, KEY)[0] for prompt in prompts]
     with embedded(policy) as counts:
-        together = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+        together = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     assert counts[:2] == [33, sum(LENGTHS)]
     assert_same(together, alone)
     token = batch.bytes_per_token(policy.base.config, 4)
     monkeypatch.setattr(batch, "STORE_BYTES", (33 + 2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
-    assert_same(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY), alone)
+    assert_same(sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY), alone)
 
 
 @pytest.mark.parametrize(("count", "shared"), [(31, 0), (32, 32)])
@@ -281,10 +282,10 @@ def test_prompts_prefilled_in_parts_are_answered_alike(
 ) -> None:
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
-    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 46)
     with embedded(policy) as counts:
-        parts = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+        parts = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     # Padded alike: two of at most 23, then 14 and 1, then 30. The rows of all are decoded together.
     assert counts[:4] == [5 + 23, 14 + 1, 30, 3 * len(LENGTHS)]
     assert_same(whole, parts)
@@ -295,20 +296,20 @@ def test_logits_of_a_few_rows_at_a_time_choose_the_same(
 ) -> None:
     policy = make_policy(tmp_path, "gemma2", ends=12)
     prompts = make_prompts(policy)
-    whole = NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)
+    whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     monkeypatch.setattr(native, "LOGITS_BYTES", 4 * 4 * len(policy.tokenizer))
-    assert all_tokens(NativeSampler(policy).sample(prompts, 3, SAMPLED, KEY)) == all_tokens(whole)
+    assert all_tokens(sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)) == all_tokens(whole)
 
 
 def test_no_prompts_make_no_groups(tmp_path: Path) -> None:
-    assert NativeSampler(make_policy(tmp_path, "llama")).sample([], 3, SAMPLED, KEY) == []
+    assert sample(NativeSampler(make_policy(tmp_path, "llama")), [], 3, SAMPLED, KEY) == []
 
 
 def test_bfloat16_sampler_and_plain_forward_pass_agree_within_its_precision(tmp_path: Path) -> None:
     tiny_model_folder(tmp_path, "qwen2")
     recipe = PolicyRecipe(model=str(tmp_path), adapter="full", precision="bfloat16", device="cpu")
     policy = load_policy(recipe, seed=0)
-    groups = NativeSampler(policy).sample(make_prompts(policy), 3, SAMPLED, KEY)
+    groups = sample(NativeSampler(policy), make_prompts(policy), 3, SAMPLED, KEY)
     model = _plain_model(tmp_path)
     errors = []
     for group in groups:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from sampling_support import KEY, assert_same, beginning_alike, make_policy, make_prompts
+from sampling_support import KEY, assert_same, beginning_alike, make_policy, make_prompts, sample
 from tiny_models import FAMILIES
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from grandrounds.sampling import batch, step
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Group, SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.types import Group
 
 SETTINGS = SamplingSettings(max_new_tokens=40)
 # What waits for the device, and what makes tensors whose shape depends on values.
@@ -84,10 +85,10 @@ def test_replayed_steps_decode_the_same(
 ) -> None:
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = beginning_alike(make_prompts(policy), common)
-    replayed = NativeSampler(policy).sample(prompts, n, SETTINGS, KEY)
+    replayed = sample(NativeSampler(policy), prompts, n, SETTINGS, KEY)
     assert tape.replayed > tape.recorded > 1
     monkeypatch.undo()
-    assert_same(replayed, NativeSampler(policy).sample(prompts, n, SETTINGS, KEY))
+    assert_same(replayed, sample(NativeSampler(policy), prompts, n, SETTINGS, KEY))
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
@@ -98,10 +99,10 @@ def test_so_do_they_where_rows_join_later(
     prompts = make_prompts(policy)
     token = batch.bytes_per_token(policy.base.config, 4)
     monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SETTINGS.max_new_tokens) * token)
-    replayed = NativeSampler(policy).sample(prompts, 3, SETTINGS, KEY)
+    replayed = sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
     assert tape.replayed > tape.recorded > 1
     monkeypatch.undo()
-    assert_same(replayed, NativeSampler(policy).sample(prompts, 3, SETTINGS, KEY))
+    assert_same(replayed, sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY))
 
 
 def test_where_nothing_can_be_recorded_a_warning_says_why_and_nothing_changes(
@@ -111,11 +112,11 @@ def test_where_nothing_can_be_recorded_a_warning_says_why_and_nothing_changes(
     prompts = make_prompts(policy)
     monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda tensor=None: False)  # looks at values
     with pytest.warns(UserWarning, match=r"steps cannot be recorded here.*is_nonzero") as warned:
-        stepwise = NativeSampler(policy).sample(prompts, 3, SETTINGS, KEY)
+        stepwise = sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
     assert len(warned) == tape.recorded == 1
     assert tape.replayed == 0
     monkeypatch.undo()
-    assert_same(stepwise, NativeSampler(policy).sample(prompts, 3, SETTINGS, KEY))
+    assert_same(stepwise, sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY))
 
 
 def test_running_out_of_memory_is_not_taken_for_that(
@@ -127,7 +128,7 @@ def test_running_out_of_memory_is_not_taken_for_that(
     monkeypatch.setattr(batch, "recorder", lambda device: exhausted)
     policy = make_policy(tmp_path, "qwen2", ends=12)
     with pytest.raises(torch.OutOfMemoryError):
-        NativeSampler(policy).sample(make_prompts(policy), 3, SETTINGS, KEY)
+        sample(NativeSampler(policy), make_prompts(policy), 3, SETTINGS, KEY)
 
 
 def test_on_a_cpu_steps_are_not_recorded() -> None:
@@ -149,7 +150,7 @@ def test_cuda_graphs_decode_what_steps_do(
         return step.cuda_graph(run)
 
     def sample() -> list[Group]:
-        return NativeSampler(policy).sample(prompts, 3, SETTINGS, KEY)
+        return sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
 
     monkeypatch.setattr(batch, "recorder", lambda device: counting)
     replayed = sample()

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sampling_support import sample
 from tiny_models import FAMILIES, tiny_model_folder, tiny_tokenizer
 
 from grandrounds.policy.load import load_policy
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Completion, Prompt, SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.sampling.stop import StopStrings
-from grandrounds.types import Answer, Case
+from grandrounds.types import Answer, Case, Completion, Prompt
 
 TOKENIZER = tiny_tokenizer(FAMILIES["qwen2"])
 STRINGS = ["</answer>", "é", "no ", "ab"]
@@ -78,7 +79,7 @@ def test_sampling_ends_at_a_stop_string(tmp_path: Path) -> None:
 
     def completions(*stop: str) -> tuple[Completion, ...]:
         settings = SamplingSettings(max_new_tokens=30, stop=stop)
-        return NativeSampler(policy).sample([prompt], 8, settings, (0,))[0].completions
+        return sample(NativeSampler(policy), [prompt], 8, settings, (0,))[0].completions
 
     for free, stopped in zip(completions(), completions("e", "in"), strict=True):
         count = _first_place(free.tokens.tolist(), ["e", "in"])

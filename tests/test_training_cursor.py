@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grandrounds.algorithm.cursor import take
 from grandrounds.cases.load import load_cases
 from grandrounds.recipe_file import recipe_from
-from grandrounds.training.cursor import take
 from grandrounds.training.progress import SilentProgress
 from grandrounds.training.run import train
 from grandrounds.training.trace import read_trace

@@ -41,10 +41,10 @@ RECIPE = {
 }
 # Where the processes die, one after the other: in which function, at its how many-th call.
 DEATHS = (
-    ("grandrounds.grpo.learner.Learner.step", 3),  # in the warm-up
+    ("grandrounds.algorithm.learner.Learner.step", 3),  # in the warm-up
     ("grandrounds.training.saving.write_state", 1),  # the cold start is half written
     ("grandrounds.policy.model.Policy.hidden", 150),  # sampling
-    ("grandrounds.grpo.learner.Learner.step", 1),  # between two passes of an update
+    ("grandrounds.algorithm.learner.Learner.step", 1),  # between two passes of an update
     ("grandrounds.training.trace.write_atomically", 1),  # the round's trace is not written
     ("grandrounds.training.folder.RunFolder.append_metrics", 2),  # the trace is written, the metrics row not
     ("grandrounds.training.checkpoint.flush_tree", 1),  # the checkpoint is written, not yet visible

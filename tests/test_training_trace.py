@@ -11,54 +11,36 @@ import pytest
 from grandrounds.errors import RunError
 from grandrounds.recipe_file import recipe_from
 from grandrounds.response.grammar import Grammar
-from grandrounds.rewards import Attempt, Scores
-from grandrounds.sampling.rollout import Completion, Group, Prompt
+from grandrounds.rewards import read_group
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.trace import read_trace
-from grandrounds.types import Answer, Case, Message
+from grandrounds.types import Answer, Case, Completion, Group, Prompt, Sample, ScoredGroup
 
 TEXTS = ("<reasoning>Because.</reasoning><answer>B. Measles</answer>", "no tags … ünïcode\n")
 
 
-def round_of(*case_ids: str) -> tuple[list[Group], list[Attempt]]:
-    groups, attempts = [], []
-    for case_id in case_ids:
-        case = Case(case_id, "What is it?", Answer("choice", "Measles", "B"), {"A": "Mumps", "B": "Measles"})
-        prompt = Prompt(case, np.arange(3), f"prompt of {case_id}")
-        completions = tuple(
-            Completion(np.arange(4 + i), np.zeros(4 + i, np.float32), text, "stop" if i == 0 else "length")
-            for i, text in enumerate(TEXTS)
-        )
-        groups.append(Group(prompt, completions))
-        attempts += [
-            Attempt(
-                case=case,
-                response=Grammar().parse(completion.text, finished=completion.finish == "stop"),
-                prompt=(Message("user", "What is it?"),),
-                text=completion.text,
-                length=len(completion.tokens),
-                finish=completion.finish,
-                max_new_tokens=5,
-            )
-            for completion in completions
-        ]
-    return groups, attempts
+def samples_of(case_id: str) -> tuple[Sample, ...]:
+    case = Case(case_id, "What is it?", Answer("choice", "Measles", "B"), {"A": "Mumps", "B": "Measles"})
+    completions = tuple(
+        Completion(np.arange(4 + i), np.zeros(4 + i, np.float32), text, "stop" if i == 0 else "length")
+        for i, text in enumerate(TEXTS)
+    )
+    return read_group(Group(Prompt(case, np.arange(3), f"prompt of {case_id}"), completions), Grammar(), 5)
 
 
-def write(run: RunFolder, number: int, *case_ids: str, **more: list[float | None]) -> None:
-    groups, attempts = round_of(*case_ids)
-    count = len(attempts)
-    components: dict[str, list[float | None]] = {"accuracy": [1.0, 0.0] * len(groups), **more}
-    scores = Scores(components, [1.2, 0.0] * len(groups), [{"accuracy": "letter. text"}] * count)
-    run.write_rollouts(number, groups, attempts, scores, np.tile([0.7, -0.7], (len(groups), 1)))
+def write(run: RunFolder, number: int, *case_ids: str, **more: tuple[float | None, ...]) -> None:
+    scores = {"accuracy": (1.0, 0.0), **more}
+    notes = ({"accuracy": "letter. text"}, {})
+    groups = [ScoredGroup(samples_of(case), scores, np.array([1.2, 0.0]), notes) for case in case_ids]
+    run.write_rollouts(number, [group.with_advantages(np.array([0.7, -0.7])) for group in groups])
 
 
 def test_every_completion_comes_back_with_all_that_was_made_of_it(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", recipe_from({}))
-    write(run, 1, "a", "a", tone=[None, 0.5, None, 0.5])
+    write(run, 1, "a", "a", tone=(None, 0.5))
     write(run, 2, "b")
     rows = read_trace(run.path).to_pylist()
-    assert [(row["round"], row["group"], row["case_id"], row["attempt"]) for row in rows] == [
+    assert [(row["round"], row["group"], row["case_id"], row["sample"]) for row in rows] == [
         (1, 0, "a", 0),
         (1, 0, "a", 1),
         (1, 1, "a", 0),

@@ -20,7 +20,6 @@ from grandrounds.errors import RunError
 from grandrounds.recipe import GuardRecipe, Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Group
 from grandrounds.training import rounds
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
@@ -34,6 +33,7 @@ from grandrounds.training.progress import (
     sparkline,
 )
 from grandrounds.training.run import resume, train
+from grandrounds.types import Group
 
 HEALTHY = {
     "reward": 0.5,

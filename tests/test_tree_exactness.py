@@ -23,7 +23,7 @@ from torch import Tensor
 
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.tree import token_tree
-from grandrounds.sampling.rollout import Group
+from grandrounds.types import Group
 
 TEMPERATURE = 0.7
 

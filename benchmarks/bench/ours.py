@@ -1,9 +1,8 @@
-"""Grand Rounds' side: the steps of `training.rounds` on a workload, without cases, files and progress bars."""
+"""Grand Rounds' side: the steps of `algorithm.grpo` on a workload, without cases, files and progress bars."""
 
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,15 @@ from bench.models import word
 from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, serve
 from bench.workloads import FULL, LORA, Workload, given_completions, lengths, prompt_tokens, rewards
-from grandrounds.grpo.advantage import advantages
+from grandrounds.algorithm.grpo import LOSSES, Grpo, compare, update_policy
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
-from grandrounds.sampling.native import Sampler
-from grandrounds.sampling.rollout import Group, Prompt, SamplingSettings
-from grandrounds.training.rounds import update_policy
+from grandrounds.response.grammar import Response
+from grandrounds.rewards import RewardSet
+from grandrounds.sampling.sampler import Sampler, SamplingSettings, in_order
 from grandrounds.training.setup import grpo_learner
-from grandrounds.types import Answer, Case
+from grandrounds.types import Answer, Case, Group, Prompt, Sample, ScoredGroup, Verdict
 
 
 def compute(job: Job) -> dict[str, Any]:
@@ -34,25 +33,57 @@ def compute(job: Job) -> dict[str, Any]:
     sampler = _sampler(policy, workload, given=bool(job.settings.get("given")))
     prompts = prompts_of(workload)
     only = bool(job.settings.get("sampling_only"))
-    setup = SimpleNamespace(
-        recipe=recipe, policy=policy, learner=None if only else grpo_learner(recipe, policy)
-    )
+    grpo = None if only else _grpo(recipe, policy, sampler)
     steps = []
     for number in range(1, job.warmup + job.steps + 1):
         started, cpu = time.perf_counter(), time.process_time()
-        groups = sampler.sample(prompts, workload.group, _sampling(workload), (recipe.seed, number))
+        key = (recipe.seed, number)
+        groups = in_order(prompts, sampler.sample(prompts, workload.group, _sampling(workload), key))
         sampled = time.perf_counter()
         row = {"sampling": sampled - started}
-        if not only:
-            group_advantages = advantages(rewards(workload))
+        if grpo is not None:
+            scored_groups = compare(_scored(groups, rewards(workload)), recipe.grpo)
             scored = time.perf_counter()
-            metrics = update_policy(setup, tuple(groups), group_advantages, number)  # type: ignore[arg-type]
+            metrics = update_policy(grpo, scored_groups, number)
             row |= {"update": time.perf_counter() - scored, "ratio_error": metrics["sampling/ratio_error"]}
             row |= {"grad_norm": metrics["grad_norm"]}
         row |= {"step": time.perf_counter() - started, "cpu": time.process_time() - cpu}
         _check(groups, workload)
         steps.append(row)
     return {"steps": steps[job.warmup :], "versions": versions()}
+
+
+def _grpo(recipe: Recipe, policy: Policy, sampler: Sampler) -> Grpo:
+    """The loop's parts, but for cases and rewards, which a workload has not."""
+    loss = LOSSES[recipe.grpo.loss]
+    return Grpo(
+        recipe=recipe.grpo,
+        rounds=recipe.rounds,
+        seed=recipe.seed,
+        cases=[],
+        ask=lambda cases: [],
+        sampler=sampler,
+        read=lambda group: (),
+        rewards=RewardSet({}),
+        learner=grpo_learner(recipe, policy, loss),
+        loss=loss,
+    )
+
+
+def _scored(groups: list[Group], rewards: np.ndarray) -> list[ScoredGroup]:
+    """With the workload's rewards [N, G]; nothing was read or judged."""
+    nothing = Response(None, None, (), "")
+    return [
+        ScoredGroup(
+            tuple(
+                Sample(group.prompt, one, nothing, Verdict(False, 0.0, ""), 0) for one in group.completions
+            ),
+            scores={},
+            rewards=row,
+            notes=(),
+        )
+        for group, row in zip(groups, rewards, strict=True)
+    ]
 
 
 def _sampler(policy: Policy, workload: Workload, given: bool) -> Sampler:

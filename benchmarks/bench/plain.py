@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from grandrounds.policy.attention import ATTENTION
 from grandrounds.policy.model import Policy
-from grandrounds.sampling.noise import Key
-from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.sampling.sampler import Key, SamplingSettings
+from grandrounds.types import Completion, Group, Prompt
 
 ROWS = 32  # sequences in a padded batch
 PAD = 0  # any token will do: it is masked
@@ -29,7 +30,12 @@ class PlainSampler:
         self.policy = policy
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key) -> list[Group]:
+    def publish(self, weights: Any, version: int) -> None:
+        """The weights are the policy's."""
+
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
+    ) -> Iterator[Group]:
         """As `Sampler.sample`."""
         repeated = [prompt for prompt in prompts for _ in range(n)]
         tokens, mask = padded([prompt.tokens for prompt in repeated], left=True)
@@ -47,7 +53,8 @@ class PlainSampler:
                 pad_token_id=PAD,
             )[:, tokens.shape[1] :].numpy()
         made = [self._completion(prompt, row, settings) for prompt, row in zip(repeated, rows, strict=True)]
-        return [Group(prompt, tuple(made[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
+        for place, prompt in enumerate(prompts):
+            yield Group(prompt, tuple(made[place * n : (place + 1) * n]))
 
     def _completion(self, prompt: Prompt, row: np.ndarray, settings: SamplingSettings) -> Completion:
         """A row cut behind its first end token."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.noise import Key
-from grandrounds.sampling.rollout import Prompt, SamplingSettings
+from grandrounds.sampling.sampler import Key, SamplingSettings
+from grandrounds.types import Prompt
 
 # A noise value that no draw has (they lie in [0, 1)): "the completion ends with this token".
 ENDS_HERE = 2.0

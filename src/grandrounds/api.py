@@ -20,7 +20,7 @@ from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.prompts import make_prompts
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.training.run import Run, resume, train
 from grandrounds.training.subject import Subject, open_subject
 from grandrounds.types import Case, CaseBook

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# What a run's own recipe names where the caller passed an object.
+MEMORY = "memory"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -135,8 +137,10 @@ class GrpoRecipe(Section):
         [],
         description="Strings that end a completion, in evaluation too; they stay in its text: </answer>.",
     )
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field(
-        "dapo", description="How token losses are averaged."
+    loss: str = Field(
+        "dapo",
+        description="grpo, bnpo, dr_grpo or dapo, which average token losses in different ways; or your own: "
+        "`package.module:NAME`, `file.py:NAME`.",
     )
     advantage_scale: Literal["group", "batch", "none"] = Field(
         "group",

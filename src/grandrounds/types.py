@@ -1,11 +1,22 @@
-"""The vocabulary of what is asked: a case, its gold answer, and a demonstration of how to answer it."""
+"""The vocabulary, on a page: the few types that everything passes, in the order in which they arise.
+
+    Case -> Prompt -> Completion, G of them a Group -> Sample, judged once -> ScoredGroup
+
+Each stage makes the next value; none fills in fields of an earlier one. Shapes: G completions of a prompt,
+P tokens of a prompt, T tokens of a completion.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
+from grandrounds.response.grammar import Response
+
+FinishReason = Literal["stop", "length"]
 AnswerKind = Literal["choice", "text", "number", "label"]
 # The tag, and its value, of a case whose publication a run was trained on.
 PUBLICATION, TRAINED_ON = "publication", "trained on"
@@ -95,3 +106,122 @@ class CaseBook:
     fitted: Mapping[str, Any] = field(default_factory=dict)
     read: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A case as the policy sees it.
+
+    tokens: int64 [P]. text: the rendered chat template. messages: what it was rendered from.
+    prefilled: what the template itself already opened of the response ("<think>\\n"), or "".
+    """
+
+    case: Case
+    tokens: np.ndarray
+    text: str
+    prefilled: str = ""
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled response.
+
+    tokens: int64 [T], the end token included where one was sampled.
+    logprobs: float32 [T], of the distribution each token was actually sampled from (behaviour log-probs).
+    text: the tokens decoded, special tokens left out; up to a stop string, which is kept, where one was written.
+    finish: "stop" for an end token or a stop string, "length" when cut off.
+    versions: the oldest and the newest version of the weights that its tokens were sampled from.
+    """
+
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    text: str
+    finish: FinishReason
+    versions: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prompt and its G completions. Groups are told apart by identity, never by prompt text."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged answer.
+
+    score: 1 or 0. layer: what decided ("letter", "synonym", "no answer", …).
+    given: what the answer was understood to be, equal for answers that mean the same, for votes; or None.
+    """
+
+    correct: bool
+    score: float
+    layer: str
+    given: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion with its prompt and parsed response; judged once, and everybody reads that judgement.
+
+    max_new_tokens: the most tokens that the completion could have had.
+    """
+
+    prompt: Prompt
+    completion: Completion
+    response: Response
+    verdict: Verdict
+    max_new_tokens: int
+
+    @property
+    def case(self) -> Case:
+        """What was asked."""
+        return self.prompt.case
+
+    @property
+    def text(self) -> str:
+        """The completion as decoded."""
+        return self.completion.text
+
+    @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.completion.tokens)
+
+    @property
+    def finish(self) -> FinishReason:
+        """ "stop", or "length" where it was cut off."""
+        return self.completion.finish
+
+
+@dataclass(frozen=True)
+class ScoredGroup:
+    """One prompt's samples and what they earned; replaced, kept, written and packed as one value.
+
+    scores: component -> its G scores, None where it does not apply. notes: what decided them, by component.
+    rewards: float64 [G], weights and gates applied.
+    advantages: float64 [G], or G times float64 [T]; None before groups are compared.
+    """
+
+    samples: tuple[Sample, ...]
+    scores: Mapping[str, tuple[float | None, ...]]
+    rewards: np.ndarray
+    notes: tuple[Mapping[str, Any], ...]
+    advantages: np.ndarray | tuple[np.ndarray, ...] | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """What all of them answer."""
+        return self.samples[0].prompt
+
+    @property
+    def group(self) -> Group:
+        """Prompt and completions alone."""
+        return Group(self.prompt, tuple(sample.completion for sample in self.samples))
+
+    def with_advantages(self, advantages: np.ndarray | tuple[np.ndarray, ...]) -> ScoredGroup:
+        """The group as compared with the others of its round."""
+        return replace(self, advantages=advantages)

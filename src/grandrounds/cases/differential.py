@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grandrounds.cases.bayes import NaiveBayes, Scores
+from grandrounds.cases.check import ReasoningCheck
 from grandrounds.errors import CaseError
-from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import (
     adding_up,

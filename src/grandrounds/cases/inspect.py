@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from grandrounds.cases.ask import ask
 from grandrounds.cases.differential import PhenopacketKnowledge, naive_bayes_correct
 from grandrounds.cases.identifiers import Suspicion, find_identifiers
 from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Pair, asked_text, duplicates, leakage
 from grandrounds.recipe import PromptRecipe
-from grandrounds.response.ask import ask
 from grandrounds.types import Case, CaseBook
 
 # Texts -> their lengths, in whatever unit the caller counts.

@@ -8,25 +8,40 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds.cases.formats import PHENOPACKETS, build_cases, recognise
+from grandrounds.cases.memory import cases_of, fingerprint
 from grandrounds.cases.phenopackets import phenopacket_book, tested_on
 from grandrounds.cases.read import read_rows
 from grandrounds.cases.split import is_test
 from grandrounds.errors import CaseError
-from grandrounds.recipe import CasesRecipe
+from grandrounds.recipe import MEMORY, CasesRecipe
 from grandrounds.types import Case, CaseBook
 
 CLINIC = "clinic"
 _SEEN_GROUP = "its group is in the training cases"
 
 
-def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
+def load_cases(
+    recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | None = None, given: Any = None
+) -> CaseBook:
     """Read, check and split the recipe's source.
 
     source: a file, a Hub dataset, `clinic`, or `clinic:NAME`, which makes that held-out set the test split.
     fitted: `CaseBook.fitted` of a book made before; this source is then built as that one was. Phenopackets all
         become test cases with its labels and hard options; other formats follow its seed.
+    given: a book, cases or rows in memory, instead of the source.
     Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
     """
+    if isinstance(given, CaseBook):
+        return given
+    if given is not None:
+        cases = cases_of(given, recipe)
+        return _split(cases, recipe, seed, {"format": MEMORY, "seed": seed, "sha256": fingerprint(cases)})
+    if recipe.source == MEMORY:
+        raise CaseError(
+            "these cases were passed as objects, and are not here",
+            where="cases.source",
+            hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
+        )
     if recipe.source.partition(":")[0] == CLINIC:
         return _clinic(recipe, seed, fitted)
     rows = read_rows(recipe.source, recipe.limit)
@@ -44,12 +59,16 @@ def load_cases(recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | No
     state = {"format": name, "seed": seed}
     if recipe.test_source and fitted is None:
         return _with_test_source(recipe, cases, state)
+    return _split(cases, recipe, seed, state)
+
+
+def _split(cases: Sequence[Case], recipe: CasesRecipe, seed: int, state: Mapping[str, Any]) -> CaseBook:
     held = [is_test(seed, split_key(case), recipe.test_fraction) for case in cases]
     return CaseBook(
         train=[case for case, out in zip(cases, held, strict=True) if not out],
         test=[case for case, out in zip(cases, held, strict=True) if out],
         fitted=state,
-        read=len(rows),
+        read=len(cases),
     )
 
 

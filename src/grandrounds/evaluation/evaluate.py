@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 
+from grandrounds.cases.ask import lettered_gold
+from grandrounds.cases.check import Knowledge
 from grandrounds.errors import CaseError
 from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
 from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
-from grandrounds.response.ask import lettered_gold
-from grandrounds.response.check import Knowledge
 from grandrounds.response.grammar import Grammar
-from grandrounds.rewards.attempt import Attempt, Judge, Surroundings
 from grandrounds.rewards.consistency import consistent
 from grandrounds.rewards.evidence import evidence
-from grandrounds.rewards.matching import judge
-from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
-from grandrounds.types import Case
+from grandrounds.rewards.sample import read_group
+from grandrounds.rewards.scorer import RewardContext
+from grandrounds.sampling.sampler import Sampler, SamplingSettings, in_order
+from grandrounds.types import Case, Prompt, Sample
 
 # Completions asked of the sampler at once: enough to keep it busy, few enough to see progress.
 ROWS_PER_CHUNK = 256
-
-
-class Sampler(Protocol):
-    """What is examined: anything that turns prompts into groups of completions."""
-
-    def sample(
-        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: tuple[int | str, ...]
-    ) -> list[Group]:
-        """n completions of each prompt, in order."""
-        ...
 
 
 def examine(
@@ -59,13 +49,13 @@ def examine(
     _distinct(prompts)
     if samples == 1:
         settings = replace(settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
-    marker = _Marker(grammar, knowledge, settings.max_new_tokens)
+    read = partial(read_group, grammar=grammar, max_new_tokens=settings.max_new_tokens)
     step = max(1, ROWS_PER_CHUNK // samples)
     results: list[CaseResult] = []
     for start in range(0, len(prompts), step):
         chunk = prompts[start : start + step]
-        groups = sampler.sample(chunk, samples, settings, (seed, "evaluation"))
-        results.extend(marker.case(group) for group in groups)
+        groups = in_order(chunk, sampler.sample(chunk, samples, settings, (seed, "evaluation")))
+        results.extend(_case_result(read(group), knowledge) for group in groups)
         if progress is not None:
             progress(len(results), len(prompts))
     return summarise(results, skipped=skipped or {})
@@ -85,62 +75,46 @@ def _distinct(prompts: Sequence[Prompt]) -> None:
         seen.add(prompt.case.id)
 
 
-class _Marker:
-    """Judges completions."""
+_cited = evidence(RewardContext())
 
-    def __init__(self, grammar: Grammar, knowledge: Knowledge | None, max_new_tokens: int) -> None:
-        self.grammar, self.knowledge, self.max_new_tokens = grammar, knowledge, max_new_tokens
-        self.evidence: Judge = evidence(Surroundings())
 
-    def case(self, group: Group) -> CaseResult:
-        """A group's case with its answers."""
-        case = group.prompt.case
-        return CaseResult(
-            id=case.id,
-            question=question_text(case),
-            options=dict(case.options),
-            gold=lettered_gold(case),
-            tags=dict(case.tags),
-            group=case.group,
-            answers=tuple(self._answered(group.prompt, completion) for completion in group.completions),
-        )
+def _case_result(samples: Sequence[Sample], knowledge: Knowledge | None) -> CaseResult:
+    """A case with its answers."""
+    case = samples[0].case
+    return CaseResult(
+        id=case.id,
+        question=question_text(case),
+        options=dict(case.options),
+        gold=lettered_gold(case),
+        tags=dict(case.tags),
+        group=case.group,
+        answers=tuple(_answered(sample, knowledge) for sample in samples),
+    )
 
-    def _answered(self, prompt: Prompt, completion: Completion) -> Answered:
-        case = prompt.case
-        response = self.grammar.parse(
-            completion.text, prefilled=prompt.prefilled, finished=completion.finish == "stop"
-        )
-        verdict = judge(response.answer, case)
-        answered = Answered(
-            answer=response.answer,
-            given=verdict.given,
-            correct=verdict.correct,
-            layer=verdict.layer,
-            reasoning=response.reasoning,
-            text=response.text,
-            defects=tuple(str(defect) for defect in response.defects),
-            length=len(completion.tokens),
-            finish=completion.finish,
-        )
-        if not response.reasoning:
-            return answered
-        attempt = Attempt(
-            case=case,
-            response=response,
-            prompt=(),
-            text=completion.text,
-            length=answered.length,
-            finish=completion.finish,
-            max_new_tokens=self.max_new_tokens,
-        )
-        cited = self.evidence(attempt)
-        return replace(
-            answered,
-            consistent=consistent(response, case) is True,
-            evidence=cited.value,
-            invented=tuple(cited.note or ()),
-            check=self.knowledge.check(case, response.outline) if self.knowledge else None,
-        )
+
+def _answered(sample: Sample, knowledge: Knowledge | None) -> Answered:
+    response, verdict = sample.response, sample.verdict
+    answered = Answered(
+        answer=response.answer,
+        given=verdict.given,
+        correct=verdict.correct,
+        layer=verdict.layer,
+        reasoning=response.reasoning,
+        text=response.text,
+        defects=tuple(str(defect) for defect in response.defects),
+        length=sample.length,
+        finish=sample.finish,
+    )
+    if not response.reasoning:
+        return answered
+    cited = _cited(sample)
+    return replace(
+        answered,
+        consistent=consistent(response, sample.case) is True,
+        evidence=cited.value,
+        invented=tuple(cited.note or ()),
+        check=knowledge.check(sample.case, response.outline) if knowledge else None,
+    )
 
 
 def question_text(case: Case) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from grandrounds.cases.check import ReasoningCheck
 from grandrounds.evaluation.statistics import Interval, wilson
-from grandrounds.response.check import ReasoningCheck
 from grandrounds.types import PUBLICATION, TRAINED_ON
 
 # A subgroup smaller than this is reported and flagged: its interval is some 35 points wide.

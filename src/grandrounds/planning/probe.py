@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.grpo.learner import Learner, LearnerSettings
-from grandrounds.grpo.packing import packs
+from grandrounds.algorithm.grpo import clipped
+from grandrounds.algorithm.learner import Learner, LearnerSettings
+from grandrounds.algorithm.packing import packs
+from grandrounds.cases.corpus import corpus
 from grandrounds.planning.need import Work
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.precision import mix_of
 from grandrounds.recipe import Recipe
-from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
-from grandrounds.types import Answer, Case, CaseBook
+from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.types import Answer, Case, CaseBook, Completion, Group, Prompt
 
 STEPS = 4  # decoding steps whose time is taken, after the first
 PACK_TOKENS = 1024  # of the probe's pack, a prompt and a completion at least
@@ -57,7 +58,7 @@ def _sampling_seconds(policy: Policy, work: Work) -> float:
     sampler = NativeSampler(policy)
 
     def sample(tokens: int) -> None:
-        sampler.sample(prompts, work.group_size, SamplingSettings(tokens), key=(0,))
+        list(sampler.sample(prompts, work.group_size, SamplingSettings(tokens), key=(0,)))
 
     first = _seconds(lambda: sample(1))
     further = max(0.0, _seconds(lambda: sample(1 + STEPS)) - first) / STEPS
@@ -66,7 +67,9 @@ def _sampling_seconds(policy: Policy, work: Work) -> float:
 
 def _update_seconds(policy: Policy, recipe: Recipe, work: Work) -> float:
     """Every token as the probe's, forward and backward, and the optimizer's steps."""
-    learner = Learner(policy, LearnerSettings(beta=recipe.grpo.beta, optimizer=recipe.grpo.optimizer))
+    learner = Learner(
+        policy, LearnerSettings(beta=recipe.grpo.beta, optimizer=recipe.grpo.optimizer), clipped
+    )
     size = max(1, min(work.group_size, (PACK_TOKENS - work.prompt_tokens) // work.new_tokens))
     group = Group(_prompt(policy, work), tuple(_completion(policy, work) for _ in range(size)))
     (pack,) = packs(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from grandrounds.cases.ask import ask
+from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, GrandRoundsError, PolicyError
 from grandrounds.policy.chat import encode_prompt
 from grandrounds.policy.load import SCRATCH, load_tokenizer
 from grandrounds.policy.scratch import build_tokenizer
 from grandrounds.recipe import PromptRecipe, Recipe
-from grandrounds.response.ask import ask
-from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
 from grandrounds.types import Case, CaseBook
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from grandrounds.grpo.moments import moment_bytes
+from grandrounds.algorithm.moments import moment_bytes
 from grandrounds.planning.need import Shape, Work
 from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length

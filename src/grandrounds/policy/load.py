@@ -21,7 +21,7 @@ from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.verify import MEND, verify
-from grandrounds.recipe import PolicyRecipe
+from grandrounds.recipe import MEMORY, PolicyRecipe
 
 SCRATCH = "scratch"
 # Devices that compute in the computer's own memory.
@@ -35,11 +35,13 @@ def load_policy(
     corpus: Callable[[], Iterable[str]] | None = None,
     tags: Sequence[str] = (),
     mix: Mix | None = None,
+    given: tuple[Any, Any] | None = None,
 ) -> Policy:
     """The policy that a recipe names, ready to be sampled from and trained.
 
     corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens. mix: what it will be used
-    for, where the precision is to be chosen.
+    for, where the precision is to be chosen. given: model and tokenizer in memory; of the recipe's model then only a
+    saved adapter is read.
     A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
     Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly, and
     RecipeError for settings that do not go together.
@@ -48,14 +50,19 @@ def load_policy(
     device = device_of(recipe)
     if device.type == "cpu":
         keep_freed_memory()
-    dtype, reason = choose_precision(
-        recipe, device, lambda: configuration(recipe, recipe.scratch.vocabulary), mix
-    )
+    if given is not None:
+        dtype, reason = given[0].dtype, "as given"
+    else:
+        dtype, reason = choose_precision(
+            recipe, device, lambda: configuration(recipe, recipe.scratch.vocabulary), mix
+        )
     with torch.random.fork_rng(
         devices=[]
     ):  # initial weights are keyed by the seed; torch's own state is not touched
         torch.manual_seed(seed)
-        if recipe.model == SCRATCH:
+        if given is not None:
+            model, tokenizer = _given(*given)
+        elif recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
             model, tokenizer = _pretrained(recipe, dtype, device)
@@ -163,6 +170,22 @@ def _scratch(
     return model, tokenizer
 
 
+def _given(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """A model in memory, with our attention. PolicyError where it is no plain causal LM, or has no chat template."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
+        raise PolicyError(
+            f"{type(model).__name__} is no causal language model of transformers",
+            where="model",
+            hint="Pass (model, tokenizer), the model without an adapter: policy.adapter makes one.",
+        )
+    _require_template(tokenizer, "model")
+    with loading("model"):
+        model.set_attn_implementation(attention.ATTENTION)
+    return model, tokenizer
+
+
 def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
@@ -199,18 +222,28 @@ def load_tokenizer(recipe: PolicyRecipe) -> Any:
     name, source = sources(recipe)
     with loading(source):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=recipe.trust_remote_code)
+    _require_template(tokenizer, recipe.model)
+    return tokenizer
+
+
+def _require_template(tokenizer: Any, where: str) -> None:
     if not tokenizer.chat_template:
         raise PolicyError(
             "the tokenizer has no chat template",
-            where=recipe.model,
+            where=where,
             hint="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
         )
-    return tokenizer
 
 
 def sources(recipe: PolicyRecipe) -> tuple[str, str]:
     """Where tokenizer and model come from, folders or Hub names; they differ where the recipe names an adapter."""
     folder = _folder(recipe)
+    if recipe.model == MEMORY:
+        raise PolicyError(
+            "this run's model was passed as an object, and is not here",
+            where="policy.model",
+            hint="Pass it again: resume(folder, model=(model, tokenizer)).",
+        )
     if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
             "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",

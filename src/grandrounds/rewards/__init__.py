@@ -1,20 +1,25 @@
-"""What is good: components that score attempts, and their combination into one reward each."""
+"""What is good: components that score samples, and their combination into one reward each."""
 
-from grandrounds.rewards.attempt import Attempt, Mark, Scores
-from grandrounds.rewards.matching import Verdict, judge
+from grandrounds.rewards.matching import judge
 from grandrounds.rewards.reward_set import BUILT_IN, RewardSet, build_rewards
-from grandrounds.rewards.validate import Shortfall, gold_attempt, validate_rewards
+from grandrounds.rewards.sample import read_group, read_sample
+from grandrounds.rewards.scorer import RewardContext, Score
+from grandrounds.rewards.validate import Shortfall, gold_sample, validate_rewards
+from grandrounds.types import Sample, ScoredGroup, Verdict
 
 __all__ = [
     "BUILT_IN",
-    "Attempt",
-    "Mark",
+    "RewardContext",
     "RewardSet",
-    "Scores",
+    "Sample",
+    "Score",
+    "ScoredGroup",
     "Shortfall",
     "Verdict",
     "build_rewards",
-    "gold_attempt",
+    "gold_sample",
     "judge",
+    "read_group",
+    "read_sample",
     "validate_rewards",
 ]

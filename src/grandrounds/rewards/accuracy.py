@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
-from grandrounds.rewards.matching import judge
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
+from grandrounds.types import Sample
 
 
-def accuracy(surroundings: Surroundings) -> Judge:
+def accuracy(context: RewardContext) -> Scorer:
     """The answer is the gold one."""
 
-    def mark(attempt: Attempt) -> Mark:
-        verdict = judge(attempt.response.answer, attempt.case)
-        return Mark(verdict.score, verdict.layer)
+    def score(sample: Sample) -> Score:
+        return Score(sample.verdict.score, sample.verdict.layer)
 
-    return mark
+    return score

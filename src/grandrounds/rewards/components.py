@@ -1,6 +1,6 @@
-"""A reward component: something that gives each attempt a mark, built in or a user's own.
+"""A reward component: something that gives each sample a score, built in or a user's own.
 
-Every mark is checked here: a number that is finite, or None. Nothing else ever becomes a score.
+Every score is checked here: a number that is finite, or None. Nothing else ever becomes a score.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from numbers import Real
 from typing import Any, Protocol
 
 from grandrounds.errors import RewardError
-from grandrounds.rewards.attempt import Attempt, Judge, Mark
+from grandrounds.loading import describe, place_of
 from grandrounds.rewards.guarded import Loop, Timeout, start, wait
-from grandrounds.rewards.user import UserFunction, describe, place_of
+from grandrounds.rewards.scorer import Score, Scorer
+from grandrounds.rewards.user import UserFunction
+from grandrounds.types import Sample
 
-_MEND = "Mend the reward function, or return None for attempts it does not apply to."
+_MEND = "Mend the reward function, or return None for samples it does not apply to."
 
 
 class Component(Protocol):
-    """Marks for attempts, in their order."""
+    """Scores for samples, in their order."""
 
     @property
     def best(self) -> float | None:
         """A perfect response's score; None where nobody knows."""
         ...
 
-    def marks(self, attempts: Sequence[Attempt]) -> list[Mark]:
-        """One mark for each attempt; RewardError where that fails."""
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        """One score for each sample; RewardError where that fails."""
         ...
 
 
@@ -38,24 +40,24 @@ class BuiltInComponent:
     """A reward of ours: trusted to end, not to be right."""
 
     name: str
-    judge: Judge
+    scorer: Scorer
     best: float | None
 
-    def marks(self, attempts: Sequence[Attempt]) -> list[Mark]:
-        """One mark for each attempt."""
-        return [self._mark(attempt) for attempt in attempts]
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        """One score for each sample."""
+        return [self._score(sample) for sample in samples]
 
-    def _mark(self, attempt: Attempt) -> Mark:
-        where = f"rewards.{self.name}, case {attempt.case.id}"
+    def _score(self, sample: Sample) -> Score:
+        where = f"rewards.{self.name}, case {sample.case.id}"
         try:
-            mark = self.judge(attempt)
+            score = self.scorer(sample)
         except Exception as error:
             raise RewardError(
                 f"the reward raised {describe(error)}",
                 where=where,
                 hint="This is a bug in it; please report it.",
             ) from error
-        return Mark(checked(mark.value, where), mark.note)
+        return Score(checked(score.value, where), score.note)
 
 
 @dataclass(frozen=True)
@@ -69,64 +71,64 @@ class UserComponent:
     best: float | None = None
     _loop: Loop = field(default_factory=Loop, repr=False, compare=False)
 
-    def marks(self, attempts: Sequence[Attempt]) -> list[Mark]:
-        """One mark for each attempt. An attempt function that is async is called for all of them at once."""
-        if not attempts:
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        """One score for each sample. A coroutine for one sample is called for all of them at once."""
+        if not samples:
             return []
-        calls = self.user.arguments(attempts)
-        if self.user.form != "attempt":
-            return self._result(self._start(*calls[0]), calls[0], attempts)
+        calls = self.user.arguments(samples)
+        if self.user.form != "sample":
+            return self._result(self._start(*calls[0]), calls[0], samples)
         if self.user.is_async:
             begun = [self._start(*call) for call in calls]
-            results = zip(begun, calls, attempts, strict=True)
-            return [mark for future, call, one in results for mark in self._result(future, call, [one])]
+            results = zip(begun, calls, samples, strict=True)
+            return [score for future, call, one in results for score in self._result(future, call, [one])]
         return [
-            mark
-            for call, one in zip(calls, attempts, strict=True)
-            for mark in self._result(self._start(*call), call, [one])
+            score
+            for call, one in zip(calls, samples, strict=True)
+            for score in self._result(self._start(*call), call, [one])
         ]
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         return (self._loop.start if self.user.is_async else start)(self.user.function, args, kwargs)
 
     def _result(
-        self, future: Future[Any], call: tuple[tuple[Any, ...], dict[str, Any]], attempts: Sequence[Attempt]
-    ) -> list[Mark]:
+        self, future: Future[Any], call: tuple[tuple[Any, ...], dict[str, Any]], samples: Sequence[Sample]
+    ) -> list[Score]:
         for left in range(self.retries, -1, -1):
             try:
-                return self._checked(wait(future, self.timeout_seconds), attempts)
+                return self._checked(wait(future, self.timeout_seconds), samples)
             except Exception as error:
                 if isinstance(error, Timeout):
                     self._loop.abandon()
                 if left == 0:
-                    raise self._explained(error, attempts) from error
+                    raise self._explained(error, samples) from error
                 future = self._start(*call)
         raise AssertionError("the loop above returns or raises")
 
-    def _checked(self, returned: Any, attempts: Sequence[Attempt]) -> list[Mark]:
-        """The returned value as marks, each checked."""
-        values = [returned] if self.user.form == "attempt" else _as_list(returned)
+    def _checked(self, returned: Any, samples: Sequence[Sample]) -> list[Score]:
+        """The returned value as scores, each checked."""
+        values = [returned] if self.user.form == "sample" else _as_list(returned)
         if values is None:
             raise RewardError(
-                f"returned {type(returned).__name__} instead of a list of {len(attempts)} scores",
+                f"returned {type(returned).__name__} instead of a list of {len(samples)} scores",
                 where=f"rewards.{self.name}, {self.user.source}",
                 hint="Return a list with one number or None for each completion.",
             )
-        if len(values) != len(attempts):
+        if len(values) != len(samples):
             raise RewardError(
-                f"returned {len(values)} scores for {len(attempts)} completions",
+                f"returned {len(values)} scores for {len(samples)} completions",
                 where=f"rewards.{self.name}, {self.user.source}",
                 hint="Return a list with one number or None for each completion.",
             )
         return [
-            Mark(checked(value, f"rewards.{self.name}, case {attempt.case.id}"))
-            for value, attempt in zip(values, attempts, strict=True)
+            Score(checked(value, f"rewards.{self.name}, case {sample.case.id}"))
+            for value, sample in zip(values, samples, strict=True)
         ]
 
-    def _explained(self, error: Exception, attempts: Sequence[Attempt]) -> RewardError:
+    def _explained(self, error: Exception, samples: Sequence[Sample]) -> RewardError:
         """What the last try failed with, as the error that its reader can fix."""
         tries = f" (tried {self.retries + 1} times)" if self.retries else ""
-        case = f", case {attempts[0].case.id}" if len(attempts) == 1 else ""
+        case = f", case {samples[0].case.id}" if len(samples) == 1 else ""
         if isinstance(error, RewardError):
             return RewardError(error.what + tries, where=error.where, hint=error.hint)
         if isinstance(error, Timeout):

@@ -7,22 +7,22 @@ leaving out the conclusion would be the cheapest way never to contradict it.
 from __future__ import annotations
 
 from grandrounds.response.grammar import Response
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.choice import read_choice
 from grandrounds.rewards.matching import LONGEST_ANSWER, read_label, same_text
 from grandrounds.rewards.numbers import equal_numbers, read_number
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
 from grandrounds.rewards.text import mentioned
-from grandrounds.types import Case
+from grandrounds.types import Case, Sample
 
 
-def consistency(surroundings: Surroundings) -> Judge:
+def consistency(context: RewardContext) -> Scorer:
     """1 where the reasoning concludes what the answer says, else 0."""
 
-    def mark(attempt: Attempt) -> Mark:
-        agrees = consistent(attempt.response, attempt.case)
-        return Mark(float(agrees is True), "no conclusion" if agrees is None else None)
+    def score(sample: Sample) -> Score:
+        agrees = consistent(sample.response, sample.case)
+        return Score(float(agrees is True), "no conclusion" if agrees is None else None)
 
-    return mark
+    return score
 
 
 def consistent(response: Response, case: Case) -> bool | None:

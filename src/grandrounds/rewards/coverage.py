@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from grandrounds.response.grammar import Response
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
 from grandrounds.rewards.text import normalise, written_out
-from grandrounds.types import Case
+from grandrounds.types import Case, Sample
 
 
-def coverage(surroundings: Surroundings) -> Judge:
+def coverage(context: RewardContext) -> Scorer:
     """Share of the options discussed in the reasoning; does not apply to questions without options."""
 
-    def mark(attempt: Attempt) -> Mark:
-        if not attempt.case.options:
-            return Mark(None)
-        discussed = discussed_options(attempt.response, attempt.case)
-        return Mark(
-            len(discussed) / len(attempt.case.options), sorted(set(attempt.case.options) - discussed) or None
+    def score(sample: Sample) -> Score:
+        if not sample.case.options:
+            return Score(None)
+        discussed = discussed_options(sample.response, sample.case)
+        return Score(
+            len(discussed) / len(sample.case.options), sorted(set(sample.case.options) - discussed) or None
         )
 
-    return mark
+    return score
 
 
 def discussed_options(response: Response, case: Case) -> set[str]:

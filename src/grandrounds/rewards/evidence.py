@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from grandrounds.response.outline import Outline
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.polarity import affirm, denial
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
 from grandrounds.rewards.text import NEGATIONS, normalise, similar
-from grandrounds.types import Case, Message
+from grandrounds.types import Case, Message, Sample
 
 _CLAUSE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w)\.(?=\s|$)|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b")
 # A list of denied findings ends where something is affirmed: "no fever or cough, has a rash".
@@ -36,28 +36,28 @@ class _Passage:
     denied: bool
 
 
-def evidence(surroundings: Surroundings, *, at_least: int = 3) -> Judge:
+def evidence(context: RewardContext, *, at_least: int = 3) -> Scorer:
     """Share of cited findings that the case has, less the invented ones, which the note lists."""
 
-    def mark(attempt: Attempt) -> Mark:
-        case, outline = attempt.case, attempt.response.outline
+    def score(sample: Sample) -> Score:
+        case, outline = sample.case, sample.response.outline
         wanted = min(at_least, len(case.facts))
         cited = cited_findings(outline)
         if not cited:
-            return _prose_mark(attempt, wanted)
+            return _prose_score(sample, wanted)
         invented = [finding for finding in cited if not in_case(finding, case)]
         balance = len(cited) - 2 * len(invented)
-        return Mark(max(0, balance) / max(len(cited), wanted), invented or None)
+        return Score(max(0, balance) / max(len(cited), wanted), invented or None)
 
-    return mark
+    return score
 
 
-def _prose_mark(attempt: Attempt, wanted: int) -> Mark:
-    if not attempt.case.facts:
-        return Mark(None)
-    reasoning = _passages(attempt.response.reasoning or "")
-    mentioned = sum(_stated(denial(normalise(fact)), reasoning) for fact in attempt.case.facts)
-    return Mark(min(1.0, mentioned / max(1, wanted)))
+def _prose_score(sample: Sample, wanted: int) -> Score:
+    if not sample.case.facts:
+        return Score(None)
+    reasoning = _passages(sample.response.reasoning or "")
+    mentioned = sum(_stated(denial(normalise(fact)), reasoning) for fact in sample.case.facts)
+    return Score(min(1.0, mentioned / max(1, wanted)))
 
 
 def cited_findings(outline: Outline) -> tuple[str, ...]:

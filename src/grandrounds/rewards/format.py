@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from grandrounds.response.grammar import Defect
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
+from grandrounds.types import Sample
 
 # The parts that earn a quarter each in the soft form, with the defects that lose it.
 PARTS: dict[str, frozenset[Defect]] = {
@@ -14,18 +15,18 @@ PARTS: dict[str, frozenset[Defect]] = {
 }
 
 
-def form(surroundings: Surroundings, *, soft: bool = False) -> Judge:
+def form(context: RewardContext, *, soft: bool = False) -> Scorer:
     """Strict: 1 without any defect, else 0. Soft: a quarter for each of four parts. Defects are noted."""
 
-    def mark(attempt: Attempt) -> Mark:
-        defects = set(attempt.response.defects)
-        note = [str(defect) for defect in attempt.response.defects] or None
+    def score(sample: Sample) -> Score:
+        defects = set(sample.response.defects)
+        note = [str(defect) for defect in sample.response.defects] or None
         if not soft:
-            return Mark(float(not defects), note)
+            return Score(float(not defects), note)
         kept = {part for part, losing in PARTS.items() if not losing & defects}
         if not {"reasoning", "answer"} <= kept:
             # An empty completion has nothing in the wrong order and nothing outside of tags.
             kept -= {"order", "nothing else"}
-        return Mark(len(kept) / len(PARTS), note)
+        return Score(len(kept) / len(PARTS), note)
 
-    return mark
+    return score

@@ -44,15 +44,18 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
 
     def start(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
         """Run a coroutine function in the loop."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, daemon=True, name="reward loop").start()
-        return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), self._loop)
+        with self._starting:
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, daemon=True, name="reward loop").start()
+        return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
 
     def abandon(self) -> None:
         """Leave a loop behind that a blocking coroutine holds up; the next call gets a new one."""

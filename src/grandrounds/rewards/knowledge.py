@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grandrounds.cases.check import ReasoningCheck
 from grandrounds.errors import RewardError
-from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Outline
 from grandrounds.rewards.choice import read_choice
 from grandrounds.rewards.matching import LONGEST_ANSWER

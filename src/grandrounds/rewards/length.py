@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from grandrounds.errors import RewardError
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
+from grandrounds.types import Sample
 
 
-def length(surroundings: Surroundings, *, limit: int | None = None, buffer: float = 0.2) -> Judge:
+def length(context: RewardContext, *, limit: int | None = None, buffer: float = 0.2) -> Scorer:
     """0 for short completions, falling linearly to -1 over the last stretch before the limit.
 
         R(y) = 0                                  |y| <= L_max - L_cache
@@ -23,9 +24,9 @@ def length(surroundings: Surroundings, *, limit: int | None = None, buffer: floa
             hint="buffer is a share of the limit; limit is in tokens.",
         )
 
-    def mark(attempt: Attempt) -> Mark:
-        longest = limit or attempt.max_new_tokens
+    def score(sample: Sample) -> Score:
+        longest = limit or sample.max_new_tokens
         cache = buffer * longest
-        return Mark(max(-1.0, min(0.0, (longest - cache - attempt.length) / cache)))
+        return Score(max(-1.0, min(0.0, (longest - cache - sample.length) / cache)))
 
-    return mark
+    return score

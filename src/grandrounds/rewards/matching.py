@@ -12,31 +12,16 @@ is compared with the gold one, so hedging ("B or C", "yes or no", two diagnoses)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from grandrounds.rewards.choice import one_line, plain, read_choice, without_reason
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import negated, normalise, similar, written_out
-from grandrounds.types import Answer, Case
+from grandrounds.types import Answer, Case, Verdict
 
 LABELS = frozenset({"yes", "no", "maybe", "true", "false", "unknown", "uncertain"})
 # No answer is longer: a page of text that also holds the right words is no answer.
 LONGEST_ANSWER = 2000
 _FIRST_WORD = re.compile(r"^([a-z]+)\s?[,.;:!(\n-]", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judged answer.
-
-    score: 1 or 0. layer: what decided ("letter", "synonym", "no answer", …).
-    given: what the answer was understood to be, equal for answers that mean the same, for votes; or None.
-    """
-
-    correct: bool
-    score: float
-    layer: str
-    given: str | None = None
 
 
 def judge(answer_text: str | None, case: Case) -> Verdict:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from grandrounds.errors import RewardError
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
+from grandrounds.types import Sample
 
 
-def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float = 0.4) -> Judge:
+def repetition(context: RewardContext, *, ngram: int = 4, tolerated: float = 0.4) -> Scorer:
     """From 0 down to -1 with the share of repeated n-grams of words in the reasoning (without one: in all).
 
         share = 1 - |different n-grams| / |n-grams|;   R = -max(0, share - tolerated) / (1 - tolerated)
@@ -20,12 +21,12 @@ def repetition(surroundings: Surroundings, *, ngram: int = 4, tolerated: float =
             hint="ngram counts words; tolerated is a share.",
         )
 
-    def mark(attempt: Attempt) -> Mark:
-        words = (attempt.response.reasoning or attempt.text).lower().split()
+    def score(sample: Sample) -> Score:
+        words = (sample.response.reasoning or sample.text).lower().split()
         total = len(words) - ngram + 1
         if total <= 0:
-            return Mark(0.0)
+            return Score(0.0)
         share = 1 - len(set(zip(*(words[i:] for i in range(ngram)), strict=False))) / total
-        return Mark(min(0.0, tolerated - share) / (1 - tolerated))
+        return Score(min(0.0, tolerated - share) / (1 - tolerated))
 
-    return mark
+    return score

@@ -1,28 +1,34 @@
-"""All components of a recipe together: one reward for each attempt."""
+"""All components of a recipe together: one reward for each sample."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from grandrounds.cases.check import Knowledge
 from grandrounds.errors import RewardError
-from grandrounds.recipe import RewardRecipe
-from grandrounds.response.check import Knowledge
+from grandrounds.loading import did_you_mean
+from grandrounds.recipe import MEMORY, RewardRecipe
 from grandrounds.rewards.accuracy import accuracy
-from grandrounds.rewards.attempt import Attempt, BuiltIn, Scores, Surroundings
 from grandrounds.rewards.components import BuiltInComponent, Component, UserComponent
 from grandrounds.rewards.consistency import consistency
 from grandrounds.rewards.coverage import coverage
 from grandrounds.rewards.evidence import evidence
 from grandrounds.rewards.format import form
+from grandrounds.rewards.guarded import start
 from grandrounds.rewards.length import length
 from grandrounds.rewards.repetition import repetition
-from grandrounds.rewards.user import did_you_mean, load_function
+from grandrounds.rewards.scorer import BuiltIn, RewardContext, Score
+from grandrounds.rewards.user import load_function, understand
 from grandrounds.rewards.validity import validity
+from grandrounds.types import Sample, ScoredGroup
 
 BUILT_IN: dict[str, BuiltIn] = {
     "accuracy": BuiltIn(accuracy),
@@ -51,28 +57,37 @@ class RewardSet:
 
         reward = (sum over components of weight * score) * (product over gates of score)
 
-    A component that does not apply to an attempt (None) is left out of the sum, a gate that does not apply
+    A component that does not apply to a sample (None) is left out of the sum, a gate that does not apply
     out of the product. If no component of the sum applies, there is nothing to learn from: RewardError. A
     gate's score multiplies whatever the sum is, so a gate of 0 also cancels penalties.
     """
 
     parts: Mapping[str, Weighted]
 
-    def score(self, attempts: Sequence[Attempt]) -> Scores:
-        """Judge a whole round, in order; RewardError names the component and case where judging fails."""
-        marks = {name: part.component.marks(attempts) for name, part in self.parts.items()}
-        components = {name: [mark.value for mark in of_one] for name, of_one in marks.items()}
-        notes: list[dict[str, Any]] = [
-            {name: of_one[i].note for name, of_one in marks.items() if of_one[i].note is not None}
-            for i in range(len(attempts))
-        ]
-        rewards = [
-            self._combine({name: values[i] for name, values in components.items()}, attempt)
-            for i, attempt in enumerate(attempts)
-        ]
-        return Scores(components, rewards, notes)
+    def score(self, samples: Sequence[Sample]) -> ScoredGroup:
+        """Score one group; RewardError names the component and case where that fails."""
+        scoring = Scoring(self)
+        scoring.add(samples)
+        return scoring.results()[0]
 
-    def _combine(self, scores: Mapping[str, float | None], attempt: Attempt) -> float:
+    def combine(self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]) -> ScoredGroup:
+        """Each component's scores as one reward for each sample."""
+        return ScoredGroup(
+            samples=tuple(samples),
+            scores={name: tuple(score.value for score in of_one) for name, of_one in scores.items()},
+            rewards=np.array(
+                [
+                    self._reward({name: of_one[i].value for name, of_one in scores.items()}, sample)
+                    for i, sample in enumerate(samples)
+                ]
+            ),
+            notes=tuple(
+                {name: of_one[i].note for name, of_one in scores.items() if of_one[i].note is not None}
+                for i in range(len(samples))
+            ),
+        )
+
+    def _reward(self, scores: Mapping[str, float | None], sample: Sample) -> float:
         known = {name: score for name, score in scores.items() if score is not None}
         summands = [
             self.parts[name].weight * score for name, score in known.items() if not self.parts[name].gate
@@ -80,22 +95,70 @@ class RewardSet:
         if not summands:
             raise RewardError(
                 "no reward applies: every component of the sum is None",
-                where=f"case {attempt.case.id}",
+                where=f"case {sample.case.id}",
                 hint="Add a component that applies to every case, such as accuracy.",
             )
         return sum(summands) * math.prod(score for name, score in known.items() if self.parts[name].gate)
 
 
+class Scoring:
+    """Scores groups while others are still sampled: our components at once, users' functions in threads.
+
+    A coroutine works on many groups at once. A plain function may keep state, so that it gets one group after the
+    other, in the order in which they were added.
+    """
+
+    def __init__(self, rewards: RewardSet) -> None:
+        self._rewards = rewards
+        self._last: dict[str, Future[list[Score]]] = {}
+        self._begun: list[tuple[Sequence[Sample], dict[str, Future[list[Score]]]]] = []
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Begin to score one group."""
+        begun = {
+            name: self._begin(name, part.component, samples) for name, part in self._rewards.parts.items()
+        }
+        self._begun.append((samples, begun))
+
+    def _begin(self, name: str, component: Component, samples: Sequence[Sample]) -> Future[list[Score]]:
+        if not isinstance(component, UserComponent):
+            done: Future[list[Score]] = Future()
+            done.set_result(component.scores(samples))
+            return done
+        before = None if component.user.is_async else self._last.get(name)
+        self._last[name] = start(_scores_after, (before, component, samples), {})
+        return self._last[name]
+
+    def results(self) -> list[ScoredGroup]:
+        """All groups, in the order in which they were added. RewardError where a component failed."""
+        return [
+            self._rewards.combine(samples, {name: scores.result() for name, scores in begun.items()})
+            for samples, begun in self._begun
+        ]
+
+
+def _scores_after(
+    before: Future[list[Score]] | None, component: Component, samples: Sequence[Sample]
+) -> list[Score]:
+    if before is not None:
+        before.result()  # where this raised, nothing more is scored
+    return component.scores(samples)
+
+
 def build_rewards(
-    specs: Mapping[str, RewardRecipe], *, knowledge: Knowledge | None = None, base: Path | None = None
+    specs: Mapping[str, RewardRecipe],
+    *,
+    knowledge: Knowledge | None = None,
+    base: Path | None = None,
+    functions: Mapping[str, Callable[..., Any]] = {},
 ) -> RewardSet:
     """The recipe's components, ready to score.
 
     knowledge: what the cases' own source knows, for `validity`. base: the folder that paths in the recipe are
-    relative to; default: the working folder.
+    relative to; default: the working folder. functions: by component, those that are in memory.
     """
-    surroundings = Surroundings(knowledge, base or Path.cwd())
-    parts = {name: _build(name, spec, surroundings) for name, spec in specs.items()}
+    context = RewardContext(knowledge, base or Path.cwd())
+    parts = {name: _build(name, spec, context, functions.get(name)) for name, spec in specs.items()}
     if all(part.gate for part in parts.values()):
         raise RewardError(
             "there is no reward, or only gates, which have nothing to multiply",
@@ -105,17 +168,22 @@ def build_rewards(
     return RewardSet(parts)
 
 
-def _build(name: str, spec: RewardRecipe, surroundings: Surroundings) -> Weighted:
+def _build(
+    name: str, spec: RewardRecipe, context: RewardContext, given: Callable[..., Any] | None
+) -> Weighted:
     where, use = f"rewards.{name}", spec.use or name
     if spec.gate and spec.weight != 1:
         raise RewardError("a gate has no weight", where=where, hint="Leave out weight, or leave out gate.")
     component: Component
     try:
-        if ":" in use:
-            function = load_function(use, spec.options, surroundings.base)
+        if given is not None or ":" in use:
+            if given is None:
+                function = load_function(use, spec.options, context.base)
+            else:
+                function = understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
             component = UserComponent(name, function, spec.timeout_seconds, spec.retries)
         else:
-            component = _built_in(name, use, spec.options, surroundings)
+            component = _built_in(name, use, spec.options, context)
     except RewardError as error:
         raise RewardError(
             error.what, where=f"{where}, {error.where}" if error.where else where, hint=error.hint
@@ -123,9 +191,12 @@ def _build(name: str, spec: RewardRecipe, surroundings: Surroundings) -> Weighte
     return Weighted(component, spec.weight, spec.gate)
 
 
-def _built_in(
-    name: str, use: str, options: Mapping[str, Any], surroundings: Surroundings
-) -> BuiltInComponent:
+def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardContext) -> BuiltInComponent:
+    if use == MEMORY:
+        raise RewardError(
+            "this run's reward function was passed as an object, and is not here",
+            hint="Pass it again: resume(folder, rewards={...}).",
+        )
     built_in = BUILT_IN.get(use)
     if built_in is None:
         raise RewardError(
@@ -143,7 +214,7 @@ def _built_in(
             takes = f"It takes {', '.join(known)}." if known else "It takes none."
             raise RewardError(f"unknown option `{option}`", hint=did_you_mean(option, known) or takes)
     try:
-        judge = built_in.make(surroundings, **options)
+        scorer = built_in.make(context, **options)
     except (TypeError, ValueError) as error:
         raise RewardError(f"these options cannot be used: {error}", hint="Check their types.") from error
-    return BuiltInComponent(name, judge, built_in.best)
+    return BuiltInComponent(name, scorer, built_in.best)

@@ -1,36 +1,32 @@
 """Users' own rewards: any callable by dotted path or file, plain or async, in TRL's form or in ours.
 
     f(prompts, completions, **columns) -> list[float | None]      TRL's: keyword arguments, one call for all
-    f(attempts: Sequence[Attempt]) -> list[float | None]          ours, one call for all
-    f(attempt: Attempt) -> float | None                           ours, one call for each
+    f(samples: Sequence[Sample]) -> list[float | None]          ours, one call for all
+    f(sample: Sample) -> float | None                           ours, one call for each
 
 Which one it is, the name or annotation of the first parameter tells. The component's options are keyword
 arguments.
 
 In TRL's form a case whose question is text gives its prompt and completion as strings, one whose question is
 a chat as lists of messages. Columns are the cases' own, and besides them, unless they have these names
-already: answer, solution and ground_truth (the gold text), letter, options, case_id; completion_ids where
-tokens are at hand. A function gets those it names, or all if it takes **kwargs.
+already: answer, solution and ground_truth (the gold text), letter, options, case_id and completion_ids. A function
+gets those it names, or all if it takes **kwargs.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from grandrounds.errors import RewardError
-from grandrounds.rewards.attempt import Attempt
+from grandrounds.loading import did_you_mean, load_object
+from grandrounds.types import Sample
 
-Form = Literal["trl", "attempt", "attempts"]
+Form = Literal["trl", "sample", "samples"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +39,13 @@ class UserFunction:
     options: Mapping[str, Any]
     source: str  # the file that it stands in, to point at its line where it raises
 
-    def arguments(self, attempts: Sequence[Attempt]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Positional and keyword arguments of each call that scores these attempts."""
-        if self.form == "attempt":
-            return [((attempt,), dict(self.options)) for attempt in attempts]
-        if self.form == "attempts":
-            return [((list(attempts),), dict(self.options))]
-        return [((), {**self._named(trl_arguments(attempts)), **self.options})]
+    def arguments(self, samples: Sequence[Sample]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Positional and keyword arguments of each call that scores these samples."""
+        if self.form == "sample":
+            return [((sample,), dict(self.options)) for sample in samples]
+        if self.form == "samples":
+            return [((list(samples),), dict(self.options))]
+        return [((), {**self._named(trl_arguments(samples)), **self.options})]
 
     def _named(self, available: dict[str, Any]) -> dict[str, Any]:
         """Those arguments that the function takes; RewardError for one that it needs and nobody has."""
@@ -72,52 +68,45 @@ class UserFunction:
         return taken
 
 
-def trl_arguments(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Prompts, completions and columns as TRL's trainers pass them; every list as long as `attempts`."""
-    names = dict.fromkeys(name for attempt in attempts for name in attempt.case.columns)
+def trl_arguments(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Prompts, completions and columns as TRL's trainers pass them; every list as long as `samples`."""
+    names = dict.fromkeys(name for sample in samples for name in sample.case.columns)
     derived = {
-        "answer": [attempt.case.gold.text for attempt in attempts],
-        "solution": [attempt.case.gold.text for attempt in attempts],
-        "ground_truth": [attempt.case.gold.text for attempt in attempts],
-        "letter": [attempt.case.gold.letter for attempt in attempts],
-        "options": [dict(attempt.case.options) for attempt in attempts],
-        "case_id": [attempt.case.id for attempt in attempts],
+        "answer": [sample.case.gold.text for sample in samples],
+        "solution": [sample.case.gold.text for sample in samples],
+        "ground_truth": [sample.case.gold.text for sample in samples],
+        "letter": [sample.case.gold.letter for sample in samples],
+        "options": [dict(sample.case.options) for sample in samples],
+        "case_id": [sample.case.id for sample in samples],
     }
-    columns = {name: [attempt.case.columns.get(name) for attempt in attempts] for name in names}
+    columns = {name: [sample.case.columns.get(name) for sample in samples] for name in names}
     own: dict[str, Any] = {
-        "prompts": [_prompt(attempt) for attempt in attempts],
-        "completions": [_completion(attempt) for attempt in attempts],
+        "prompts": [_prompt(sample) for sample in samples],
+        "completions": [_completion(sample) for sample in samples],
+        "completion_ids": [sample.completion.tokens.tolist() for sample in samples],
     }
-    if attempts and all(attempt.tokens is not None for attempt in attempts):
-        own["completion_ids"] = [list(attempt.tokens or ()) for attempt in attempts]
     return {**derived, **columns, **own}
 
 
-def _prompt(attempt: Attempt) -> str | list[dict[str, str]]:
-    if isinstance(attempt.case.question, str):
-        return attempt.prompt[-1].content if attempt.prompt else attempt.case.question
-    return [{"role": message.role, "content": message.content} for message in attempt.prompt]
+def _prompt(sample: Sample) -> str | list[dict[str, str]]:
+    if isinstance(sample.case.question, str):
+        return sample.prompt.messages[-1].content if sample.prompt.messages else sample.case.question
+    return [{"role": message.role, "content": message.content} for message in sample.prompt.messages]
 
 
-def _completion(attempt: Attempt) -> str | list[dict[str, str]]:
-    if isinstance(attempt.case.question, str):
-        return attempt.text
-    return [{"role": "assistant", "content": attempt.text}]
+def _completion(sample: Sample) -> str | list[dict[str, str]]:
+    if isinstance(sample.case.question, str):
+        return sample.text
+    return [{"role": "assistant", "content": sample.text}]
 
 
 def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunction:
     """What "package.module:function" or "file.py:function" names; files are relative to `base`."""
-    place, _, name = use.rpartition(":")
-    module = _from_file(base / place) if place.endswith(".py") else _from_package(place, base)
-    function: Any = module
-    for part in name.split("."):
-        if not hasattr(function, part):
-            raise RewardError(
-                f"there is no `{part}` in it",
-                where=use,
-                hint=did_you_mean(part, [n for n in dir(function) if not n.startswith("_")]),
-            )
-        function = getattr(function, part)
+    return understand(*load_object(use, base, RewardError), options, use)
+
+
+def understand(function: Any, source: str, options: Mapping[str, Any], use: str) -> UserFunction:
+    """A callable as a reward: its form, and whether it takes these options. RewardError where it is none."""
     if not callable(function):
         raise RewardError("this is no function", where=use, hint="Name a function or another callable.")
     if inspect.isclass(function):
@@ -129,48 +118,10 @@ def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunct
         form=_form(function, use),
         is_async=inspect.iscoroutinefunction(called),
         options=options,
-        source=str(getattr(module, "__file__", None) or use),
+        source=source,
     )
     _check_options(loaded, use)
     return loaded
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise RewardError(
-            "there is no such file", where=str(path), hint="Check the path of the reward function."
-        )
-    name = f"grandrounds_reward_{path.stem}_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look their module up by name.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise RewardError(
-            f"the file raises when imported: {describe(error)}",
-            where=place_of(error, str(path)),
-            hint="Mend the file.",
-        ) from error
-    return module
-
-
-def _from_package(name: str, base: Path) -> ModuleType:
-    """Import a module; modules in the folder that the recipe is relative to are found as well."""
-    if str(base) not in sys.path:
-        sys.path.append(str(base))
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise RewardError(
-            f"the module cannot be imported: {describe(error)}",
-            where=place_of(error, name),
-            hint="Install it, or name a file: path/to/file.py:function.",
-        ) from error
 
 
 def _form(function: Callable[..., Any], use: str) -> Form:
@@ -184,13 +135,13 @@ def _form(function: Callable[..., Any], use: str) -> Form:
         raise RewardError(
             "the function takes no arguments",
             where=use,
-            hint="Write f(prompts, completions, **columns) or f(attempt).",
+            hint="Write f(prompts, completions, **columns) or f(sample).",
         )
     first = parameters[0]
     annotation = getattr(first.annotation, "__name__", str(first.annotation))
-    if first.name == "attempts" or re.search(r"\[[\w.]*\bAttempt\]", str(first.annotation)):
-        return "attempts"
-    return "attempt" if first.name == "attempt" or annotation.rpartition(".")[2] == "Attempt" else "trl"
+    if first.name == "samples" or re.search(r"\[[\w.]*\bSample\]", str(first.annotation)):
+        return "samples"
+    return "sample" if first.name == "sample" or annotation.rpartition(".")[2] == "Sample" else "trl"
 
 
 def _check_options(loaded: UserFunction, use: str) -> None:
@@ -203,27 +154,3 @@ def _check_options(loaded: UserFunction, use: str) -> None:
             raise RewardError(
                 f"unknown option `{option}`", where=use, hint=did_you_mean(option, names) or "Leave it out."
             )
-
-
-def did_you_mean(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """A sentence with the nearest known name, or ""."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean `{close[0]}`?" if close else ""
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def place_of(error: BaseException, source: str) -> str:
-    """file:line of the deepest frame in the user's own file, else of the deepest frame at all."""
-    place, own, trace = source, "", error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        own = f"{file}:{trace.tb_lineno}" if file == source else own
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError) and error.filename == source:
-        return f"{source}:{error.lineno}"
-    return own or place

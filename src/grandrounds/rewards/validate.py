@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from grandrounds.response.ask import gold_text
+import numpy as np
+
+from grandrounds.cases.ask import gold_text
 from grandrounds.response.grammar import Grammar
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline
-from grandrounds.rewards.attempt import Attempt
 from grandrounds.rewards.reward_set import RewardSet
-from grandrounds.types import Case
+from grandrounds.rewards.sample import read_sample
+from grandrounds.types import Case, Completion, Prompt, Sample
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,17 @@ def validate_rewards(
     Components without a known best score (users' own) must not raise; `validity` is left out, for the model
     response makes no claims that are known to be true.
     """
-    attempts = [gold_attempt(case, grammar or Grammar()) for case in cases]
+    samples = [gold_sample(case, grammar or Grammar()) for case in cases]
     shortfalls = []
     for name, part in rewards.parts.items():
         best = part.component.best
-        for attempt, mark in zip(attempts, part.component.marks(attempts), strict=True):
-            if best is not None and mark.value is not None and mark.value < best - 1e-9:
-                shortfalls.append(Shortfall(name, attempt.case.id, mark.value, best))
+        for sample, score in zip(samples, part.component.scores(samples), strict=True):
+            if best is not None and score.value is not None and score.value < best - 1e-9:
+                shortfalls.append(Shortfall(name, sample.case.id, score.value, best))
     return shortfalls
 
 
-def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
+def gold_sample(case: Case, grammar: Grammar) -> Sample:
     """A response that finds the case's facts, weighs its options and gives the gold answer."""
     facts = tuple(_one_phrase(fact) for fact in case.facts)
     options = tuple(_one_phrase(option) for option in case.options.values())
@@ -52,15 +54,9 @@ def gold_attempt(case: Case, grammar: Grammar) -> Attempt:
         conclusion=gold_text(case),
     )
     text = grammar.render(render_outline(outline), gold_text(case))
-    return Attempt(
-        case=case,
-        response=grammar.parse(text),
-        prompt=(),
-        text=text,
-        length=1,
-        finish="stop",
-        max_new_tokens=100,
-    )
+    nothing = np.empty(0)
+    prompt = Prompt(case, tokens=nothing, text="")
+    return read_sample(prompt, Completion(nothing, nothing, text, "stop"), grammar, max_new_tokens=100)
 
 
 def _one_phrase(text: str) -> str:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from grandrounds.errors import RewardError
-from grandrounds.rewards.attempt import Attempt, Judge, Mark, Surroundings
 from grandrounds.rewards.knowledge import TableKnowledge
+from grandrounds.rewards.scorer import RewardContext, Score, Scorer
+from grandrounds.types import Sample
 
 
-def validity(surroundings: Surroundings, *, table: str | None = None, strict: bool = False) -> Judge:
+def validity(context: RewardContext, *, table: str | None = None, strict: bool = False) -> Scorer:
     """The score of a check by the cases' own knowledge, or by a table of condition–finding pairs.
 
     strict: 1 for a valid reasoning, 0 for any other, instead of partial credit. The note lists false claims.
     """
-    knowledge = TableKnowledge.read(surroundings.base / table) if table else surroundings.knowledge
+    knowledge = TableKnowledge.read(context.base / table) if table else context.knowledge
     if knowledge is None:
         raise RewardError(
             "validity has nothing to check reasoning against: these cases bring no knowledge",
             hint="Give it the option `table`, a file of condition, finding, relation; or leave it out.",
         )
 
-    def mark(attempt: Attempt) -> Mark:
-        check = knowledge.check(attempt.case, attempt.response.outline)
-        return Mark(float(check.valid) if strict else check.score, list(check.false_claims) or None)
+    def score(sample: Sample) -> Score:
+        check = knowledge.check(sample.case, sample.response.outline)
+        return Score(float(check.valid) if strict else check.score, list(check.false_claims) or None)
 
-    return mark
+    return score

@@ -14,9 +14,9 @@ from torch import Tensor
 from grandrounds.policy.model import Policy
 from grandrounds.policy.products import padded_rows
 from grandrounds.sampling.prefill import Prefill
-from grandrounds.sampling.rollout import Prompt
 from grandrounds.sampling.step import STRIDE, DecodeStep, recorder
 from grandrounds.sampling.store import DecodeLayout
+from grandrounds.types import Prompt
 
 # Keys and values of the rows that are decoded together; a constant, since what is free at the moment would change
 # how rows are batched, and with that the last bits of a resumed run.

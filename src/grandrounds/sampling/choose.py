@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grandrounds.sampling.rollout import SamplingSettings
+from grandrounds.sampling.sampler import SamplingSettings
 
 
 def choose(

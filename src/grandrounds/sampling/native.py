@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +12,15 @@ from torch import Tensor
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.batch import Batch
 from grandrounds.sampling.choose import choose
-from grandrounds.sampling.noise import Key, uniforms
+from grandrounds.sampling.noise import uniforms
 from grandrounds.sampling.packed import packed_weights
-from grandrounds.sampling.rollout import Completion, Group, Prompt, SamplingSettings
+from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
+from grandrounds.types import Completion, Group, Prompt
 
 # Logits that exist at once; choosing needs three times as much again. 256 rows of a vocabulary of 131,072: enough that
 # reading the head's weights anew for the next rows costs little.
 LOGITS_BYTES = 128 * 2**20
-
-
-class Sampler(Protocol):
-    """Anything that turns prompts into groups of completions."""
-
-    def sample(self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key) -> list[Group]:
-        """n completions of each prompt, in order."""
-        ...
 
 
 class _Sampled:
@@ -44,13 +37,15 @@ class _Sampled:
         """One more token of each of these rows [b], at these places [b]."""
         self.tokens[rows, places], self.logprobs[rows, places] = tokens, logprobs
 
-    def end(self, rows: Tensor, places: Tensor, ended: Tensor) -> Tensor:
-        """Where they stop with these tokens, bool [b]. Indices of the rows that go on."""
+    def end(self, rows: Tensor, places: Tensor, ended: Tensor) -> tuple[Tensor, list[int]]:
+        """Where they stop with these tokens, bool [b]. Indices of the rows that go on, and rows that ended now."""
+        going = self._going[rows]
         ended = ended & self._going[rows]
         self.stopped[rows] |= ended
         self.lengths[rows] = torch.where(ended, places + 1, self.lengths[rows])
         self._going[rows] &= ~ended & (places < self.tokens.shape[1] - 1)
-        return self._going[rows].nonzero()[:, 0]
+        go_on = self._going[rows]
+        return go_on.nonzero()[:, 0], rows[going & ~go_on].tolist()
 
 
 class NativeSampler:
@@ -58,16 +53,27 @@ class NativeSampler:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.version = 0
         self._ends = torch.tensor(sorted(policy.eos_ids), device=policy.device)
 
+    def publish(self, weights: Any, version: int) -> None:
+        """Nothing is copied: the weights are the policy's."""
+        self.version = version
+
     @torch.inference_mode()
-    def sample(self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key) -> list[Group]:
-        """n completions of each prompt, in order. Noise depends on (key, case id, attempt, position) alone."""
+    def sample(
+        self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
+    ) -> Iterator[Group]:
+        """n completions of each prompt, by `Sampler`. Noise depends on (key, case id, completion, position) alone.
+
+        The weights must not change before the last group is there.
+        """
         if not prompts:
-            return []
+            return
         noise = self._noise(list(prompts), n, settings, key)
         sampled = _Sampled(len(noise), settings.max_new_tokens, noise.device)
         stops = StopStrings(self.policy.tokenizer, settings.stop) if settings.stop else None
+        missing = [n] * len(prompts)
         with packed_weights(self.policy.base):
             batch = Batch(self.policy, prompts, n, settings.max_new_tokens)
             while len(batch.rows):
@@ -77,16 +83,20 @@ class NativeSampler:
                 ended = torch.isin(tokens, self._ends)
                 if stops is not None:
                     ended |= _at_a_stop(stops, sampled, rows, ages)
-                batch.feed(tokens, sampled.end(rows, ages, ended))
-        completions = self._completions(sampled, stops)
-        return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
+                going, ended_rows = sampled.end(rows, ages, ended)
+                for place in (row // n for row in ended_rows):
+                    missing[place] -= 1
+                    if not missing[place]:
+                        whole = slice(place * n, place * n + n)
+                        yield Group(prompts[place], self._completions(sampled, whole, stops))
+                batch.feed(tokens, going)
 
     def _noise(self, prompts: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
         """[B, T]."""
         rows = [
-            uniforms(key, prompt.case.id, attempt, settings.max_new_tokens)
+            uniforms(key, prompt.case.id, place, settings.max_new_tokens)
             for prompt in prompts
-            for attempt in range(n)
+            for place in range(n)
         ]
         return torch.from_numpy(np.stack(rows)).to(self.policy.device)
 
@@ -100,17 +110,20 @@ class NativeSampler:
         tokens, logprobs = zip(*chosen, strict=True)
         return torch.cat(tokens), torch.cat(logprobs)
 
-    def _completions(self, rows: _Sampled, stops: StopStrings | None) -> list[Completion]:
-        tokens, logprobs = rows.tokens.cpu().numpy(), rows.logprobs.cpu().numpy()
-        lengths, stopped = rows.lengths.tolist(), rows.stopped.tolist()
+    def _completions(
+        self, sampled: _Sampled, rows: slice, stops: StopStrings | None
+    ) -> tuple[Completion, ...]:
+        tokens, logprobs = sampled.tokens[rows].cpu().numpy(), sampled.logprobs[rows].cpu().numpy()
+        lengths, stopped = sampled.lengths[rows].tolist(), sampled.stopped[rows].tolist()
         sequences = [row[:length].copy() for row, length in zip(tokens, lengths, strict=True)]
         texts = self.policy.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         if stops is not None:
             texts = [stops.cut(text) for text in texts]
-        return [
-            Completion(sequence, row[: len(sequence)].copy(), text, "stop" if end else "length")
+        versions = (self.version, self.version)
+        return tuple(
+            Completion(sequence, row[: len(sequence)].copy(), text, "stop" if end else "length", versions)
             for sequence, row, text, end in zip(sequences, logprobs, texts, stopped, strict=True)
-        ]
+        )
 
 
 def _at_a_stop(stops: StopStrings, sampled: _Sampled, rows: Tensor, places: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ import hashlib
 
 import numpy as np
 
-Key = tuple[int | str, ...]
+from grandrounds.sampling.sampler import Key
 
 
-def uniforms(key: Key, case_id: str, attempt: int, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1), float32, one for each position of one completion."""
-    text = "\x1f".join(str(part) for part in (*key, case_id, attempt))
+def uniforms(key: Key, case_id: str, place: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1), float32, one for each position of the completion at `place` of its group."""
+    text = "\x1f".join(str(part) for part in (*key, case_id, place))
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
     return generator.random(count, dtype=np.float32)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from grandrounds.cases.ask import ask
 from grandrounds.errors import PolicyError
 from grandrounds.policy.chat import encode_prompt
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PromptRecipe
-from grandrounds.response.ask import ask
-from grandrounds.sampling.rollout import Prompt
-from grandrounds.types import Case
+from grandrounds.types import Case, Prompt
 
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
     """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
-    tokens, text, prefilled = encode_prompt(policy.tokenizer, ask(case, recipe))
+    messages = ask(case, recipe)
+    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages)
     if len(tokens) + max_new_tokens > policy.max_positions:
         raise PolicyError(
             f"the prompt has {len(tokens)} tokens; with max_new_tokens = {max_new_tokens} "
@@ -23,7 +23,7 @@ def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens
             where=f"case {case.id}",
             hint="Lower max_new_tokens, shorten the case, or choose a model with a longer context.",
         )
-    return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled)
+    return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)
 
 
 def make_prompts(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grandrounds.errors import RunError
 from grandrounds.recipe import Recipe
@@ -23,12 +23,7 @@ from grandrounds.training.checkpoint import Checkpoints
 from grandrounds.training.environment import differences, environment
 from grandrounds.training.files import saving, sweep, write_json, write_text
 from grandrounds.training.lock import lock
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from grandrounds.rewards import Attempt, Scores
-    from grandrounds.sampling.rollout import Group
+from grandrounds.types import ScoredGroup
 
 RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.json", "metrics.jsonl"
 
@@ -175,20 +170,13 @@ class RunFolder:
                 if path.stem.isdigit() and int(path.stem) > after_round:
                     path.unlink()
 
-    def write_rollouts(
-        self,
-        number: int,
-        groups: Sequence[Group],
-        attempts: Sequence[Attempt],
-        scores: Scores,
-        advantages: np.ndarray,  # [N, G]
-    ) -> None:
+    def write_rollouts(self, number: int, groups: Sequence[ScoredGroup]) -> None:
         """Write the trace of one round: every completion with its scores and advantage."""
         from grandrounds.training.trace import write_trace
 
         path = self.path / "rollouts" / f"{number:06d}.parquet"
         with saving(f"the trace of round {number}", path):
-            write_trace(path, number, groups, attempts, scores, advantages)
+            write_trace(path, number, groups)
 
 
 def data_files(recipe: Recipe) -> list[Path]:

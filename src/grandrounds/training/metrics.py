@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from grandrounds.grpo.advantage import without_signal
+from grandrounds.algorithm.grpo import Round, has_signal
 from grandrounds.response.grammar import Defect
-from grandrounds.rewards import Attempt, Scores
-from grandrounds.rewards.matching import judge
-from grandrounds.training.saving import Position
 
 
-def round_metrics(
-    attempts: Sequence[Attempt],
-    scores: Scores,
-    rewards: np.ndarray,  # [N, G]
-    position: Position,
-    update: Mapping[str, float],
-) -> dict[str, Any]:
+def round_metrics(done: Round) -> dict[str, Any]:
     """Everything worth a curve. `accuracy` and `format_rate` are of the sampled completions, whatever the rewards."""
-    lengths = np.array([attempt.length for attempt in attempts])
+    samples = [sample for group in done.groups for sample in group.samples]
+    rewards = np.stack([group.rewards for group in done.groups])  # [N, G]
+    lengths = np.array([sample.length for sample in samples])
     row: dict[str, Any] = {
-        "round": position.round,
-        "num_tokens": position.tokens,
+        "round": done.position.round,
+        "num_tokens": done.position.tokens,
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std(axis=1, ddof=1).mean()),
-        "frac_reward_zero_std": float(without_signal(rewards).mean()),
-        "accuracy": float(np.mean([judge(a.response.answer, a.case).correct for a in attempts])),
-        "format_rate": float(np.mean([not a.response.defects for a in attempts])),
-        "answer_rate": float(np.mean([Defect.answer_missing not in a.response.defects for a in attempts])),
+        "frac_reward_zero_std": float(np.mean([not has_signal(group) for group in done.groups])),
+        "accuracy": float(np.mean([sample.verdict.correct for sample in samples])),
+        "format_rate": float(np.mean([not sample.response.defects for sample in samples])),
+        "answer_rate": float(
+            np.mean([Defect.answer_missing not in sample.response.defects for sample in samples])
+        ),
         "completions/mean_length": float(lengths.mean()),
         "completions/min_length": int(lengths.min()),
         "completions/max_length": int(lengths.max()),
-        "completions/clipped_ratio": float(np.mean([a.finish == "length" for a in attempts])),
-        "tokens_per_second": float(lengths.sum() / update["step_time"]),
+        "completions/clipped_ratio": float(np.mean([sample.finish == "length" for sample in samples])),
+        "tokens_per_second": float(lengths.sum() / done.metrics["step_time"]),
     }
-    for name, values in scores.components.items():
-        known = [value for value in values if value is not None]
+    for name in done.groups[0].scores:
+        known = [score for group in done.groups for score in group.scores[name] if score is not None]
         if known:
             row[f"rewards/{name}/mean"] = float(np.mean(known))
             row[f"rewards/{name}/std"] = float(np.std(known))
-    return {**row, **update}
+    return {**row, **done.metrics}

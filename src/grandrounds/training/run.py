@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from grandrounds.algorithm.grpo import Position, Round, run_rounds
+from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.sampler import Sampler
 from grandrounds.training.folder import RunFolder
+from grandrounds.training.guard import Guard
 from grandrounds.training.interrupt import Interrupt, interruptible
+from grandrounds.training.metrics import round_metrics
+from grandrounds.training.objects import Objects
 from grandrounds.training.progress import Progress, progress_for
-from grandrounds.training.rounds import run_rounds
-from grandrounds.training.saving import Position, restore_rounds, restore_warmup, save_checkpoint
+from grandrounds.training.saving import restore_rounds, restore_warmup, save_checkpoint
 from grandrounds.training.setup import Setup, assemble, grpo_learner
 from grandrounds.training.warmup import run_warmup, teachable
+
+Callback = Callable[[Round], None]
 
 
 @dataclass(frozen=True)
@@ -24,23 +34,56 @@ class Run:
     finished: bool
 
 
-def train(recipe: Recipe, out: Path | str | None = None, *, progress: Progress | None = None) -> Run:
+def train(
+    recipe: Recipe,
+    out: Path | str | None = None,
+    *,
+    cases: Any = None,
+    rewards: Any = None,
+    model: tuple[Any, Any] | None = None,
+    sampler: Callable[[Policy], Sampler] = NativeSampler,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress | None = None,
+) -> Run:
     """SFT warm-up, then rounds of GRPO, in a new folder (default: runs/NAME, numbered where that exists).
+
+    Objects in memory stand in for what the recipe names:
+
+    cases: a CaseBook, cases, or rows as mappings (a list of dicts, a `datasets.Dataset`), split as the recipe says.
+    rewards: a function, several, or name -> function; built-in ones by their names. `recipe.rewards.NAME` says
+        the weight and limits of each that it names.
+    model: a causal LM of transformers and its tokenizer. The model is trained in place.
+    sampler: made from the policy, once.
+    callbacks: each called with every `Round`, once it is written down. progress: what the terminal shows.
 
     Raises the `GrandRoundsError` family. Ctrl-C saves and returns a run that is not finished.
     """
+    objects = Objects(cases, rewards, model, sampler)
+    recipe = objects.named_in(recipe)
     folder = RunFolder.create(Path(out) if out else next_folder(recipe.name), recipe)
-    return _run(recipe, folder, progress or progress_for(recipe))
+    return _run(recipe, folder, progress or progress_for(recipe), objects, callbacks)
 
 
-def resume(path: Path | str, *, progress: Progress | None = None) -> Run:
-    """Go on from the newest checkpoint; the result equals that of an uninterrupted run on the same machine."""
+def resume(
+    path: Path | str,
+    *,
+    cases: Any = None,
+    rewards: Any = None,
+    model: tuple[Any, Any] | None = None,
+    sampler: Callable[[Policy], Sampler] = NativeSampler,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Go on from the newest checkpoint; the result equals that of an uninterrupted run on the same machine.
+
+    What `train` was given in memory must be given again. RunError where something is missing or other than it was.
+    """
     folder = RunFolder.open(path)
-    recipe = folder.recipe()
+    recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
     progress = progress or progress_for(recipe)
     for change in folder.environment_changes():
         progress.note(f"Since the run began: {change}. Numbers may differ.")
-    return _run(recipe, folder, progress)
+    return _run(recipe, folder, progress, objects, callbacks)
 
 
 def next_folder(name: str) -> Path:
@@ -52,26 +95,56 @@ def next_folder(name: str) -> Path:
     return folder
 
 
-def _run(recipe: Recipe, folder: RunFolder, progress: Progress) -> Run:
+def _run(
+    recipe: Recipe,
+    folder: RunFolder,
+    progress: Progress,
+    objects: Objects,
+    callbacks: Sequence[Callback],
+) -> Run:
     with folder.locked(), interruptible() as interrupt, progress:
         checkpoint = folder.checkpoints.latest(progress.note)
         if checkpoint is not None:
-            setup = assemble(recipe, folder, progress, checkpoint)
+            setup = assemble(recipe, folder, progress, checkpoint, objects)
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
             folder.warmup.clear()
         else:
             half_warm = folder.warmup.latest(progress.note)
-            setup = assemble(recipe, folder, progress, half_warm)
+            setup = assemble(recipe, folder, progress, half_warm, objects)
             folder.write_fitted(setup.book.fitted)
             if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
                 return _stopped(folder, 0, progress)
             position = _start(setup)
-        position = run_rounds(setup, position, interrupt)
+        position = _rounds(setup, position, interrupt, callbacks)
         if position.round < recipe.rounds:
             return _stopped(folder, position.round, progress)
         progress.finished(f"Done: {folder.path}")
         return Run(folder.path, position.round, finished=True)
+
+
+def _rounds(
+    setup: Setup, position: Position, interrupt: Interrupt, callbacks: Sequence[Callback]
+) -> Position:
+    """Rounds from the one after `position`, each written down, watched and saved; returns where they stopped."""
+    recipe, folder = setup.recipe, setup.folder
+    guard = Guard(recipe.guard, folder.metrics())
+    if interrupt.requested:
+        return position
+    for done in run_rounds(setup.grpo(), position):
+        position, row = done.position, round_metrics(done)
+        folder.write_rollouts(position.round, done.groups)
+        folder.append_metrics(row)
+        setup.progress.round(row)
+        for callback in callbacks:
+            callback(done)
+        guard.check(row)
+        due = position.round % recipe.checkpoint.every == 0 or position.round == recipe.rounds
+        if due or interrupt.requested:
+            save_checkpoint(setup, position)
+        if interrupt.requested:
+            break
+    return position
 
 
 def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
@@ -80,7 +153,7 @@ def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
         step = run_warmup(setup, teachable(setup), step, interrupt)
         if step < setup.recipe.sft.steps:
             return False
-    setup.learner = grpo_learner(setup.recipe, setup.policy)
+    setup.learner = grpo_learner(setup.recipe, setup.policy, setup.loss)
     save_checkpoint(setup, _start(setup))
     setup.folder.warmup.clear()
     return True

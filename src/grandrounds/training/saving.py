@@ -6,22 +6,14 @@ warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, none once 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from grandrounds.algorithm.grpo import Position
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.save import save_policy
 from grandrounds.training.checkpoint import COLD_START, Checkpoints, read_state, write_state
 from grandrounds.training.setup import Setup, grpo_learner, saved_policy
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands: all that a round depends on besides weights, optimizer and recipe."""
-
-    round: int = 0  # rounds done
-    draws: int = 0  # cases drawn since round 1
-    tokens: int = 0  # completion tokens sampled since round 1
 
 
 def save_checkpoint(setup: Setup, position: Position) -> None:
@@ -56,7 +48,7 @@ def restore_rounds(setup: Setup, checkpoint: Path) -> Position:
     if recipe.grpo.beta and not setup.policy.adapter:
         cold = setup.folder.checkpoints.folder / COLD_START
         setup.policy.set_reference(load_policy(saved_policy(recipe, cold), seed=recipe.seed).base)
-    setup.learner = grpo_learner(recipe, setup.policy)
+    setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
     tensors, counters = read_state(checkpoint)
     setup.learner.load_state_dict(tensors)
     return Position(**counters)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from grandrounds.algorithm.grpo import Grpo
+from grandrounds.algorithm.learner import Learner, LearnerSettings
+from grandrounds.algorithm.loss import Loss, likelihood
+from grandrounds.algorithm.losses import find_loss
+from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError
-from grandrounds.grpo.learner import Learner, LearnerSettings
 from grandrounds.planning.check import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.precision import mix_of
 from grandrounds.recipe import PolicyRecipe, Recipe
-from grandrounds.response.ask import ask
-from grandrounds.response.corpus import corpus
 from grandrounds.response.grammar import Grammar
-from grandrounds.rewards import Attempt, RewardSet, build_rewards
-from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.rollout import Completion, Prompt
+from grandrounds.rewards import RewardSet, build_rewards, read_group
+from grandrounds.sampling.prompts import make_prompts
+from grandrounds.sampling.sampler import Sampler
 from grandrounds.training.folder import RunFolder
+from grandrounds.training.objects import NAMED, Objects
 from grandrounds.training.progress import Progress
 from grandrounds.types import CaseBook
 
@@ -36,33 +40,44 @@ class Setup:
     grammar: Grammar
     rewards: RewardSet
     policy: Policy
-    sampler: NativeSampler
+    sampler: Sampler
     learner: Learner
+    loss: Loss
     folder: RunFolder
     progress: Progress
 
-    def attempt(self, prompt: Prompt, completion: Completion) -> Attempt:
-        """A completion as the rewards see it."""
-        return Attempt(
-            case=prompt.case,
-            response=self.grammar.parse(
-                completion.text, prefilled=prompt.prefilled, finished=completion.finish == "stop"
+    def grpo(self) -> Grpo:
+        """What the rounds work with; the learner is theirs."""
+        recipe = self.recipe
+        return Grpo(
+            recipe=recipe.grpo,
+            rounds=recipe.rounds,
+            seed=recipe.seed,
+            cases=self.book.train,
+            ask=partial(
+                make_prompts, self.policy, recipe=recipe.prompt, max_new_tokens=recipe.grpo.max_new_tokens
             ),
-            prompt=ask(prompt.case, self.recipe.prompt),
-            text=completion.text,
-            length=len(completion.tokens),
-            finish=completion.finish,
-            tokens=completion.tokens.tolist(),
-            max_new_tokens=self.recipe.grpo.max_new_tokens,
+            sampler=self.sampler,
+            read=partial(read_group, grammar=self.grammar, max_new_tokens=recipe.grpo.max_new_tokens),
+            rewards=self.rewards,
+            learner=self.learner,
+            loss=self.loss,
         )
 
 
-def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: Path | None = None) -> Setup:
+def assemble(
+    recipe: Recipe,
+    folder: RunFolder,
+    progress: Progress,
+    checkpoint: Path | None = None,
+    objects: Objects = NAMED,
+) -> Setup:
     """Read the cases, build the rewards and load the policy, from a checkpoint where one is given.
 
     Cheap checks come first, the model last. What `policy.precision: auto` came to goes into the run's recipe.
     """
-    book = load_cases(recipe.cases, seed=recipe.seed)
+    loss = find_loss(recipe.grpo.loss, Path.cwd())
+    book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
     if not book.train:
         raise CaseError(
             f"no training cases are left: all {len(book.test)} are held out for testing",
@@ -70,8 +85,10 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
             hint="Lower it, or read more cases.",
         )
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
-    rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())
-    if warning := check_memory(recipe, book):
+    rewards = build_rewards(
+        recipe.rewards, knowledge=book.knowledge, base=Path.cwd(), functions=objects.functions()
+    )
+    if objects.model is None and (warning := check_memory(recipe, book)):
         progress.note(warning)
     policy = load_policy(
         recipe.policy if checkpoint is None else saved_policy(recipe, checkpoint),
@@ -79,6 +96,8 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         corpus=lambda: corpus(recipe, book, grammar),
         tags=grammar.tags,
         mix=mix_of(recipe),
+        # A checkpoint holds all weights, or those of the adapter alone.
+        given=None if checkpoint is not None and recipe.policy.adapter == "full" else objects.model,
     )
     progress.note(policy.description)
     return Setup(
@@ -87,8 +106,9 @@ def assemble(recipe: Recipe, folder: RunFolder, progress: Progress, checkpoint: 
         grammar=grammar,
         rewards=rewards,
         policy=policy,
-        sampler=NativeSampler(policy),
+        sampler=objects.sampler(policy),
         learner=sft_learner(recipe, policy),
+        loss=loss,
         folder=folder,
         progress=progress,
     )
@@ -118,16 +138,15 @@ def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
         max_grad_norm=recipe.grpo.max_grad_norm,
         optimizer=recipe.sft.optimizer,
     )
-    return Learner(policy, settings)
+    return Learner(policy, settings, likelihood)
 
 
-def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
+def grpo_learner(recipe: Recipe, policy: Policy, loss: Loss) -> Learner:
     """A learner for the rounds, with a fresh optimizer. With beta > 0 the policy as it is becomes the reference."""
     grpo = recipe.grpo
     return Learner(
         policy,
         LearnerSettings(
-            loss=grpo.loss,
             clip_low=grpo.clip_low,
             clip_high=grpo.clip_high,
             beta=grpo.beta,
@@ -135,4 +154,5 @@ def grpo_learner(recipe: Recipe, policy: Policy) -> Learner:
             max_grad_norm=grpo.max_grad_norm,
             optimizer=grpo.optimizer,
         ),
+        loss.objective,
     )

@@ -3,68 +3,72 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grandrounds.errors import RunError
-from grandrounds.rewards.matching import judge
 from grandrounds.training.files import write_atomically
+from grandrounds.types import ScoredGroup
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from grandrounds.rewards import Attempt, Scores
-    from grandrounds.sampling.rollout import Group
 
+def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
+    """Write one round atomically: groups in their order, and the samples of each.
 
-def write_trace(
-    path: Path,
-    number: int,
-    groups: Sequence[Group],
-    attempts: Sequence[Attempt],
-    scores: Scores,
-    advantages: np.ndarray,  # [N, G]
-) -> None:
-    """Write one round atomically. N groups of G completions; attempts and scores are in the groups' order.
-
-    Columns: round, group (place in the round), case_id, attempt (place in the group), prompt (as rendered;
-    stored once per group), completion, finish, length, rewards/NAME for each component (null where it does
-    not apply), reward, advantage, answer, gold, correct, defects, notes (JSON: what decided each component).
+    Columns: round, group (place in the round), case_id, sample (place in the group), prompt (as rendered; stored once
+    per group), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
+    advantage (per-token ones averaged), answer, gold, correct, defects, notes (JSON: what decided each component).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    members = [
-        (place, turn, group) for place, group in enumerate(groups) for turn in range(len(group.completions))
-    ]
+    rows = [(place, turn, group) for place, group in enumerate(groups) for turn in range(len(group.samples))]
+    samples = [group.samples[turn] for _, turn, group in rows]
+
+    def column(values: Iterable[Any], kind: Any) -> pa.Array:
+        return pa.array(list(values), kind)
+
     columns: dict[str, Any] = {
-        "round": pa.array([number] * len(members), pa.int32()),
-        "group": pa.array([place for place, _, _ in members], pa.int32()),
-        "case_id": pa.array([group.prompt.case.id for _, _, group in members], pa.string()),
-        "attempt": pa.array([turn for _, turn, _ in members], pa.int32()),
-        "prompt": pa.array([group.prompt.text for _, _, group in members], pa.string()),
-        "completion": pa.array([group.completions[turn].text for _, turn, group in members], pa.string()),
-        "finish": pa.array([group.completions[turn].finish for _, turn, group in members], pa.string()),
-        "length": pa.array([len(group.completions[turn].tokens) for _, turn, group in members], pa.int32()),
+        "round": column((number for _ in rows), pa.int32()),
+        "group": column((place for place, _, _ in rows), pa.int32()),
+        "case_id": column((sample.case.id for sample in samples), pa.string()),
+        "sample": column((turn for _, turn, _ in rows), pa.int32()),
+        "prompt": column((sample.prompt.text for sample in samples), pa.string()),
+        "completion": column((sample.text for sample in samples), pa.string()),
+        "finish": column((sample.finish for sample in samples), pa.string()),
+        "length": column((sample.length for sample in samples), pa.int32()),
     }
-    for name, values in scores.components.items():
-        columns[f"rewards/{name}"] = pa.array(values, pa.float64())
+    for name in groups[0].scores:
+        columns[f"rewards/{name}"] = column(
+            (group.scores[name][turn] for _, turn, group in rows), pa.float64()
+        )
     columns |= {
-        "reward": pa.array(scores.rewards, pa.float64()),
-        "advantage": pa.array(np.asarray(advantages, np.float64).ravel(), pa.float64()),
-        "answer": pa.array([attempt.response.answer for attempt in attempts], pa.string()),
-        "gold": pa.array([attempt.case.gold.text for attempt in attempts], pa.string()),
-        "correct": pa.array([judge(a.response.answer, a.case).correct for a in attempts], pa.bool_()),
-        "defects": pa.array([[str(d) for d in a.response.defects] for a in attempts], pa.list_(pa.string())),
-        "notes": pa.array(
-            [json.dumps(note, ensure_ascii=False, default=str) for note in scores.notes], pa.string()
+        "reward": column((group.rewards[turn] for _, turn, group in rows), pa.float64()),
+        "advantage": column((_advantage(group, turn) for _, turn, group in rows), pa.float64()),
+        "answer": column((sample.response.answer for sample in samples), pa.string()),
+        "gold": column((sample.case.gold.text for sample in samples), pa.string()),
+        "correct": column((sample.verdict.correct for sample in samples), pa.bool_()),
+        "defects": column(
+            ([str(d) for d in sample.response.defects] for sample in samples), pa.list_(pa.string())
         ),
+        "notes": column((_json(group.notes[turn]) for _, turn, group in rows), pa.string()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda hidden: pq.write_table(pa.table(columns), hidden, compression="zstd"))
+
+
+def _advantage(group: ScoredGroup, turn: int) -> float:
+    return math.nan if group.advantages is None else float(np.mean(group.advantages[turn]))
+
+
+def _json(note: Any) -> str:
+    return json.dumps(note, ensure_ascii=False, default=str)
 
 
 def read_trace(run: Path | str, rounds: Sequence[int] | None = None) -> pyarrow.Table:

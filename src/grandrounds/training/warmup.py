@@ -11,18 +11,17 @@ import time
 
 import numpy as np
 
+from grandrounds.algorithm.cursor import take
+from grandrounds.algorithm.packing import likelihood_packs
+from grandrounds.algorithm.schedule import sft_share
+from grandrounds.cases.ask import gold_text
 from grandrounds.errors import CaseError, RunError
-from grandrounds.grpo.packing import likelihood_packs
-from grandrounds.response.ask import gold_text
 from grandrounds.sampling.prompts import make_prompt
-from grandrounds.training.cursor import take
 from grandrounds.training.interrupt import Interrupt
 from grandrounds.training.saving import save_warmup
 from grandrounds.training.setup import Setup
 from grandrounds.types import Case
 
-# A tenth of the steps to reach the peak learning rate: AdamW's second moment is unreliable before that.
-WARMUP_SHARE = 0.1
 # Between saves within the warm-up; when they fall changes nothing of the result.
 SAVE_SECONDS = 60.0
 # Demonstrations whose length is checked before the first step.
@@ -53,7 +52,7 @@ def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt)
         step += 1
         count = min(sft.batch_cases, len(cases))
         chosen = [cases[i] for i in take(len(cases), (step - 1) * count, count, setup.recipe.seed)]
-        metrics = _learn(setup, chosen, sft.learning_rate * _schedule(step, sft.steps))
+        metrics = _learn(setup, chosen, sft.learning_rate * sft_share(step, sft.steps))
         setup.progress.warmup(step, sft.steps, metrics)
         if not math.isfinite(metrics["loss"]):
             raise RunError(
@@ -97,11 +96,3 @@ def _target_text(setup: Setup, case: Case) -> str:
     if setup.recipe.sft.reasoning and case.demonstration is not None:
         return setup.grammar.render(case.demonstration.reasoning, case.demonstration.answer)
     return setup.grammar.render(None, gold_text(case))
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then cosine to zero; in (0, 1]."""
-    rise = max(1, round(steps * WARMUP_SHARE))
-    if step <= rise:
-        return step / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise + 1)))

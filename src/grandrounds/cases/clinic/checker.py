@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grandrounds.cases.check import ReasoningCheck
 from grandrounds.cases.clinic.world import Cluster, World
-from grandrounds.response.check import ReasoningCheck
 from grandrounds.response.outline import Candidate, Claim, Outline
 from grandrounds.response.totals import comparison_holds, first_mentions, follows
 from grandrounds.types import Case

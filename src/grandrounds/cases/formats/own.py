@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, cast, get_args
 
+from grandrounds.cases.ask import gold_text
 from grandrounds.cases.formats.fields import Fields, choice, plain_text
-from grandrounds.response.ask import gold_text
 from grandrounds.types import Answer, AnswerKind, Case, Demonstration, Message
 
 COLUMNS = (

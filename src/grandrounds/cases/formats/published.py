@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from grandrounds.cases.ages import age_band, days_of
+from grandrounds.cases.ask import gold_text
 from grandrounds.cases.formats.fields import Fields, choice
-from grandrounds.response.ask import gold_text
 from grandrounds.types import Answer, Case, Demonstration
 
 _NUMBERING = re.compile(r"^(?:\d{1,3}[.)]|[-•*])\s+")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grandrounds.grpo.eight_bits import BLOCK, dequantise, quantise
+from grandrounds.algorithm.eight_bits import BLOCK, dequantise, quantise
 
 # Smaller tensors stay in float32: norms and biases take next to nothing, and move every token.
 SMALLEST = 4096

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from grandrounds.policy.tree import TokenTree, token_tree
-from grandrounds.sampling.rollout import Completion, Group
+from grandrounds.types import Completion, Group
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,7 @@ class Pack:
 
     tree: TokenTree
     targets: Tensor  # [C] int64, the completion tokens
-    behaviour_logprobs: (
-        Tensor | None
-    )  # [C] float32; None: maximum likelihood instead of the clipped objective
+    behaviour_logprobs: Tensor  # [C] float32; 0 for demonstrations, which nobody sampled
     advantages: Tensor  # [C] float32
     weights: Tensor  # [C] float32
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
@@ -44,14 +43,14 @@ class _Branch:
     group: int
     prompt: np.ndarray
     tokens: np.ndarray
-    logprobs: np.ndarray | None
-    advantage: float
+    logprobs: np.ndarray  # [T]
+    advantages: np.ndarray  # [T]
     weights: np.ndarray  # [T]
 
 
 def packs(
     groups: Sequence[Group],
-    advantages: np.ndarray,  # [N, G]
+    advantages: Sequence[Any] | np.ndarray,  # N times G numbers, or N times G arrays [T]
     weights: np.ndarray,  # [N, G], of each completion's tokens
     *,
     tokens_per_pack: int,
@@ -67,25 +66,22 @@ def packs(
     branches: list[list[_Branch]] = []
     for index, group in enumerate(groups):
         kept = [
-            _branch(index, group, completion, float(advantage), float(weight))
+            _branch(index, group, completion, advantage, float(weight))
             for completion, advantage, weight in zip(
                 group.completions, advantages[index], weights[index], strict=True
             )
-            if weight != 0 and len(completion.tokens) and not (skip_zero_advantage and advantage == 0)
+            if weight != 0 and len(completion.tokens) and not (skip_zero_advantage and not np.any(advantage))
         ]
         if kept:
             branches.append(kept)
     return [_pack(part, temperature, device) for part in _balanced(branches, tokens_per_pack)]
 
 
-def _branch(index: int, group: Group, completion: Completion, advantage: float, weight: float) -> _Branch:
+def _branch(index: int, group: Group, completion: Completion, advantage: Any, weight: float) -> _Branch:
+    size = len(completion.tokens)
+    advantages = np.broadcast_to(np.asarray(advantage), size)
     return _Branch(
-        index,
-        group.prompt.tokens,
-        completion.tokens,
-        completion.logprobs,
-        advantage,
-        np.full(len(completion.tokens), weight),
+        index, group.prompt.tokens, completion.tokens, completion.logprobs, advantages, np.full(size, weight)
     )
 
 
@@ -97,7 +93,7 @@ def likelihood_packs(
 ) -> list[Pack]:
     """Packs for supervised fine-tuning from prompts [P], completions [T] and the weight of each token [T]."""
     branches = [
-        [_Branch(index, prompt, tokens, None, 1.0, np.asarray(weights, np.float64))]
+        [_Branch(index, prompt, tokens, np.zeros(len(tokens)), np.ones(len(tokens)), np.asarray(weights))]
         for index, (prompt, tokens, weights) in enumerate(examples)
     ]
     return [_pack(part, 1.0, device) for part in _balanced(branches, tokens_per_pack)]
@@ -166,12 +162,11 @@ def _pack(branches: list[_Branch], temperature: float, device: torch.device | st
     def joined(parts: Iterable[np.ndarray], dtype: type) -> Tensor:
         return torch.from_numpy(np.concatenate([np.asarray(part, dtype) for part in parts])).to(device)
 
-    logprobs = [branch.logprobs for branch in branches if branch.logprobs is not None]
     return Pack(
         tree=tree,
         targets=joined((branch.tokens for branch in branches), np.int64),
-        behaviour_logprobs=joined(logprobs, np.float32) if logprobs else None,
-        advantages=joined((np.full(len(b.tokens), b.advantage) for b in branches), np.float32),
+        behaviour_logprobs=joined((branch.logprobs for branch in branches), np.float32),
+        advantages=joined((branch.advantages for branch in branches), np.float32),
         weights=joined((branch.weights for branch in branches), np.float32),
         temperature=temperature,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from grandrounds.cases.ask import ask, gold_text
 from grandrounds.recipe import Recipe
-from grandrounds.response.ask import ask, gold_text
 from grandrounds.response.grammar import Grammar
 from grandrounds.types import Case, CaseBook
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grandrounds.grpo.moments import fresh, parts
+from grandrounds.algorithm.moments import fresh, parts
 
 PART = 1 << 22  # numbers at a time: a large embedding's float32 copies would take more than its moments
 

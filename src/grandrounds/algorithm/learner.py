@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from grandrounds.algorithm.loss import LossInputs, LossSettings, Objective
+from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
+from grandrounds.algorithm.packing import Pack
 from grandrounds.errors import RunError
-from grandrounds.grpo.loss import LOSSES, LossInputs, LossSettings, likelihood_loss
-from grandrounds.grpo.optimizers import Optimizer, build_optimizers
-from grandrounds.grpo.packing import Pack
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 
@@ -27,12 +27,11 @@ RATIO_TOLERANCE = {"float64": 1e-2, "float32": 1e-2, "bfloat16": 2.0}
 
 @dataclass(frozen=True)
 class LearnerSettings(LossSettings):
-    """How the policy is moved: the name of a loss in `LOSSES`, its numbers, and the optimizer's.
+    """How the policy is moved: the loss's numbers, and the optimizer's.
 
     Weight decay acts on matrices only, not on biases and norms.
     """
 
-    loss: str = "grpo"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optimizer: Optimizer = "adamw"
@@ -45,8 +44,8 @@ class Learner:
     metrics = learner.step(learning_rate)
     """
 
-    def __init__(self, policy: Policy, settings: LearnerSettings) -> None:
-        self.policy, self.settings = policy, settings
+    def __init__(self, policy: Policy, settings: LearnerSettings, objective: Objective) -> None:
+        self.policy, self.settings, self.objective = policy, settings, objective
         self.parameters = {
             name: parameter for name, parameter in policy.model.named_parameters() if parameter.requires_grad
         }
@@ -60,22 +59,18 @@ class Learner:
 
     def accumulate(self, pack: Pack) -> None:
         """Add a pack's gradient to the step's, and its statistics to the step's metrics."""
-        if self.settings.beta and pack.behaviour_logprobs is not None:
+        if self.settings.beta:
             pack = self.with_reference(pack)
         logprobs, entropy = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
-        if pack.behaviour_logprobs is None:
-            loss = likelihood_loss(logprobs, pack.weights)
-            statistics: dict[str, Tensor] = {}
-        else:
-            inputs = LossInputs(
-                logprobs,
-                pack.behaviour_logprobs,
-                pack.advantages,
-                pack.weights,
-                pack.offsets,
-                pack.reference_logprobs,
-            )
-            loss, statistics = LOSSES[self.settings.loss].objective(inputs, self.settings)
+        inputs = LossInputs(
+            logprobs,
+            pack.behaviour_logprobs,
+            pack.advantages,
+            pack.weights,
+            pack.offsets,
+            pack.reference_logprobs,
+        )
+        loss, statistics = self.objective(inputs, self.settings)
         loss.backward()
         self._tally.add(loss.detach(), {**statistics, "entropy": entropy}, pack.tree.size)
 

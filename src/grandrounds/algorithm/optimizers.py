@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from grandrounds.grpo.muon import Muon
-from grandrounds.grpo.rounding import RoundingAdamW
+from grandrounds.algorithm.muon import Muon
+from grandrounds.algorithm.rounding import RoundingAdamW
 
 Optimizer = Literal["adamw", "adamw_8bit", "muon"]
 

@@ -1,0 +1,45 @@
+"""Cases that the caller has in memory: made already, or rows in any format that a file may have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from grandrounds.cases.formats import build_cases, recognise
+from grandrounds.cases.read import Row
+from grandrounds.errors import CaseError
+from grandrounds.recipe import MEMORY, CasesRecipe
+from grandrounds.types import Case
+
+
+def cases_of(given: Any, recipe: CasesRecipe) -> list[Case]:
+    """Cases of cases, or of rows as mappings. CaseError for anything else, and where a row is no case."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        raise _refusal(given)
+    items = list(given)[: recipe.limit]
+    if not items:
+        raise CaseError("there are no cases", where=MEMORY, hint="Pass at least one.")
+    if all(isinstance(item, Case) for item in items):
+        return items
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise _refusal(item)
+    rows = [Row(dict(item), f"{MEMORY}, row {number}") for number, item in enumerate(items, start=1)]
+    return build_cases(rows, recognise(rows, recipe.format, recipe.columns, MEMORY), recipe.columns)
+
+
+def _refusal(given: Any) -> CaseError:
+    return CaseError(
+        f"{type(given).__name__} is neither cases nor rows",
+        where=MEMORY,
+        hint="Pass a list of Case, a list of dicts, or a data set whose rows are dicts.",
+    )
+
+
+def fingerprint(cases: Iterable[Case]) -> str:
+    """SHA-256 of all that the cases say, to know them again."""
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(repr(case).encode())
+    return digest.hexdigest()
