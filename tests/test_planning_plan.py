@@ -14,6 +14,7 @@ from tiny_models import tiny_model_folder
 
 from grandrounds import Plan, load_recipe, plan, train
 from grandrounds.algorithm import moments
+from grandrounds.algorithm.grpo import LOSSES
 from grandrounds.cases.ask import ask
 from grandrounds.cli import main
 from grandrounds.errors import GrandRoundsError, PolicyError, RunError
@@ -88,7 +89,7 @@ def test_the_optimizer_is_planned_to_keep_what_it_keeps(
         [f"policy.adapter={adapter}", f"policy.precision={precision}", f"grpo.optimizer={optimizer}"],
     )
     made = plan(chosen, probe=False)
-    learner = grpo_learner(chosen, load_policy(chosen.policy, seed=0))
+    learner = grpo_learner(chosen, load_policy(chosen.policy, seed=0), LOSSES["dapo"])
     for parameter in learner.parameters.values():
         parameter.grad = torch.ones_like(parameter)
     learner.step(1e-3)

@@ -119,7 +119,7 @@ def test_a_wrong_type_in_a_file_is_named_with_its_line_and_what_the_key_takes(fi
     [
         ("grpo.group_size=x", "grpo.group_size"),
         ("grpo.group_size=1", "grpo.group_size"),
-        ("grpo.loss=fancy", "grpo.loss"),
+        ("grpo.schedule=fancy", "grpo.schedule"),
         ("grpo.learning_rate=.inf", "grpo.learning_rate"),
         ("cases=3", "cases"),
         ("rewards.accuracy=3", "rewards.accuracy"),

@@ -17,8 +17,8 @@ from grandrounds.training.run import train
 
 # A tiny random model answers nothing right: a reward that tells any two completions apart stands in.
 REWARD = """
-def checksum(attempts):
-    return [sum((i + 1) * token for i, token in enumerate(attempt.tokens)) % 97 / 97 for attempt in attempts]
+def checksum(samples):
+    return [sum((i + 1) * token for i, token in enumerate(sample.completion.tokens)) % 97 / 97 for sample in samples]
 """
 WEIGHTS = {"full": "model.safetensors", "lora": "adapter_model.safetensors"}
 

@@ -8,11 +8,11 @@ import os
 import signal
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -20,7 +20,6 @@ from grandrounds.errors import RunError
 from grandrounds.recipe import GuardRecipe, Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.training import rounds
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
 from grandrounds.training.interrupt import interruptible
@@ -239,42 +238,35 @@ def small_run(**grpo: int) -> Recipe:
     )
 
 
-def test_a_run_stops_before_its_first_update_where_sampler_and_learner_disagree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample = NativeSampler.sample
+def test_a_run_stops_before_its_first_update_where_sampler_and_learner_disagree(tmp_path: Path) -> None:
+    class Faulty(NativeSampler):
+        def sample(self, *arguments: Any) -> Iterator[Group]:
+            for group in super().sample(*arguments):
+                off = tuple(replace(one, logprobs=one.logprobs - 0.05) for one in group.completions)
+                yield replace(group, completions=off)
 
-    def faulty(*arguments: Any) -> list[Group]:
-        return [
-            replace(
-                group, completions=tuple(replace(c, logprobs=c.logprobs - 0.05) for c in group.completions)
-            )
-            for group in sample(*arguments)
-        ]
-
-    monkeypatch.setattr(NativeSampler, "sample", faulty)
     with pytest.raises(RunError, match="round 1: sampler and learner disagree"):
-        train(small_run(), tmp_path / "run", progress=SilentProgress())
+        train(small_run(), tmp_path / "run", sampler=Faulty, progress=SilentProgress())
     assert RunFolder.open(tmp_path / "run").metrics() == []
-    monkeypatch.setattr(NativeSampler, "sample", sample)
     assert resume(tmp_path / "run", progress=SilentProgress()).finished
 
 
-def test_tokens_of_replaced_groups_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample, sampled, asked = NativeSampler.sample, [], []
+def test_tokens_of_replaced_groups_are_counted(tmp_path: Path) -> None:
+    sampled = []
 
-    def counting(*arguments: Any) -> list[Group]:
-        groups = sample(*arguments)
-        sampled.extend(len(c.tokens) for group in groups for c in group.completions)
-        return groups
+    class Counting(NativeSampler):
+        def sample(self, *arguments: Any) -> Iterator[Group]:
+            for group in super().sample(*arguments):
+                sampled.extend(len(one.tokens) for one in group.completions)
+                yield group
 
-    def without_signal(rewards: np.ndarray) -> np.ndarray:
-        asked.append(rewards)  # first of a round's groups, which have none, then of their replacements
-        return np.full(len(rewards), len(asked) % 2 == 1)
-
-    monkeypatch.setattr(NativeSampler, "sample", counting)
-    monkeypatch.setattr(rounds, "without_signal", without_signal)
-    run = train(small_run(dynamic_sampling=1), tmp_path / "run", progress=SilentProgress())
+    run = train(
+        small_run(dynamic_sampling=1),
+        tmp_path / "run",
+        rewards=lambda completions, **_: [1.0] * len(completions),  # no group has signal
+        sampler=Counting,
+        progress=SilentProgress(),
+    )
     assert run.finished
     assert len(sampled) == 2 * 2 * 4  # two rounds of two groups of two, each sampled twice
     assert RunFolder.open(run.folder).metrics()[-1]["num_tokens"] == sum(sampled)

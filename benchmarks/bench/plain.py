@@ -29,10 +29,10 @@ class PlainSampler:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    @torch.no_grad()
     def publish(self, weights: Any, version: int) -> None:
         """The weights are the policy's."""
 
+    @torch.no_grad()
     def sample(
         self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
     ) -> Iterator[Group]:

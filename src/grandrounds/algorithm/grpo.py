@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grandrounds.algorithm import ranks
 from grandrounds.algorithm.cursor import take
 from grandrounds.algorithm.learner import Learner
 from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, k3, ratio_statistics
@@ -241,7 +242,7 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
     not. Returns the metrics of the steps, averaged; `sampling/ratio_error` is that of the first step.
     """
     recipe, learner = grpo.recipe, grpo.learner
-    steps = steps_of_a_pass(grpo, groups)
+    steps = [ranks.share(step) for step in steps_of_a_pass(grpo, groups)]
     if recipe.beta:
         # The reference does not move: its log-probs serve every pass.
         steps = [[learner.with_reference(pack) for pack in step] for step in steps]

@@ -7,12 +7,14 @@ supervised fine-tuning differ only in the packs they make.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from grandrounds.algorithm import ranks
 from grandrounds.algorithm.loss import LossInputs, LossSettings, Objective
 from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
 from grandrounds.algorithm.packing import Pack
@@ -40,8 +42,11 @@ class LearnerSettings(LossSettings):
 class Learner:
     """AdamW, or Muon, on a policy's trainable parameters.
 
-    for pack in packs: learner.accumulate(pack)
+    for pack in ranks.share(packs): learner.accumulate(pack)
     metrics = learner.step(learning_rate)
+
+    Where several processes learn together, each holds all weights and accumulates its share of the packs; gradients
+    and metrics are added up, so that all clip by the same norm, move alike and report the same.
     """
 
     def __init__(self, policy: Policy, settings: LearnerSettings, objective: Objective) -> None:
@@ -90,9 +95,10 @@ class Learner:
         packs. `sampling/ratio_error` is max(ratio, 1 / ratio) - 1: at the first step of a round it measures how far
         sampler and learner disagree about the same weights.
         """
-        metrics = self._tally.metrics()
+        metrics = _metrics(self._totals())
         self._tally = _Tally()
         parameters = list(self.parameters.values())
+        ranks.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         if torch.isfinite(torch.tensor(norm)):
             for optimizer in self.optimizers:
@@ -108,7 +114,8 @@ class Learner:
 
         For the step before which the policy has not moved since sampling: every ratio is then 1, up to rounding.
         """
-        error, tolerance = self._tally.ratio_error(), RATIO_TOLERANCE[self.policy.precision]
+        error = max(one["ratio_error"] for one in self._totals())
+        tolerance = RATIO_TOLERANCE[self.policy.precision]
         if error > tolerance:
             raise RunError(
                 f"sampler and learner disagree about the same weights: a ratio that must be 1 is off by {error:.2g} "
@@ -116,6 +123,9 @@ class Learner:
                 where=where,
                 hint="No update was made. Compare with policy.precision=float32; if it stays, please report it.",
             )
+
+    def _totals(self) -> list[dict[str, Any]]:
+        return ranks.gather(self._tally.totals(), self.policy.device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The optimizer's state by parameter name, `NAME.exp_avg` and so on; for safetensors."""
@@ -151,34 +161,50 @@ class _Tally:
     """Statistics of the packs of one step; tensors until the end, so that a GPU is not waited for."""
 
     def __init__(self) -> None:
-        self.tokens = 0  # forwarded, prompts counted once
-        self.targets = 0  # completion tokens forwarded
-        self.sums: dict[str, Tensor | float] = defaultdict(float)
-        self.ratio_errors: list[Tensor] = []
+        self._tokens = 0  # forwarded, prompts counted once
+        self._targets = 0  # completion tokens forwarded
+        self._sums: dict[str, Tensor | float] = defaultdict(float)
+        self._ratio_errors: list[Tensor] = []
 
     def add(self, loss: Tensor, statistics: Mapping[str, Tensor], tokens: int) -> None:
-        self.tokens += tokens
-        self.targets += len(statistics["entropy"])
-        self.sums["loss"] += loss
+        self._tokens += tokens
+        self._targets += len(statistics["entropy"])
+        self._sums["loss"] += loss
         for name, values in statistics.items():
-            self.sums[name] += values.sum()
+            self._sums[name] += values.sum()
         if "ratio" in statistics:
             ratio = statistics["ratio"]
-            self.ratio_errors.append(torch.maximum(ratio, 1 / ratio).max() - 1)  # a half is as far off as two
+            self._ratio_errors.append(
+                torch.maximum(ratio, 1 / ratio).max() - 1
+            )  # a half is as far off as two
 
-    def metrics(self) -> dict[str, float]:
-        sums = {name: float(value) for name, value in self.sums.items()}
-        metrics = {"loss": sums.pop("loss", 0.0), "num_forward_tokens": float(self.tokens)}
-        means = {name: value / self.targets for name, value in sums.items()}
-        metrics |= {_NAMES.get(name, name): value for name, value in means.items()}
-        if self.ratio_errors:
-            metrics["clip_ratio/region_mean"] = means["clip_low"] + means["clip_high"]
-            metrics["sampling/ratio_error"] = self.ratio_error()
-        return metrics
+    def totals(self) -> dict[str, Any]:
+        """As numbers; `ratio_error` is the greatest ratio or 1 / ratio so far, less 1, and 0 without completions."""
+        return {
+            "tokens": self._tokens,
+            "targets": self._targets,
+            "sums": {name: float(value) for name, value in self._sums.items()},
+            "ratio_error": float(torch.stack(self._ratio_errors).max()) if self._ratio_errors else 0.0,
+        }
 
-    def ratio_error(self) -> float:
-        """The greatest ratio or 1 / ratio so far, less 1; 0 without completions."""
-        return float(torch.stack(self.ratio_errors).max()) if self.ratio_errors else 0.0
+
+def _metrics(totals: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of the step, from every process's totals."""
+    sums: dict[str, float] = defaultdict(float)
+    for one in totals:
+        for name, value in one["sums"].items():
+            sums[name] += value
+    targets = sum(one["targets"] for one in totals)
+    metrics = {
+        "loss": sums.pop("loss", 0.0),
+        "num_forward_tokens": float(sum(one["tokens"] for one in totals)),
+    }
+    means = {name: value / targets for name, value in sums.items()}
+    metrics |= {_NAMES.get(name, name): value for name, value in means.items()}
+    if "ratio" in means:
+        metrics["clip_ratio/region_mean"] = means["clip_low"] + means["clip_high"]
+        metrics["sampling/ratio_error"] = max(one["ratio_error"] for one in totals)
+    return metrics
 
 
 _NAMES = {"clip_low": "clip_ratio/low_mean", "clip_high": "clip_ratio/high_mean", "ratio": "ratio_mean"}

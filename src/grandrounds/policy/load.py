@@ -21,7 +21,7 @@ from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.verify import MEND, verify
-from grandrounds.recipe import MEMORY, PolicyRecipe
+from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
 # Devices that compute in the computer's own memory.
@@ -51,6 +51,7 @@ def load_policy(
     if device.type == "cpu":
         keep_freed_memory()
     if given is not None:
+        _require_usable(*given)
         dtype, reason = given[0].dtype, "as given"
     else:
         dtype, reason = choose_precision(
@@ -61,7 +62,13 @@ def load_policy(
     ):  # initial weights are keyed by the seed; torch's own state is not touched
         torch.manual_seed(seed)
         if given is not None:
-            model, tokenizer = _given(*given)
+            model, tokenizer = given
+            with loading("model"):
+                model.set_attn_implementation(attention.ATTENTION)
+            for (
+                parameter
+            ) in model.parameters():  # out of a mapped file, whose rows lie unaligned and round otherwise
+                parameter.data = parameter.data.clone()
         elif recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
@@ -170,8 +177,8 @@ def _scratch(
     return model, tokenizer
 
 
-def _given(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """A model in memory, with our attention. PolicyError where it is no plain causal LM, or has no chat template."""
+def _require_usable(model: Any, tokenizer: Any) -> None:
+    """PolicyError where a model in memory is no plain causal LM, or its tokenizer has no chat template."""
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
@@ -181,9 +188,6 @@ def _given(model: Any, tokenizer: Any) -> tuple[Any, Any]:
             hint="Pass (model, tokenizer), the model without an adapter: policy.adapter makes one.",
         )
     _require_template(tokenizer, "model")
-    with loading("model"):
-        model.set_attn_implementation(attention.ATTENTION)
-    return model, tokenizer
 
 
 def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -238,12 +242,6 @@ def _require_template(tokenizer: Any, where: str) -> None:
 def sources(recipe: PolicyRecipe) -> tuple[str, str]:
     """Where tokenizer and model come from, folders or Hub names; they differ where the recipe names an adapter."""
     folder = _folder(recipe)
-    if recipe.model == MEMORY:
-        raise PolicyError(
-            "this run's model was passed as an object, and is not here",
-            where="policy.model",
-            hint="Pass it again: resume(folder, model=(model, tokenizer)).",
-        )
     if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
             "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",

@@ -63,7 +63,8 @@ class UserFunction:
                 raise RewardError(
                     f"the function asks for `{parameter.name}`, which the cases do not have",
                     where=self.source,
-                    hint=did_you_mean(parameter.name, available) or f"There are: {', '.join(available)}.",
+                    hint=did_you_mean(parameter.name, available)
+                    or f"There are: {', '.join(available)}. In our form its first parameter is `sample` or `samples`.",
                 )
         return taken
 

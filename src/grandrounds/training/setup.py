@@ -12,12 +12,12 @@ from grandrounds.algorithm.loss import Loss, likelihood
 from grandrounds.algorithm.losses import find_loss
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
-from grandrounds.errors import CaseError
+from grandrounds.errors import CaseError, PolicyError, RunError
 from grandrounds.planning.check import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.precision import mix_of
-from grandrounds.recipe import PolicyRecipe, Recipe
+from grandrounds.recipe import MEMORY, PolicyRecipe, Recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import RewardSet, build_rewards, read_group
 from grandrounds.sampling.prompts import make_prompts
@@ -77,6 +77,14 @@ def assemble(
     Cheap checks come first, the model last. What `policy.precision: auto` came to goes into the run's recipe.
     """
     loss = find_loss(recipe.grpo.loss, Path.cwd())
+    # A checkpoint holds all weights, or those of the adapter alone.
+    whole = checkpoint is not None and recipe.policy.adapter == "full"
+    if recipe.policy.model == MEMORY and objects.model is None and not whole:
+        raise PolicyError(
+            "this run's model was passed as an object, and is not here",
+            where="policy.model",
+            hint="Pass it again: resume(folder, model=(model, tokenizer)).",
+        )
     book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
     if not book.train:
         raise CaseError(
@@ -84,6 +92,7 @@ def assemble(
             where="cases.test_fraction",
             hint="Lower it, or read more cases.",
         )
+    _require_same_cases(folder, book)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(
         recipe.rewards, knowledge=book.knowledge, base=Path.cwd(), functions=objects.functions()
@@ -96,8 +105,7 @@ def assemble(
         corpus=lambda: corpus(recipe, book, grammar),
         tags=grammar.tags,
         mix=mix_of(recipe),
-        # A checkpoint holds all weights, or those of the adapter alone.
-        given=None if checkpoint is not None and recipe.policy.adapter == "full" else objects.model,
+        given=None if whole else objects.model,
     )
     progress.note(policy.description)
     return Setup(
@@ -112,6 +120,17 @@ def assemble(
         folder=folder,
         progress=progress,
     )
+
+
+def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:
+    """RunError where a resumed run is given other cases in memory than it began with."""
+    began_with = (folder.fitted() or {}).get("sha256")
+    if began_with is not None and began_with != book.fitted.get("sha256"):
+        raise RunError(
+            "these are not the cases this run began with",
+            where="cases",
+            hint="Pass the same cases in the same order, or begin a new run.",
+        )
 
 
 def _settled(recipe: Recipe, policy: Policy, folder: RunFolder) -> Recipe:

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from grandrounds.algorithm import ranks
 from grandrounds.algorithm.cursor import take
 from grandrounds.algorithm.packing import likelihood_packs
 from grandrounds.algorithm.schedule import sft_share
@@ -72,7 +73,7 @@ def _learn(setup: Setup, cases: list[Case], learning_rate: float) -> dict[str, f
         tokens_per_pack=setup.recipe.grpo.tokens_per_pack,
         device=setup.policy.device,
     )
-    for pack in packs:
+    for pack in ranks.share(packs):
         setup.learner.accumulate(pack)
     return setup.learner.step(learning_rate)
 

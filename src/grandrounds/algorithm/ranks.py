@@ -1,0 +1,51 @@
+"""Processes that learn together: each accumulates its share of a step's packs, and all take the same step.
+
+torch.distributed says how many there are; without a process group there is one, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+Item = TypeVar("Item")
+
+
+def count() -> int:
+    """How many processes learn together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of what all of them have."""
+    return items if count() == 1 else items[dist.get_rank() :: count()]
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up each parameter's gradient over the processes, in place; where one had no pack, it adds nothing."""
+    if count() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+def gather(value: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
+    """Every process's JSON-able value, in the order of ranks."""
+    if count() == 1:
+        return [value]
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(count())]
+    dist.all_gather(sizes, torch.tensor([len(text)], device=device))
+    longest = max(int(size) for size in sizes)
+    padded = torch.zeros(longest, dtype=torch.uint8, device=device)
+    padded[: len(text)] = text
+    texts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(texts, padded)
+    return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(texts, sizes, strict=True)]
