@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.policy.attention import ATTENTION
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.types import Completion, Group, Prompt
@@ -39,7 +37,7 @@ class PlainSampler:
         """As `Sampler.sample`."""
         repeated = [prompt for prompt in prompts for _ in range(n)]
         tokens, mask = padded([prompt.tokens for prompt in repeated], left=True)
-        with torch.random.fork_rng(devices=[]), own_attention(self.policy):
+        with torch.random.fork_rng(devices=[]), self.policy.own_attention():
             torch.manual_seed(int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest()))
             rows = self.policy.base.generate(
                 tokens,
@@ -99,7 +97,7 @@ def plain_logprobs(
 ) -> list[Tensor]:
     """Log-probs [T] of each completion behind its prompt, by the model's own forward pass on a padded batch."""
     tokens, mask = padded([np.concatenate(pair) for pair in pairs], left=False)
-    with own_attention(policy):
+    with policy.own_attention():
         logits = policy.base(input_ids=tokens, attention_mask=mask, use_cache=False).logits  # [B, L, V]
     logs = torch.log_softmax(logits / temperature, -1)
     chosen = logs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]  # [B, L - 1]
@@ -118,13 +116,3 @@ def padded(rows: Sequence[np.ndarray], *, left: bool) -> tuple[Tensor, Tensor]:
         place = slice(width - len(row), width) if left else slice(0, len(row))
         tokens[index, place], mask[index, place] = row, 1
     return torch.from_numpy(tokens), torch.from_numpy(mask)
-
-
-@contextmanager
-def own_attention(policy: Policy) -> Iterator[None]:
-    """Within the block the model attends as transformers has it, not through ours."""
-    policy.base.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        policy.base.set_attn_implementation(ATTENTION)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grandrounds.policy.attention import Layout, seen_through
+from grandrounds.policy.attention import ATTENTION, Layout, seen_through
 from grandrounds.policy.fused import fuse
 from grandrounds.policy.recompute import ASIDE, recompute_layers
 
@@ -88,6 +88,15 @@ class Policy:
         layer, softcap = self._causal_lm.get_output_embeddings(), self.head().softcap
         logits = layer(states.to(layer.weight.dtype))
         return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
+    @contextmanager
+    def own_attention(self) -> Iterator[None]:
+        """Within the block the model attends as transformers has it: for `generate`, and whoever calls it directly."""
+        self.base.set_attn_implementation("sdpa")
+        try:
+            yield
+        finally:
+            self.base.set_attn_implementation(ATTENTION)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
