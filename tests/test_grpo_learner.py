@@ -206,6 +206,29 @@ def test_a_loss_of_ones_own_needs_one_file() -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-9)
 
 
+def test_each_token_may_have_its_own_advantage() -> None:
+    """The first step's gradient, where every ratio is 1, is that of -w A log π token by token."""
+    with everything_in_double():
+        plain = tiny_model("llama", attention="eager", dtype=torch.float64)
+        groups = ragged_groups(23)
+        weights, noise = _weights(groups), np.random.default_rng(2)
+        advantages = [[noise.normal(size=len(one.tokens)) for one in group.completions] for group in groups]
+        behaved = []
+        for i, group in enumerate(groups):
+            completions = []
+            for j, one in enumerate(group.completions):
+                logprobs, _ = plain_logprobs(plain, group.prompt.tokens, one.tokens)
+                (-weights[i, j] * torch.from_numpy(advantages[i][j]) * logprobs).sum().backward()
+                completions.append(replace(one, logprobs=logprobs.detach().numpy()))
+            behaved.append(Group(group.prompt, tuple(completions)))
+        learner = Learner(tiny_policy(tiny_model("llama", dtype=torch.float64)), SETTINGS, clipped)
+        for pack in packs(behaved, advantages, weights, tokens_per_pack=60):
+            learner.accumulate(pack)
+    expected = gradients(plain)
+    for name, gradient in gradients(learner.policy.model).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-7)
+
+
 def test_offsets_part_a_packs_tokens_into_its_completions() -> None:
     groups = ragged_groups(22)
     made = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=60)

@@ -17,7 +17,7 @@ from tiny_models import tiny_model_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench.plain import PlainSampler
-from grandrounds import resume, train
+from grandrounds import evaluate, resume, train
 from grandrounds.algorithm.grpo import Round
 from grandrounds.errors import CaseError, GrandRoundsError, PolicyError, RecipeError, RewardError, RunError
 from grandrounds.recipe import Recipe
@@ -162,6 +162,14 @@ def test_rows_and_a_lambda_from_memory(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not the cases this run began with"):
         resume(begun.folder, **{**objects, "cases": other}, progress=SILENT)
     assert_same_weights(resume(begun.folder, **objects, progress=SILENT), whole)
+
+
+def test_rows_from_memory_are_evaluated(tmp_path: Path) -> None:
+    run = train(recipe(), tmp_path / "run", cases=ROWS, rewards=shorter, progress=SILENT)
+    evaluation = evaluate(run.folder, ROWS[:3])
+    assert [case.gold for case in evaluation.cases] == ["0", "2", "4"]
+    with pytest.raises(CaseError, match=r"memory, row 1.*answer"):
+        evaluate(run.folder, [{"question": "?"}])
 
 
 def test_a_data_set_is_rows(tmp_path: Path) -> None:

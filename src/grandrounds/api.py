@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from grandrounds.cases.differential import PhenopacketKnowledge
 from grandrounds.errors import RecipeError
@@ -35,11 +36,11 @@ Done = Callable[[int, int], None]
 class Examination:
     """On what policies are examined, and how; None takes the policy's own recipe.
 
-    source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.
+    source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as `train` has them.
     split: auto (held-out cases of the run's own source, else all), test, train or all.
     """
 
-    source: str
+    source: Any
     split: str = "auto"
     limit: int | None = None
     samples: int | None = None
@@ -48,7 +49,7 @@ class Examination:
 
 def evaluate(
     policy: str | Path,
-    cases: str | Path,
+    cases: Any,
     *,
     samples: int | None = None,
     split: str = "auto",
@@ -61,13 +62,15 @@ def evaluate(
     Given a run, cases are built as the run built its own: its labels, hard options and seed.
     Raises the `GrandRoundsError` family.
     """
-    how = Examination(str(cases), split, limit, samples, tuple(overrides))
+    how = Examination(
+        str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
+    )
     return examine_subject(open_subject(str(policy), overrides), how, progress)
 
 
 def compare(
     policies: Sequence[str | Path] | Mapping[str, str | Path],
-    cases: str | Path,
+    cases: Any,
     *,
     samples: int | None = None,
     split: str = "auto",
@@ -83,7 +86,9 @@ def compare(
     subjects = [
         open_subject(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named
     ]
-    how = Examination(str(cases), split, limit, samples, tuple(overrides))
+    how = Examination(
+        str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
+    )
     return compare_subjects(subjects, how, progress)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.cases.load import load_cases
+from grandrounds.cases.memory import cases_of
 from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
 from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
@@ -55,15 +56,20 @@ class Subject:
             return load_cases(recipe, seed=self.recipe.seed, fitted=None if own else self.fitted)
         return load_cases(cases.model_copy(update={"source": source}), seed=self.recipe.seed)
 
-    def cases(self, source: str, split: str) -> tuple[CaseBook, Sequence[Case]]:
+    def cases(self, source: Any, split: str) -> tuple[CaseBook, Sequence[Case]]:
         """The cases to examine it on, and the book they are from.
 
+        source: a name, or what `train` takes as cases in memory, of which all but a book's are asked.
         auto: the held-out cases of the run's own source; all cases of any other file.
         """
         if split not in SPLITS:
             raise RecipeError(
                 f"there is no split `{split}`", where="--split", hint=f"Use {', '.join(SPLITS)}."
             )
+        if not isinstance(source, str):
+            given = isinstance(source, CaseBook)
+            book = source if given else CaseBook(train=(), test=cases_of(source, self.recipe.cases))
+            return book, book.train if given and split == "train" else book.test
         book = self.book(source)
         own = self.is_run and (
             source == self.recipe.cases.source or same_file(source, self.recipe.cases.source)
