@@ -10,7 +10,6 @@ from test_cases_phenopackets import world
 
 from grandrounds import compare, evaluate, load_recipe, train
 from grandrounds.api import _distinct_names
-from grandrounds.cases.differential import naive_bayes_correct
 from grandrounds.cases.load import load_cases
 from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 from grandrounds.recipe import Recipe
@@ -47,7 +46,8 @@ def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) 
     recipe = load_recipe("phenopackets", [f"cases.source={file}", *TINY])
     run = train(recipe, tmp_path / "run").folder
     evaluation = evaluate(run, file, limit=20)
-    correct = naive_bayes_correct(load_cases(recipe.cases, seed=0))
+    book = load_cases(recipe.cases, seed=0)
+    correct = book.knowledge.baselines(book.test)["naive Bayes"]
     (baseline,) = evaluation.baselines
     assert baseline.correct == {case.id: correct[case.id] for case in evaluation.cases}
     right = sum(baseline.correct.values())

@@ -10,7 +10,7 @@ import pytest
 
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.check import Knowledge, ReasoningCheck
-from grandrounds.cases.clinic.book import clinic_book
+from grandrounds.domains.clinic.book import clinic_book
 from grandrounds.recipe import CasesRecipe
 from grandrounds.response.outline import Candidate, Claim, Outline, parse_outline, render_outline
 from grandrounds.types import Case, CaseBook

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +110,101 @@ def test_gspo_clips_whole_completions(here: Path) -> None:
     loss.backward()
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == [0, 0, -1]
+
+
+LAW = """
+import json, sys
+from grandrounds import train
+from grandrounds.domain import domains
+from grandrounds.recipe_file import recipe_from
+from grandrounds.response import Grammar
+from grandrounds.rewards import gold_sample, judge
+from grandrounds.training.folder import RunFolder
+from grandrounds.training.progress import SilentProgress
+
+seen = []
+recipe = recipe_from({
+    "rounds": 1,
+    "cases": {"source": "claims.jsonl"},
+    "policy": {"scratch": {"layers": 1, "hidden": 32, "heads": 2, "feedforward": 64, "vocabulary": 400}},
+    "grpo": {"group_size": 2, "cases_per_round": 2, "max_new_tokens": 8},
+    "rewards": {"accuracy": {}, "cites": {"weight": 0.2}},
+})
+run = train(recipe, "run", callbacks=[seen.append], progress=SilentProgress())
+case = seen[0].groups[0].samples[0].case
+print(json.dumps({
+    "domains": [domain.name for domain in domains()],
+    "kind": case.gold.kind,
+    "right": [judge(text, case).correct for text in ("Sec. 433 BGB", "§ 434 BGB", "§ 433 II BGB")],
+    "scores": sorted(seen[0].groups[0].scores),
+}))
+"""
+
+
+def test_a_domain_of_another_package_is_found_by_its_entry_point(here: Path) -> None:
+    rows = [
+        {
+            "docket": str(n),
+            "facts_of_the_case": f"V sold K {n} books.",
+            "claim": "May V ask the price?",
+            "norm": "§ 433 II BGB",
+        }
+        for n in range(8)
+    ]
+    (here / "claims.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    installed = here / "our_law-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-law\nVersion: 1.0\n")
+    toml = tomllib.loads(blocks(PAGE, "toml")[0])
+    points = toml["project"]["entry-points"]
+    (installed / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in of.items()) for group, of in points.items()
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LAW],
+        capture_output=True,
+        text=True,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "domains": ["clinic", "medicine", "law"],
+        "kind": "norm",
+        "right": [True, False, True],
+        "scores": ["accuracy", "cites"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise ValueError('odd')", "the domain `law` cannot be loaded: ValueError: odd"),
+        ("DOMAIN = 3", "the domain `law` is no Domain but int"),
+        (
+            "from grandrounds.domain import Domain, Source\n"
+            "DOMAIN = Domain('law', sources={'clinic': Source(lambda *_: None)})",
+            "two domains bring `clinic`",
+        ),
+    ],
+)
+def test_a_domain_that_cannot_be_used_is_named(code: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "our_law.py").write_text(code)
+    installed = tmp_path / "our_law-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-law\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[grandrounds.domains]\nlaw = our_law:DOMAIN\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "grandrounds", "recipe", "--explain"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_rows_and_a_function_train(here: Path) -> None:

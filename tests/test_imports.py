@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # From the top: a room imports from its own line and from those below.
 LAYERS = (
     ("cli", "doctor", "__main__"),
+    ("domains",),
     ("api", "report"),
     ("training",),
     ("planning",),
@@ -27,6 +28,7 @@ LAYERS = (
     ("policy",),
     ("cases",),
     ("recipe", "recipe_file", "recipe_help", "recipes"),
+    ("domain",),
     ("types",),
     ("response", "loading"),
     ("errors", "_version"),
@@ -39,6 +41,8 @@ WITHOUT_TORCH = (
     "response",
     "rewards",
     "report",
+    "domain",
+    "domains",
     "recipe",
     "recipe_file",
     "recipe_help",
@@ -198,6 +202,7 @@ PLANTED = {
         "response/grammar.py",
         "from grandrounds.cases import load",
     ),
+    "a domain": (upward_imports, "cases/load.py", "from grandrounds.domains.clinic import NOTICE"),
     "circle": (circle, "sampling/noise.py", "from grandrounds.sampling import native"),
     "circle for type checkers": (
         circle,

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, create_model, model_validator
+
+from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section, every, sections_of_cases
 
 # What a run's own recipe names where the caller passed an object.
 MEMORY = "memory"
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A part of the recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-
-class CasesRecipe(Section):
-    """What is asked."""
-
-    source: str = Field(
-        "clinic", description="A file (JSONL, JSON, CSV, Parquet, each also .gz), a Hub dataset, or `clinic`."
-    )
-    format: Literal["auto", "own", "trl", "medqa", "medmcqa", "mediq", "pubmedqa", "phenopackets"] = Field(
-        "auto", description="The source's format; `auto` recognises it by its columns."
-    )
-    columns: dict[str, str] = Field({}, description="Our column name -> the source's, where they differ.")
-    test_source: str | None = Field(
-        None, description="A separate source of test cases; the default splits `source`."
-    )
-    test_fraction: Fraction = Field(
-        0.15, description="Share of groups (patients, PMIDs) held out for testing."
-    )
-    limit: Positive | None = Field(None, description="Read at most this many cases.")
-    options: Count = Field(4, description="Phenopackets: options per case; 0 asks for a free-text diagnosis.")
-    min_train_cases: Positive = Field(
-        20, description="Phenopackets: a diagnosis needs this many training cases."
-    )
-    excluded_findings: bool = Field(
-        False, description="Phenopackets: also tell which findings were looked for and absent."
-    )
-    views: Positive = Field(
-        1,
-        description="Phenopackets: cases made of each training case: itself and mixtures with others of its diagnosis.",
-    )
-    clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
-    clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")
 
 
 class PromptRecipe(Section):
@@ -212,6 +173,20 @@ class GuardRecipe(Section):
 
     enabled: bool = Field(True, description="Stop with a diagnosis when learning cannot happen.")
     patience: Positive = Field(10, description="Rounds in a row that must look hopeless.")
+
+
+# Domains come last: what they are made of may need the sections above.
+if TYPE_CHECKING:
+    _Keys = CasesSection
+else:
+    _Keys = create_model("_Keys", __base__=(*sections_of_cases(), CasesSection))
+_Format: Any = Literal["auto", "own", "trl", *every("formats")]  # type: ignore[valid-type]
+
+
+class CasesRecipe(_Keys):
+    """What is asked: the keys that every source has, and those that domains add."""
+
+    format: _Format = Field("auto", description="The source's format; `auto` recognises it by its columns.")
 
 
 class Recipe(Section):

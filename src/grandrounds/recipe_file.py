@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from grandrounds.domain import domains
 from grandrounds.errors import RecipeError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_help import expected, fields_of, known
@@ -69,8 +70,10 @@ class Place:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """Name -> file of the recipes that come with the package and its domains."""
+    folders = [SHIPPED, *(domain.recipes for domain in domains() if domain.recipes)]
+    paths = [path for folder in folders for path in folder.glob("*.yaml")]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -27,14 +27,14 @@ class Answer:
     """The gold answer of a case.
 
     kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed
-        set of words such as yes / no / maybe).
+        set of words such as yes / no / maybe); or one that a domain has a matcher for.
     text: the canonical text: the option's text for a choice, the number as written for a number.
     letter: the option's letter, for a choice only.
     synonyms: other texts that count as this answer.
     value, unit, tolerance: for a number; the tolerance is relative (0.01 is one per cent).
     """
 
-    kind: AnswerKind
+    kind: AnswerKind | str
     text: str
     letter: str | None = None
     synonyms: tuple[str, ...] = ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from grandrounds.response.outline import Outline
-    from grandrounds.types import Case
+from grandrounds.response.outline import Outline
+from grandrounds.types import Case
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class ReasoningCheck:
 
 @runtime_checkable
 class Knowledge(Protocol):
-    """Something that knows candidates and findings."""
+    """What a source of cases knows of candidates and findings."""
+
+    def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
+        """Ways to answer without understanding, or simple models: name -> case id -> whether it is right."""
+        ...
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
         """Check a reasoning's outline for a case."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from grandrounds.cases.ask import ask
-from grandrounds.cases.differential import PhenopacketKnowledge, naive_bayes_correct
 from grandrounds.cases.identifiers import Suspicion, find_identifiers
 from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Pair, asked_text, duplicates, leakage
 from grandrounds.recipe import PromptRecipe
@@ -153,18 +152,11 @@ def _shortcuts(book: CaseBook, cases: Sequence[Case]) -> Iterable[Shortcut]:
 
 
 def _source_shortcuts(book: CaseBook) -> Iterable[Shortcut]:
-    """What only some sources have: naive Bayes, and the clinic's own."""
-    if isinstance(book.knowledge, PhenopacketKnowledge) and book.test:
-        correct = naive_bayes_correct(book)
-        accuracy = sum(correct.values()) / len(correct)
-        yield Shortcut(
-            "naive Bayes", accuracy, len(correct), "fitted on the training split; on the test split"
-        )
-    if book.fitted.get("format") == "clinic" and book.test:
-        from grandrounds.cases.clinic.book import shortcut_rates
-
-        for name, rate in shortcut_rates(book.test).items():
-            yield Shortcut(name, rate, len(book.test), "on the test split")
+    """What the source itself knows."""
+    if book.knowledge is None or not book.test:
+        return
+    for name, correct in book.knowledge.baselines(book.test).items():
+        yield Shortcut(name, sum(correct.values()) / len(correct), len(correct), "on the test split")
 
 
 def _longest_option(case: Case) -> float:

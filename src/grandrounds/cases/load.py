@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from grandrounds.cases.formats import PHENOPACKETS, build_cases, recognise
+from grandrounds.cases.formats import build_cases, formats, recognise
 from grandrounds.cases.memory import cases_of, fingerprint
-from grandrounds.cases.phenopackets import phenopacket_book, tested_on
 from grandrounds.cases.read import read_rows
 from grandrounds.cases.split import is_test
+from grandrounds.domain import every
 from grandrounds.errors import CaseError
 from grandrounds.recipe import MEMORY, CasesRecipe
 from grandrounds.types import Case, CaseBook
 
-CLINIC = "clinic"
 _SEEN_GROUP = "its group is in the training cases"
 
 
@@ -25,9 +24,8 @@ def load_cases(
 ) -> CaseBook:
     """Read, check and split the recipe's source.
 
-    source: a file, a Hub dataset, `clinic`, or `clinic:NAME`, which makes that held-out set the test split.
-    fitted: `CaseBook.fitted` of a book made before; this source is then built as that one was. Phenopackets all
-        become test cases with its labels and hard options; other formats follow its seed.
+    source: a file, a Hub dataset, a domain's source, or `SOURCE:NAME`, which makes that held-out set the test split.
+    fitted: `CaseBook.fitted` of a book made before; this source is then built as that one was.
     given: a book, cases or rows in memory, instead of the source.
     Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
     """
@@ -42,18 +40,27 @@ def load_cases(
             where="cases.source",
             hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
         )
-    if recipe.source.partition(":")[0] == CLINIC:
-        return _clinic(recipe, seed, fitted)
+    name, _, held_out = recipe.source.partition(":")
+    if made := every("sources").get(name):
+        own = fitted if fitted is not None and fitted.get("format") == name else None
+        return _asked_for(made.book(recipe, seed, own), recipe.source, held_out)
     rows = read_rows(recipe.source, recipe.limit)
     name = recognise(rows, recipe.format, recipe.columns, recipe.source)
-    if fitted is not None and (fitted.get("format") == PHENOPACKETS) != (name == PHENOPACKETS):
+    form = formats()[name]
+    if fitted is not None and (form.book or built_whole(fitted)) and fitted.get("format") != name:
         fitted = None  # nothing that was fitted on one kind of source says anything of the other
-    if name == PHENOPACKETS:
-        _refuse_columns(recipe)
-        book = phenopacket_book(rows, recipe, seed, fitted)
-        if recipe.test_source and fitted is None:
-            return tested_on(book, read_rows(recipe.test_source, recipe.limit), recipe.test_source)
-        return book
+    if form.book:
+        _refuse_columns(recipe, name)
+        book = form.book(rows, recipe, seed, fitted)
+        if not recipe.test_source or fitted is not None:
+            return book
+        if form.tested_on is None:
+            raise CaseError(
+                f"{name} cannot be tested on another file",
+                where="cases.test_source",
+                hint="Leave it out: cases.test_fraction of the cases are held out.",
+            )
+        return form.tested_on(book, read_rows(recipe.test_source, recipe.limit), recipe.test_source)
     seed = fitted["seed"] if fitted else seed
     cases = build_cases(rows, name, recipe.columns)
     state = {"format": name, "seed": seed}
@@ -72,10 +79,16 @@ def _split(cases: Sequence[Case], recipe: CasesRecipe, seed: int, state: Mapping
     )
 
 
-def _refuse_columns(recipe: CasesRecipe) -> None:
+def built_whole(fitted: Mapping[str, Any]) -> bool:
+    """Whether a book's cases were built and split together, by a domain's format or source."""
+    form = formats().get(fitted.get("format", ""))
+    return fitted.get("format") in every("sources") or (form is not None and form.book is not None)
+
+
+def _refuse_columns(recipe: CasesRecipe, name: str) -> None:
     if recipe.columns:
         raise CaseError(
-            "phenopackets have a fixed schema; no columns are mapped in them",
+            f"{name} have a fixed schema; no columns are mapped in them",
             where=f"cases.columns.{next(iter(recipe.columns))}",
             hint="Leave cases.columns out, or name the format that the columns belong to.",
         )
@@ -99,9 +112,9 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
     source = recipe.test_source or ""
     rows = read_rows(source, recipe.limit)
     name = recognise(rows, recipe.format, recipe.columns, source)
-    if name == PHENOPACKETS:
+    if formats()[name].book:
         raise CaseError(
-            "phenopackets cannot test what other cases trained",
+            f"{name} cannot test what other cases trained",
             where=source,
             hint="Give cases.test_source in the format of cases.source.",
         )
@@ -120,21 +133,17 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
     return CaseBook(train=train, test=test, fitted=state, read=len(train) + len(cases), dropped=dropped)
 
 
-def _clinic(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None) -> CaseBook:
-    from grandrounds.cases.clinic.book import clinic_book
-
-    own = fitted if fitted is not None and fitted.get("format") == CLINIC else None
-    book = clinic_book(recipe, seed, own)
-    _, asked_for, name = recipe.source.partition(":")
-    if not asked_for:
+def _asked_for(book: CaseBook, source: str, name: str) -> CaseBook:
+    """The book with the held-out set `name` for its test split; as it is where none is named."""
+    if not name:
         return book
     sets = {"new vignettes": book.test, **book.held_out}
     found = next((known for known in sets if known == " ".join(name.lower().split())), None)
     if found is None:
         close = difflib.get_close_matches(name.lower(), list(sets), n=1)
         raise CaseError(
-            f"the clinic has no held-out set `{name}`",
-            where=recipe.source,
+            f"the {source.partition(':')[0]} has no held-out set `{name}`",
+            where=source,
             hint=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(sets)}.",
         )
     return replace(book, test=sets[found])

@@ -32,7 +32,7 @@ def run_demo(out: Path, seed: int) -> None:
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.cases.clinic import NOTICE
+    from grandrounds.domains.clinic import NOTICE
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
 
@@ -90,7 +90,7 @@ def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison
     """Each further held-out set, one line for each."""
     from rich.table import Table
 
-    from grandrounds.cases.clinic.book import HELD_OUT
+    from grandrounds.domains.clinic.book import HELD_OUT
     from grandrounds.report.words import percent, percents
 
     table = Table(title=f"Held-out sets, {HELD_OUT_CASES} cases each", title_justify="left", box=None)
@@ -107,8 +107,8 @@ def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison
 
 
 def _written(out: Path, comparison: Comparison, held_out: dict[str, Comparison]) -> Path:
-    from grandrounds.cases.clinic import NOTICE
     from grandrounds.cli.evaluate import write_json
+    from grandrounds.domains.clinic import NOTICE
     from grandrounds.report.page import write_page
     from grandrounds.training.folder import RunFolder
 

@@ -83,11 +83,10 @@ def show_comparison(
 
 def notice_of(cases: str) -> str:
     """What must be said of results on these cases."""
-    if cases.partition(":")[0] != "clinic":
-        return ""
-    from grandrounds.cases.clinic import NOTICE
+    from grandrounds.domain import every
 
-    return NOTICE
+    source = every("sources").get(cases.partition(":")[0])
+    return source.notice if source else ""
 
 
 def _notice(cases: str) -> None:

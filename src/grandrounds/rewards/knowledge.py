@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,10 @@ class TableKnowledge:
         if opposite in self.findings:
             return -self.strengths.get((condition, opposite), 0.0)
         return None
+
+    def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
+        """A table of relations diagnoses nothing."""
+        return {}
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
         """Claims against the table, the conclusion against the claims, completeness against the case."""

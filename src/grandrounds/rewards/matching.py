@@ -5,14 +5,16 @@
     number   value within tolerance, units converted                 (numbers.py)
     label    the whole answer, or its first word before a delimiter
 
-Each layer is tried in this order on the one answer that was given. What an answer means is settled before it
-is compared with the gold one, so hedging ("B or C", "yes or no", two diagnoses) is never right.
+A domain's own kinds of answer are judged by its matcher. Each layer is tried in this order on the one answer that was
+given. What an answer means is settled before it is compared with the gold one, so hedging ("B or C", "yes or no", two
+diagnoses) is never right.
 """
 
 from __future__ import annotations
 
 import re
 
+from grandrounds.domain import every
 from grandrounds.rewards.choice import one_line, plain, read_choice, without_reason
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import negated, normalise, similar, written_out
@@ -36,6 +38,8 @@ def judge(answer_text: str | None, case: Case) -> Verdict:
         return _judge_number(answer_text, case.gold)
     if case.gold.kind == "label":
         return _judge_label(answer_text, case.gold)
+    if matcher := every("matchers").get(case.gold.kind):
+        return matcher(answer_text, case)
     return _judge_text(answer_text, case.gold)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from grandrounds.cases.check import Knowledge
+from grandrounds.domain import every
 from grandrounds.errors import RewardError
 from grandrounds.loading import did_you_mean
 from grandrounds.recipe import MEMORY, RewardRecipe
@@ -197,12 +198,14 @@ def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardCo
             "this run's reward function was passed as an object, and is not here",
             hint="Pass it again: resume(folder, rewards={...}).",
         )
-    built_in = BUILT_IN.get(use)
+    of_domains = {name: BuiltIn(make, best=None) for name, make in every("rewards").items()}
+    known_rewards = {**of_domains, **BUILT_IN}
+    built_in = known_rewards.get(use)
     if built_in is None:
         raise RewardError(
             f"there is no reward `{use}`",
-            hint=did_you_mean(use, BUILT_IN)
-            or f"There are {', '.join(BUILT_IN)}; your own: package.module:function or file.py:function.",
+            hint=did_you_mean(use, known_rewards)
+            or f"There are {', '.join(known_rewards)}; your own: package.module:function or file.py:function.",
         )
     known = [
         parameter.name

@@ -14,7 +14,7 @@ from functools import lru_cache
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
-from grandrounds.rewards.abbreviations import ABBREVIATIONS
+from grandrounds.domain import abbreviations
 
 # Characters that carry no meaning between words. Signs that do (%, +, <, >, /, arrows) are kept.
 _PUNCTUATION = re.compile(r"[\"'`*_(){}\[\]|~!?;:]|[.,](?!\d)|(?<!\d)[.,]")
@@ -70,11 +70,11 @@ def written_out(text: str) -> str:
     match = _ACRONYM.match(text.strip())
     if match and _stands_for(match["short"], match["long"]):
         text = match["long"]
-    return normalise(_CAPITALS.sub(lambda match: ABBREVIATIONS.get(match[0], match[0]), text))
+    return normalise(_CAPITALS.sub(lambda match: abbreviations().get(match[0], match[0]), text))
 
 
 def _stands_for(short: str, long: str) -> bool:
-    if normalise(ABBREVIATIONS.get(short.upper(), "")) == normalise(long):
+    if normalise(abbreviations().get(short.upper(), "")) == normalise(long):
         return True
     initials = "".join(word[0] for word in normalise(long).split())
     core = "".join(word[0] for word in normalise(long).split() if word not in _DROPPABLE)

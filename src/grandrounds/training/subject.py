@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grandrounds.cases.load import load_cases
+from grandrounds.cases.load import built_whole, load_cases
 from grandrounds.cases.memory import cases_of
+from grandrounds.domain import every
 from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
 from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
@@ -47,7 +48,7 @@ class Subject:
         """The source's cases, built as the run built its own."""
         cases = self.recipe.cases
         if self.is_run and source != cases.source:
-            same_kind = (source.partition(":")[0] == "clinic") == (cases.source.partition(":")[0] == "clinic")
+            same_kind = made(source) == made(cases.source)
             changed = {"source": source, "test_source": None, "limit": None}
             if not same_kind:
                 changed["format"] = "auto"
@@ -75,7 +76,7 @@ class Subject:
             source == self.recipe.cases.source or same_file(source, self.recipe.cases.source)
         )
         if split == "auto":
-            split = "test" if own or book.fitted.get("format") in ("clinic", "phenopackets") else "all"
+            split = "test" if own or built_whole(book.fitted) else "all"
         chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
         if not chosen:
             raise CaseError(f"the {split} split is empty", where=source, hint="Choose another --split.")
@@ -120,6 +121,12 @@ def _require_folder(text: str) -> None:
             where=text,
             hint="Name a run's folder, a checkpoint, a model folder or a Hub name.",
         )
+
+
+def made(source: str) -> str | None:
+    """The name of the domain's source that this is, or None for what is read."""
+    name = source.partition(":")[0]
+    return name if name in every("sources") else None
 
 
 def same_file(one: str, other: str) -> bool:

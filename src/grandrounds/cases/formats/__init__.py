@@ -1,51 +1,38 @@
-"""The formats that cases come in: each recognised by its columns, each a function from a row to a case."""
+"""The formats that cases come in: each recognised by its columns."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from grandrounds.cases.formats.fields import Fields, missing_column
 from grandrounds.cases.formats.own import COLUMNS, TRL_ANSWERS, own_case, trl_case
-from grandrounds.cases.formats.published import mediq_case, medmcqa_case, medqa_case, pubmedqa_case
 from grandrounds.cases.read import Row
+from grandrounds.domain import Format, every
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import Case
 
-PHENOPACKETS = "phenopackets"
-
-
-@dataclass(frozen=True)
-class Format:
-    """columns: those it is recognised by, any of these sets. known: further ones that it reads."""
-
-    columns: tuple[frozenset[str], ...]
-    case: Callable[[Fields], Case]
-    known: tuple[str, ...] = ()
-
-
-def _sets(*columns: str) -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(names.split()) for names in columns)
-
-
-# In the order of recognition: the more particular ones first.
-FORMATS: dict[str, Format] = {
-    "medmcqa": Format(_sets("question opa opb opc opd cop"), lambda f: medmcqa_case(f, 1), ("id", "exp")),
-    "mediq": Format(
-        _sets("question options answer_idx facts"), mediq_case, ("id", "answer", "context", "patient")
+# Ours, which any domain's more particular ones go before.
+OWN: dict[str, Format] = {
+    "trl": Format(
+        tuple(frozenset(("prompt", answer)) for answer in TRL_ANSWERS), case=trl_case, known=COLUMNS
     ),
-    "medqa": Format(_sets("question options answer_idx"), medqa_case, ("id", "answer", "meta_info")),
-    "pubmedqa": Format(
-        _sets("QUESTION CONTEXTS final_decision", "question context final_decision"),
-        pubmedqa_case,
-        ("id", "LABELS", "LONG_ANSWER", "long_answer"),
-    ),
-    "trl": Format(_sets(*(f"prompt {answer}" for answer in TRL_ANSWERS)), trl_case, COLUMNS),
     "own": Format(
-        _sets("question answer", "messages answer", "question options answer_letter"), own_case, COLUMNS
+        tuple(
+            map(
+                frozenset,
+                ({"question", "answer"}, {"messages", "answer"}, {"question", "options", "answer_letter"}),
+            )
+        ),
+        case=own_case,
+        known=COLUMNS,
     ),
 }
+
+
+def formats() -> dict[str, Format]:
+    """All formats by name, in the order of recognition: the more particular ones first."""
+    return {**every("formats"), **OWN}
 
 
 def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], source: str) -> str:
@@ -57,9 +44,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
         return wanted
     _check_mapping(mapping, wanted)
     columns = set(mapped(rows[0], mapping).values)
-    if "metaData" in columns and columns & {"phenotypicFeatures", "diseases", "interpretations"}:
-        return PHENOPACKETS
-    for name, form in FORMATS.items():
+    for name, form in formats().items():
         if any(needed <= columns for needed in form.columns):
             return name
     # Not recognised: most likely our own format with one column missing or misspelt.
@@ -105,10 +90,9 @@ def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
 def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> list[Case]:
     """Every row as a case. Raises CaseError with the place of the first row that is none."""
     _check_mapping(mapping, name)
-    build = FORMATS[name].case
-    rows = list(rows)
-    if name == "medmcqa" and any(row.values.get(mapping.get("cop", "cop")) in (0, "0") for row in rows):
-        build = _counting_from_zero
+    rows, form = list(rows), formats()[name]
+    build = form.choose(rows, mapping) if form.choose else form.case
+    assert build is not None, f"the format {name} builds a whole book"
     cases: list[Case] = []
     places: dict[str, str] = {}
     for position, row in enumerate(rows):
@@ -124,14 +108,9 @@ def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> l
     return cases
 
 
-def _counting_from_zero(fields: Fields) -> Case:
-    """The Hub's copy of MedMCQA counts `cop` from 0."""
-    return medmcqa_case(fields, 0)
-
-
 def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
     """name: a format; "auto" for any."""
-    forms = FORMATS.values() if name == "auto" else [FORMATS[name]]
+    forms = [form for form in formats().values() if form.case] if name == "auto" else [formats()[name]]
     columns = (column for form in forms for needed in form.columns for column in needed)
     known = sorted({*columns, *(column for form in forms for column in form.known)})
     for ours in mapping:

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.formats.fields import Fields, choice, plain_text
+from grandrounds.domain import every
 from grandrounds.types import Answer, AnswerKind, Case, Demonstration, Message
 
 COLUMNS = (
@@ -103,8 +104,9 @@ def _message(fields: Fields, part: Any) -> Message:
 
 def _gold(fields: Fields, name: str, options: dict[str, str]) -> Answer:
     letter, kind = fields.maybe_text("answer_letter"), fields.maybe_text("kind")
-    if kind is not None and kind not in get_args(AnswerKind):
-        fields.fail(f"there is no answer kind `{kind}`", f"Use {', '.join(get_args(AnswerKind))}.")
+    kinds = (*get_args(AnswerKind), *every("matchers"))
+    if kind is not None and kind not in kinds:
+        fields.fail(f"there is no answer kind `{kind}`", f"Use {', '.join(kinds)}.")
     if name not in fields.values and not (options and letter):
         fields.missing(name)
     value = fields.get(name)
@@ -136,7 +138,7 @@ def _gold(fields: Fields, name: str, options: dict[str, str]) -> Answer:
             unit=unit or match[2].strip() or None,
             tolerance=tolerance if tolerance is not None else (0.01 if measured else EXACTLY),
         )
-    return Answer(cast(AnswerKind, kind or "text"), text, synonyms=synonyms)
+    return Answer(kind or "text", text, synonyms=synonyms)
 
 
 def _float(text: str) -> float | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from grandrounds.cases.ages import age_band, days_of
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.formats.fields import Fields, choice
+from grandrounds.cases.read import Row
+from grandrounds.domains.medicine.ages import age_band, days_of
 from grandrounds.types import Answer, Case, Demonstration
 
 _NUMBERING = re.compile(r"^(?:\d{1,3}[.)]|[-•*])\s+")
@@ -29,7 +31,14 @@ def medqa_case(fields: Fields) -> Case:
     )
 
 
-def medmcqa_case(fields: Fields, first: int) -> Case:
+def medmcqa_reader(rows: Sequence[Row], mapping: Mapping[str, str]) -> Callable[[Fields], Case]:
+    """`medmcqa_case`, counting as these rows do: the Hub's copy of MedMCQA counts `cop` from 0."""
+    column = mapping.get("cop", "cop")
+    first = 0 if any(row.values.get(column) in (0, "0") for row in rows) else 1
+    return partial(medmcqa_case, first=first)
+
+
+def medmcqa_case(fields: Fields, first: int = 1) -> Case:
     """MedMCQA (Pal et al. 2022, arXiv:2203.14371). first: what `cop` counts from, 1 in the authors' files."""
     question = fields.text("question")
     letters = "abcd"

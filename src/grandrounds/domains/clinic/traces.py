@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.clinic.vignette import Vignette
+from grandrounds.domains.clinic.vignette import Vignette
 from grandrounds.response.outline import Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import comparison
 from grandrounds.types import Demonstration

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from grandrounds.cases.clinic.vignette import Vignette
-from grandrounds.cases.clinic.world import World
+from grandrounds.domains.clinic.vignette import Vignette
+from grandrounds.domains.clinic.world import World
 
 # Openings, lists and negatives set off the patient and every finding by punctuation, as clinical notes do: so each
 # becomes a token of its own in a tokenizer that merges within clauses, and a small model reads them sooner.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grandrounds.cases.check import ReasoningCheck
-from grandrounds.cases.clinic.world import Cluster, World
+from grandrounds.domains.clinic.world import Cluster, World
 from grandrounds.response.outline import Candidate, Claim, Outline
 from grandrounds.response.totals import comparison_holds, first_mentions, follows
 from grandrounds.types import Case
@@ -19,6 +20,13 @@ class ClinicKnowledge:
     """The clinic's own `Knowledge`."""
 
     world: World
+
+    def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
+        """The shortcuts that a vignette may fall to."""
+        return {
+            name: {case.id: name in case.columns["shortcuts"] for case in cases}
+            for name in ("prior", "first finding", "overlap")
+        }
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
         """Check each claim, and the whole.

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from grandrounds.cases.ages import age_band, age_text, days_of
-from grandrounds.cases.bayes import NaiveBayes, Scores
-from grandrounds.cases.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
+from grandrounds.domains.medicine import MedicineKeys
+from grandrounds.domains.medicine.ages import age_band, age_text, days_of
+from grandrounds.domains.medicine.bayes import NaiveBayes, Scores
+from grandrounds.domains.medicine.differential import LETTERS, PhenopacketKnowledge, demonstrate
 from grandrounds.errors import CaseError, RecipeError
-from grandrounds.recipe import CasesRecipe
 from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 
 # Of the findings of a diagnosis and of a stranger that a further view tells.
@@ -50,7 +50,7 @@ class Packet:
 
 
 def phenopacket_book(
-    rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None
+    rows: Sequence[Row], recipe: MedicineKeys, seed: int, fitted: Mapping[str, Any] | None = None
 ) -> CaseBook:
     """Cases of a phenopacket file's rows. Raises CaseError where no cases are left.
 
@@ -133,7 +133,7 @@ def _mixed(packet: Packet, partner: Packet, stranger: Packet, name: str, seed: i
 
 def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
     """The book with another file's cases for testing, but for those of publications trained on."""
-    other = phenopacket_book(rows, CasesRecipe(source=source), 0, book.fitted)
+    other = phenopacket_book(rows, MedicineKeys(source=source), 0, book.fitted)
     ids = {case.id for case in book.train}
     groups = {case.group for case in book.train}
     known = {(case.gold.text, frozenset(case.facts)) for case in book.train}
@@ -150,7 +150,7 @@ def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
     return replace(book, test=test, read=book.read + other.read, dropped=dropped)
 
 
-def _frequent(train: Iterable[Packet], recipe: CasesRecipe, count: int) -> set[str]:
+def _frequent(train: Iterable[Packet], recipe: MedicineKeys, count: int) -> set[str]:
     """The labels with enough training cases. count: all cases with findings, for the message."""
     sizes = Counter(packet.label for packet in train)
     labels = {label for label, size in sizes.items() if size >= recipe.min_train_cases}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from grandrounds.cases.bayes import NaiveBayes, Scores
 from grandrounds.cases.check import ReasoningCheck
-from grandrounds.errors import CaseError
+from grandrounds.domains.medicine.bayes import NaiveBayes, Scores
 from grandrounds.response.outline import Candidate, Claim, Outline, render_outline, weighed_candidate
 from grandrounds.response.totals import (
     adding_up,
@@ -19,7 +18,7 @@ from grandrounds.response.totals import (
     first_mentions,
     follows,
 )
-from grandrounds.types import Case, CaseBook, Demonstration
+from grandrounds.types import Case, Demonstration
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
@@ -74,7 +73,7 @@ class PhenopacketKnowledge:
         log = self.scores(case).log
         return max(names, key=lambda name: log[self.model.rows[name]])
 
-    def baselines(self, cases: Iterable[Case]) -> dict[str, dict[str, bool]]:
+    def baselines(self, cases: Sequence[Case]) -> dict[str, dict[str, bool]]:
         """What a policy should be better than: name -> case id -> whether it is right."""
         return {"naive Bayes": {case.id: self.predict(case) == case.gold.text for case in cases}}
 
@@ -170,20 +169,3 @@ class _Table:
             return points * side > 0
         on_its_side = np.sign(claim.points) == side and claim.points * points >= 0
         return bool(on_its_side) and abs(claim.points - points) <= POINTS_TOLERANCE
-
-
-def naive_bayes_correct(book: CaseBook, cases: Iterable[Case] | None = None) -> dict[str, bool]:
-    """Case id -> whether naive Bayes, fitted on the book's training split, is right; default: the test split.
-
-    Raises CaseError for a book that has no such model.
-    """
-    knowledge = book.knowledge
-    if not isinstance(knowledge, PhenopacketKnowledge):
-        raise CaseError("there is naive Bayes for phenopackets only", hint="Leave this baseline out.")
-    return knowledge.baselines(book.test if cases is None else cases)["naive Bayes"]
-
-
-def naive_bayes_accuracy(book: CaseBook, cases: Iterable[Case] | None = None) -> float:
-    """The share that naive Bayes has right; see `naive_bayes_correct`."""
-    correct = naive_bayes_correct(book, cases)
-    return sum(correct.values()) / max(len(correct), 1)

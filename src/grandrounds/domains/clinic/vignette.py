@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from grandrounds.cases.clinic.world import BANDS, Cluster, World
+from grandrounds.domains.clinic.world import BANDS, Cluster, World
 
 OPTIONS = 4
 LEAST_POSTERIOR = 0.6

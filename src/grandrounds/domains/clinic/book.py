@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from grandrounds.cases.clinic import NOTICE
-from grandrounds.cases.clinic.checker import ClinicKnowledge
-from grandrounds.cases.clinic.phrase import phrase
-from grandrounds.cases.clinic.traces import Habits, demonstrate
-from grandrounds.cases.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
-from grandrounds.cases.clinic.world import World, world
-from grandrounds.recipe import CasesRecipe
+from grandrounds.domains.clinic import NOTICE, ClinicKeys
+from grandrounds.domains.clinic.checker import ClinicKnowledge
+from grandrounds.domains.clinic.phrase import phrase
+from grandrounds.domains.clinic.traces import Habits, demonstrate
+from grandrounds.domains.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
+from grandrounds.domains.clinic.world import World, world
 from grandrounds.types import Answer, Case, CaseBook
 
 HELD_OUT = {
@@ -32,7 +30,7 @@ HELD_OUT = {
 Content = tuple[str, frozenset[str]]
 
 
-def clinic_book(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
+def clinic_book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
     """Vignettes keyed by (seed, set); no two sets share a vignette's facts.
 
     fitted: of a book made before; its seed makes the same cases again.
@@ -56,13 +54,6 @@ def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
         fitted={"format": "clinic", "seed": seed},
         read=len(train) + len(test) + sum(len(cases) for cases in held_out.values()),
     )
-
-
-def shortcut_rates(cases: Iterable[Case]) -> dict[str, float]:
-    """The share of cases that each shortcut solves."""
-    cases = list(cases)
-    solved = Counter(name for case in cases for name in case.columns["shortcuts"])
-    return {name: solved[name] / len(cases) for name in ("prior", "first finding", "overlap")}
 
 
 def describe_world() -> str:

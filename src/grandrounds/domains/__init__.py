@@ -1,0 +1,1 @@
+"""Fields of use, a folder each; `grandrounds.domain` finds them here, and nothing else names them."""

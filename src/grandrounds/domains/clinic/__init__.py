@@ -1,0 +1,35 @@
+"""The embedded clinic: a generated teaching world whose right answers and reasoning are known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from grandrounds.domain import Domain, Positive, Section, Source
+from grandrounds.types import CaseBook
+
+NOTICE = "Teaching world, not clinical knowledge: its findings and their strengths are synthetic."
+
+
+class ClinicKeys(Section):
+    """How large it is."""
+
+    clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
+    clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")
+
+
+def _book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None) -> CaseBook:
+    from grandrounds.domains.clinic.book import clinic_book
+
+    return clinic_book(recipe, seed, fitted)
+
+
+DOMAIN = Domain(
+    name="clinic",
+    sources={"clinic": Source(_book, NOTICE)},
+    keys=ClinicKeys,
+    recipes=Path(__file__).parent / "recipes",
+)
