@@ -11,13 +11,14 @@ WORKERS ?= 2
 export PYTHON TORCH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint lint-rules lint-format lint-types format install clean
+.PHONY: help demo test bench results lint lint-rules lint-format lint-types format install clean
 
 help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
 	@echo "make test      run the tests"
 	@echo "make lint      check style and types"
 	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\""
+	@echo "make results   write the tables of docs/ from benchmarks/results"
 	@echo "make format    put the source into shape"
 	@echo "make install   only make the virtual environment, $(VENV)"
 	@echo "make clean     remove the virtual environments and caches; runs/ is kept"
@@ -30,6 +31,9 @@ test: $(VENV)/installed-dev
 
 bench: $(VENV)/installed $(PEERS)/installed
 	$(VENV)/bin/python benchmarks/compare.py --peers-venv "$(PEERS)" $(BENCH)
+
+results: $(VENV)/installed
+	$(VENV)/bin/python scripts/results.py
 
 # Three targets, so that `make -k lint` shows all that is wrong.
 lint: lint-rules lint-format lint-types
