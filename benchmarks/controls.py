@@ -8,7 +8,7 @@
 
     python benchmarks/controls.py runs/demo/reasoning --rounds 20 --out runs/controls
 
-Every arm starts from the run's checkpoints/000000, keeps its recipe, and is examined on the same held-out cases.
+Every arm starts from the run's checkpoints/000000, keeps its recipe, and is evaluated on the same held-out cases.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from grandrounds.cases.check import ReasoningCheck
-from grandrounds.evaluation import Evaluation, examine
+from grandrounds.evaluation import Evaluation, evaluate
 from grandrounds.response import Grammar
 from grandrounds.response.outline import Outline
 from grandrounds.sampling.sampler import SamplingSettings
@@ -88,13 +88,13 @@ def ask(cases: Sequence[Case]) -> list[Prompt]:
     return [Prompt(case, np.zeros(1, np.int64), "") for case in cases]
 
 
-def examined(
+def evaluated(
     sampler: FakeSampler | None = None, cases: Sequence[Case] | int = 4, samples: int = 1, **options
 ) -> Evaluation:
     """An evaluation of so many plain cases, or of these."""
     if isinstance(cases, int):
         cases = [make_case(f"case-{i}") for i in range(cases)]
-    return examine(
+    return evaluate(
         sampler or FakeSampler(),
         ask(cases),
         grammar=Grammar(),

@@ -13,7 +13,7 @@ from grandrounds.api import _distinct_names
 from grandrounds.cases.load import load_cases
 from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 from grandrounds.recipe import Recipe
-from grandrounds.training.subject import Subject
+from grandrounds.training.target import Target
 
 TINY = [
     "cases.test_fraction=0.3",
@@ -35,8 +35,8 @@ TINY = [
     ],
 )
 def test_only_equal_names_are_numbered(names: list[str], distinct: list[str]) -> None:
-    subjects = [Subject(name, name, Recipe(), None, False) for name in names]
-    assert _distinct_names(subjects) == distinct
+    targets = [Target(name, name, Recipe(), None, False) for name in names]
+    assert _distinct_names(targets) == distinct
 
 
 def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) -> None:

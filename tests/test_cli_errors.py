@@ -353,7 +353,7 @@ def test_a_bad_source_for_evaluation_is_named(
     assert "folder" in fails("evaluate", "run", "--cases", "clinic", "--json", "folder")
     (tmp_path / "file").write_text("kept")
     for option in (("evaluate", "run", "--json"), ("compare", "run", "run", "--html")):
-        # Before the cases are read: nobody waits for an examination that cannot be written.
+        # Before the cases are read: nobody waits for an evaluation that cannot be written.
         message = fails(*option, "file/under", "--cases", "nowhere.jsonl")
         assert "cannot write" in message
         assert "file/under" in message

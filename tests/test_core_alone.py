@@ -18,7 +18,7 @@ FILES = (
     "test_rewards_set.py",
     "test_rewards_user.py",
     "test_grpo_loss.py",
-    "test_evaluation_examine.py",
+    "test_evaluation_evaluate.py",
     "test_training_trace.py",
 )
 TRAIN = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grandrounds import doctor
-from grandrounds.doctor import Finding, available_memory, differs, examine
+from grandrounds.doctor import Finding, available_memory, diagnose, differs
 
 
 def test_this_machine_can_train_and_nobody_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,7 @@ def test_this_machine_can_train_and_nobody_asks_the_network(monkeypatch: pytest.
         raise AssertionError("the doctor used the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    findings = examine()
+    findings = diagnose()
     assert not [finding for finding in findings if finding.level == "bad"]
     assert any("products right" in finding.what for finding in findings)
     assert all(finding.hint for finding in findings if finding.level != "ok")
@@ -45,7 +45,7 @@ def test_a_torch_that_cannot_be_loaded_is_a_finding_not_a_traceback(monkeypatch:
         raise OSError("libcudart.so.12: cannot open shared object file")
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    assert "libcudart" in examine()[-1].what
+    assert "libcudart" in diagnose()[-1].what
 
 
 @pytest.mark.parametrize(("free", "level"), [(0.1, "bad"), (2, "warn"), (50, "ok")])

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from evaluation_support import ANSWER_ONLY, RIGHT, WRONG, FakeSampler, examined, make_case
+from evaluation_support import ANSWER_ONLY, RIGHT, WRONG, FakeSampler, evaluated, make_case
 
 from grandrounds.errors import CaseError
 from grandrounds.evaluation import Baseline, compare
@@ -20,9 +20,9 @@ def wrong_on(*places: int) -> FakeSampler:
 def three(count: int = 40):
     """A regular policy that is wrong on 20, a cold start on 10, a last one on 3."""
     return {
-        "regular": examined(wrong_on(*range(20)), cases=count),
-        "cold": examined(wrong_on(*range(10)), cases=count),
-        "last": examined(wrong_on(0, 1, 30), cases=count),
+        "regular": evaluated(wrong_on(*range(20)), cases=count),
+        "cold": evaluated(wrong_on(*range(10)), cases=count),
+        "last": evaluated(wrong_on(0, 1, 30), cases=count),
     }
 
 
@@ -61,12 +61,12 @@ def test_a_baseline_is_paired_with_the_last_policy():
 def test_order_of_cases_does_not_matter():
     cases = [make_case(f"case-{i}") for i in range(40)]
     forward, backward = three(), three()
-    backward["last"] = examined(wrong_on(0, 1, 30), cases=cases[::-1])
+    backward["last"] = evaluated(wrong_on(0, 1, 30), cases=cases[::-1])
     assert compare(forward).pairs == compare(backward).pairs
 
 
 def test_other_cases_are_refused_and_named():
-    evaluations = {"a": examined(cases=4), "b": examined(cases=6)}
+    evaluations = {"a": evaluated(cases=4), "b": evaluated(cases=6)}
     with pytest.raises(CaseError, match=r"only b has 2 \(case-4, case-5\)"):
         compare(evaluations)
 
@@ -75,7 +75,7 @@ def test_same_ids_with_another_question_are_refused():
     case = make_case("x")
     other = type(case)(**{**vars(case), "question": "Something else?"})
     with pytest.raises(CaseError, match=r"question, options or answer differ in 1 \(x\)"):
-        compare({"a": examined(cases=[case]), "b": examined(cases=[other])})
+        compare({"a": evaluated(cases=[case]), "b": evaluated(cases=[other])})
 
 
 def test_nothing_to_compare_is_an_error():
@@ -84,7 +84,7 @@ def test_nothing_to_compare_is_an_error():
 
 
 def test_one_policy_has_no_pairs_but_examples():
-    comparison = compare({"alone": examined(wrong_on(0))})
+    comparison = compare({"alone": evaluated(wrong_on(0))})
     assert comparison.pairs == ()
     assert comparison.headline is None
     assert {example.outcome for example in comparison.examples()} == {"both_right", "both_wrong"}
@@ -97,7 +97,7 @@ def test_examples_show_losses_as_well_as_gains():
 
 
 def test_examples_do_not_depend_on_what_was_said():
-    terse = {**three(), "regular": examined(FakeSampler(three_texts(), otherwise=ANSWER_ONLY), cases=40)}
+    terse = {**three(), "regular": evaluated(FakeSampler(three_texts(), otherwise=ANSWER_ONLY), cases=40)}
     assert compare(terse).examples(3) == compare(three()).examples(3)
 
 
@@ -106,8 +106,8 @@ def three_texts() -> dict[str, str]:
 
 
 def test_with_several_samples_a_case_counts_for_who_was_right_more_often():
-    before = examined(FakeSampler(otherwise=[RIGHT, WRONG]), cases=6, samples=2)
-    after = examined(FakeSampler({"case-0": WRONG}, otherwise=[RIGHT, RIGHT]), cases=6, samples=2)
+    before = evaluated(FakeSampler(otherwise=[RIGHT, WRONG]), cases=6, samples=2)
+    after = evaluated(FakeSampler({"case-0": WRONG}, otherwise=[RIGHT, RIGHT]), cases=6, samples=2)
     pair = compare({"before": before, "after": after}).headline
     assert (pair.gained, pair.lost) == (5, 1)
     assert pair.difference == pytest.approx((5 * 0.5 - 0.5) / 6)
@@ -116,7 +116,7 @@ def test_with_several_samples_a_case_counts_for_who_was_right_more_often():
 def test_interval_is_wider_where_cases_share_a_group():
     def evaluations(grouped: bool):
         cases = [make_case(f"case-{i}", group=str(i // 10) if grouped else None) for i in range(40)]
-        return {"a": examined(wrong_on(*range(10)), cases=cases), "b": examined(cases=cases)}
+        return {"a": evaluated(wrong_on(*range(10)), cases=cases), "b": evaluated(cases=cases)}
 
     lone, grouped = (compare(evaluations(each)).headline.interval for each in (False, True))
     assert grouped[1] - grouped[0] > 1.5 * (lone[1] - lone[0])

@@ -19,7 +19,7 @@ from grandrounds.recipe_file import recipe_from
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress
 from grandrounds.training.run import resume, train
-from grandrounds.training.subject import open_subject
+from grandrounds.training.target import open_target
 
 CPU = torch.device("cpu")
 HALF_B = Width(hidden=896, feedforward=4864, layers=24, vocabulary=151_936)
@@ -134,7 +134,7 @@ def _recipe(place: Path) -> Recipe:
 
 
 def test_a_run_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resumed or examined, it computes in the type of its first round, whatever would be measured now."""
+    """Resumed or evaluated, it computes in the type of its first round, whatever would be measured now."""
     monkeypatch.setattr(precision, "LARGE", 0)
     monkeypatch.setattr(precision, "seconds", machine(reading=0.5, computing=0.5))
     recipe = _recipe(tmp_path)
@@ -143,5 +143,5 @@ def test_a_run_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch: pytest.M
     assert RunFolder.open(folder).recipe().policy.precision == "bfloat16"
     monkeypatch.setattr(precision, "seconds", pytest.fail)
     precision.bfloat16_share.cache_clear()
-    assert open_subject(str(folder)).load().precision == "bfloat16"
+    assert open_target(str(folder)).load().precision == "bfloat16"
     assert resume(folder, progress=SilentProgress()).finished

@@ -23,7 +23,7 @@ from grandrounds.policy.recompute import recompute_layers
 from grandrounds.policy.tree import token_tree
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
-from grandrounds.training.subject import Subject
+from grandrounds.training.target import Subject
 
 LAYERS, WIDTH = 2, 32
 

@@ -8,7 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from evaluation_support import OPTIONS, REASONING, RIGHT, WRONG, FakeSampler, NoMigraine, examined, make_case
+from evaluation_support import OPTIONS, REASONING, RIGHT, WRONG, FakeSampler, NoMigraine, evaluated, make_case
 
 from grandrounds.errors import RunError
 from grandrounds.evaluation import Comparison, compare
@@ -69,7 +69,7 @@ def make_comparison(texts=None, names=("regular", "cold start", "GRPO"), cases=N
         FakeSampler(last),
     ]
     return compare(
-        {n: examined(s, cases=cases, knowledge=NoMigraine()) for n, s in zip(names, samplers, strict=True)}
+        {n: evaluated(s, cases=cases, knowledge=NoMigraine()) for n, s in zip(names, samplers, strict=True)}
     )
 
 
@@ -175,14 +175,14 @@ def test_hostile_cases_and_names_are_text():
 
 
 def test_page_of_two_policies_without_extras_stands():
-    comparison = compare({"before": examined(FakeSampler({"case-0": WRONG})), "after": examined()})
+    comparison = compare({"before": evaluated(FakeSampler({"case-0": WRONG})), "after": evaluated()})
     page = Page(comparison_page(comparison))
     assert page.open == []
     assert "How after learned" not in " ".join(page.words)
 
 
 def test_page_of_several_samples_speaks_of_them():
-    comparison = compare({n: examined(FakeSampler(otherwise=[RIGHT, WRONG]), samples=4) for n in ("a", "b")})
+    comparison = compare({n: evaluated(FakeSampler(otherwise=[RIGHT, WRONG]), samples=4) for n in ("a", "b")})
     text = comparison_page(comparison)
     assert "4 answers to each" in text
     assert "Majority vote" in text

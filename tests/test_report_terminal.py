@@ -13,7 +13,7 @@ from evaluation_support import (
     WRONG,
     FakeSampler,
     NoMigraine,
-    examined,
+    evaluated,
     make_case,
 )
 from rich.console import Console
@@ -38,7 +38,7 @@ def comparison() -> Comparison:
     cold = FakeSampler({f"case-{i}": WRONG for i in range(8)})
     last = FakeSampler({"case-0": WRONG, "case-30": WRONG})
     samplers = {"regular": wrong, "cold start": cold, "GRPO": last}
-    return compare({n: examined(s, cases=cases, knowledge=NoMigraine()) for n, s in samplers.items()})
+    return compare({n: evaluated(s, cases=cases, knowledge=NoMigraine()) for n, s in samplers.items()})
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -80,8 +80,8 @@ def test_tables_say_what_was_measured(comparison):
 
 
 def test_measures_of_reasoning_do_not_apply_to_a_policy_that_answers_only():
-    terse = examined(FakeSampler(otherwise=ANSWER_ONLY))
-    both = compare({"terse": terse, "reasoning": examined()})
+    terse = evaluated(FakeSampler(otherwise=ANSWER_ONLY))
+    both = compare({"terse": terse, "reasoning": evaluated()})
     text = printed(lambda console: print_comparison(console, both), width=100)
     for label in ("Form kept", "Consistent"):
         line = next(line for line in text.splitlines() if label in line)
@@ -102,7 +102,7 @@ def test_small_groups_carry_an_asterisk(comparison):
 
 
 def test_skipped_cases_are_told():
-    evaluation = examined(skipped={"longer than the context": 3})
+    evaluation = evaluated(skipped={"longer than the context": 3})
     text = printed(lambda console: print_evaluation(console, "GRPO", evaluation), width=80)
     assert "3 cases not asked: longer than the context" in text
 
@@ -119,7 +119,7 @@ def test_responses_stand_beside_each_other_where_there_is_room(comparison):
 
 def test_a_response_cannot_steer_the_terminal():
     hostile = RIGHT.replace("B. Pericarditis", "B. \x1b]0;gotcha\x07\x1b[2JPericarditis\x9b31m [red]x[/red]")
-    comparison = compare({"a": examined(FakeSampler(otherwise=hostile)), "b": examined()})
+    comparison = compare({"a": evaluated(FakeSampler(otherwise=hostile)), "b": evaluated()})
     text = printed(lambda console: print_example(console, comparison, comparison.examples()[0]), width=120)
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -136,7 +136,7 @@ def test_false_claims_and_invented_findings_are_marked_where_they_stand():
         "no fever.\n", "no fever; green hair.\n", 1
     )
     sampler = FakeSampler(otherwise=Grammar().render(false, "B. Pericarditis"))
-    laid = lay_out(examined(sampler, cases=1, knowledge=NoMigraine()).cases[0].first)
+    laid = lay_out(evaluated(sampler, cases=1, knowledge=NoMigraine()).cases[0].first)
     assert [(finding.text, finding.wrong) for finding in laid.findings] == [
         ("chest pain", ""),
         ("no fever", ""),
@@ -153,7 +153,7 @@ def test_false_claims_and_invented_findings_are_marked_where_they_stand():
 
 
 def test_a_valid_reasoning_is_praised():
-    laid = lay_out(examined(cases=1, knowledge=NoMigraine()).cases[0].first)
+    laid = lay_out(evaluated(cases=1, knowledge=NoMigraine()).cases[0].first)
     assert laid.remarks == ()
     assert "3 claims hold" in laid.praise[0]
 
@@ -161,7 +161,7 @@ def test_a_valid_reasoning_is_praised():
 def test_prose_is_kept_as_written():
     prose = "The pain is sharp.\n\nSo the answer is Pericarditis."
     sampler = FakeSampler(otherwise=Grammar().render(prose, "B. Pericarditis"))
-    laid = lay_out(examined(sampler, cases=1).cases[0].first)
+    laid = lay_out(evaluated(sampler, cases=1).cases[0].first)
     assert laid.prose == prose
     assert laid.differential == ()
 
@@ -181,10 +181,10 @@ def test_a_baseline_stands_beside_the_policies_in_words(comparison):
 
 def test_cases_of_publications_trained_on_are_warned_of():
     cases = [make_case(f"case-{i}", publication="trained on" if i < 3 else "new") for i in range(8)]
-    evaluation = examined(cases=cases)
+    evaluation = evaluated(cases=cases)
     assert evaluation.to_json()["trained_on"] == 3
     warning = "3 cases of 8 are of publications that the run was trained on"
     comparison = compare({"a": evaluation, "b": evaluation})
     assert warning in printed(lambda console: print_evaluation(console, "GRPO", evaluation), width=200)
     assert warning in printed(lambda console: print_comparison(console, comparison), width=200)
-    assert "trained on:" not in printed(lambda c: print_evaluation(c, "GRPO", examined()), width=200)
+    assert "trained on:" not in printed(lambda c: print_evaluation(c, "GRPO", evaluated()), width=200)

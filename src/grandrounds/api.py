@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.errors import RecipeError
-from grandrounds.evaluation import Baseline, Comparison, Evaluation, examine
+from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
+from grandrounds.evaluation import evaluate as evaluate_prompts
 from grandrounds.planning.plan import Plan, plan
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
@@ -22,7 +23,7 @@ from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.prompts import make_prompts
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.training.run import Run, resume, train
-from grandrounds.training.subject import Subject, open_subject
+from grandrounds.training.target import Target, open_target
 from grandrounds.types import Case, CaseBook
 
 __all__ = ["Plan", "Recipe", "Run", "compare", "evaluate", "load_recipe", "plan", "resume", "train"]
@@ -32,8 +33,8 @@ Done = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Examination:
-    """On what policies are examined, and how; None takes the policy's own recipe.
+class EvaluationRequest:
+    """On what policies are evaluated, and how; None takes the policy's own recipe.
 
     source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as `train` has them.
     split: auto (held-out cases of the run's own source, else all), test, train or all.
@@ -56,15 +57,15 @@ def evaluate(
     overrides: Sequence[str] = (),
     progress: Done | None = None,
 ) -> Evaluation:
-    """Examine one policy: a run's folder, a checkpoint, a model folder or a Hub name.
+    """Evaluate one policy: a run's folder, a checkpoint, a model folder or a Hub name.
 
     Given a run, cases are built as the run built its own: its labels, hard options and seed.
     Raises the `GrandRoundsError` family.
     """
-    how = Examination(
+    how = EvaluationRequest(
         str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
     )
-    return examine_subject(open_subject(str(policy), overrides), how, progress)
+    return evaluate_target(open_target(str(policy), overrides), how, progress)
 
 
 def compare(
@@ -77,46 +78,44 @@ def compare(
     overrides: Sequence[str] = (),
     progress: Done | None = None,
 ) -> Comparison:
-    """Examine several policies on the same cases; the first is the regular one, the last the one of interest.
+    """Evaluate several policies on the same cases; the first is the regular one, the last the one of interest.
 
     The cases are the first run's: every policy is asked them as they stand, in the form of its own recipe.
     """
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
-    subjects = [
-        open_subject(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named
-    ]
-    how = Examination(
+    targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
+    how = EvaluationRequest(
         str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
     )
-    return compare_subjects(subjects, how, progress)
+    return compare_targets(targets, how, progress)
 
 
-def compare_subjects(
-    subjects: Sequence[Subject], how: Examination, progress: Done | None = None
+def compare_targets(
+    targets: Sequence[Target], how: EvaluationRequest, progress: Done | None = None
 ) -> Comparison:
-    """As `compare`, for opened subjects."""
-    if len(subjects) < 2:
+    """As `compare`, for opened targets."""
+    if len(targets) < 2:
         raise RecipeError("a comparison needs two policies", hint="Name another, for example the cold start.")
-    host = next((subject for subject in subjects if subject.is_run), subjects[0])
+    host = next((target for target in targets if target.is_run), targets[0])
     book, cases = host.cases(how.source, how.split)
     evaluations = {
-        name: _examine(subject, book, cases, how, progress)
-        for name, subject in zip(_distinct_names(subjects), subjects, strict=True)
+        name: _evaluate(target, book, cases, how, progress)
+        for name, target in zip(_distinct_names(targets), targets, strict=True)
     }
     return compare_evaluations(evaluations)
 
 
-def examine_subject(subject: Subject, how: Examination, progress: Done | None = None) -> Evaluation:
-    """As `evaluate`, for an opened subject."""
-    book, cases = subject.cases(how.source, how.split)
-    return _examine(subject, book, cases, how, progress)
+def evaluate_target(target: Target, how: EvaluationRequest, progress: Done | None = None) -> Evaluation:
+    """As `evaluate`, for an opened target."""
+    book, cases = target.cases(how.source, how.split)
+    return _evaluate(target, book, cases, how, progress)
 
 
-def _examine(
-    subject: Subject, book: CaseBook, cases: Sequence[Case], how: Examination, progress: Done | None
+def _evaluate(
+    target: Target, book: CaseBook, cases: Sequence[Case], how: EvaluationRequest, progress: Done | None
 ) -> Evaluation:
-    recipe = subject.recipe
-    policy = subject.load()
+    recipe = target.recipe
+    policy = target.load()
     settings = SamplingSettings(
         max_new_tokens=recipe.evaluation.max_new_tokens or recipe.grpo.max_new_tokens,
         temperature=recipe.evaluation.temperature,
@@ -127,7 +126,7 @@ def _examine(
     )
     asked = cases[: how.limit]
     prompts = make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)
-    evaluation = examine(
+    evaluation = evaluate_prompts(
         NativeSampler(policy),
         prompts,
         grammar=Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag),
@@ -144,10 +143,10 @@ def _examine(
     return replace(evaluation, baselines=baselines)
 
 
-def _distinct_names(subjects: Sequence[Subject]) -> list[str]:
-    """Each subject's name; numbered where two share one."""
+def _distinct_names(targets: Sequence[Target]) -> list[str]:
+    """Each target's name; numbered where two share one."""
     names: list[str] = []
-    for subject in subjects:
-        choices = chain([subject.name], (f"{subject.name} ({number})" for number in count(2)))
+    for target in targets:
+        choices = chain([target.name], (f"{target.name} ({number})" for number in count(2)))
         names.append(next(name for name in choices if name not in names))
     return names

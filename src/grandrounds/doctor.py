@@ -49,7 +49,7 @@ class Finding:
     hint: str = ""
 
 
-def examine(folder: Path | None = None) -> list[Finding]:
+def diagnose(folder: Path | None = None) -> list[Finding]:
     """Look at this machine. `folder`: where runs will be written; default: the current folder. About two
     seconds.
     """

@@ -158,7 +158,7 @@ class CheckpointRecipe(Section):
 
 
 class EvaluationRecipe(Section):
-    """How a policy is examined."""
+    """How a policy is evaluated."""
 
     samples: Positive = Field(1, description="Completions per case; 1 decodes greedily.")
     temperature: float = Field(1.0, gt=0, description="Temperature where samples > 1.")

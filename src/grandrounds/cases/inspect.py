@@ -75,7 +75,7 @@ class CasesReport:
 
 
 def inspect_cases(book: CaseBook, *, lengths: Lengths | None = None) -> CasesReport:
-    """Examine a book. lengths: counts tokens; without it, lengths are in words.
+    """Evaluate a book. lengths: counts tokens; without it, lengths are in words.
 
     Answers, shortcuts and duplicates are over the training and test splits; held-out sets are counted only.
     """

@@ -146,7 +146,7 @@ def evaluate(
     overrides: Overrides = [],  # noqa: B006
     json_file: JsonFile = None,
 ) -> None:
-    """Examine one policy: accuracy with its interval, form, consistency, evidence, validity, subgroups."""
+    """Evaluate one policy: accuracy with its interval, form, consistency, evidence, validity, subgroups."""
     from grandrounds.cli.evaluate import show_evaluation
 
     show_evaluation(policy, cases, samples, split, limit, overrides, json_file)
@@ -165,7 +165,7 @@ def compare(
     json_file: JsonFile = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the comparison.")] = None,
 ) -> None:
-    """Examine several policies on the same cases, with paired tests and responses side by side."""
+    """Evaluate several policies on the same cases, with paired tests and responses side by side."""
     from grandrounds.cli.evaluate import show_comparison
 
     show_comparison(policies, cases, samples, split, limit, overrides, json_file, html)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from grandrounds.evaluation import Comparison
-    from grandrounds.training.subject import Subject
+    from grandrounds.training.target import Target
 
 # A model from scratch learns nothing from a system message that is always the same, and it is a sixth of the tokens.
 SHORT = ("prompt.system=''",)
@@ -28,7 +28,7 @@ HELD_OUT_CASES = 150
 
 
 def run_demo(out: Path, seed: int) -> None:
-    """Train both, examine them with the cold start between, print tables and one case, write the page."""
+    """Train both, evaluate them with the cold start between, print tables and one case, write the page."""
     quiet_libraries()
     from rich.console import Console
 
@@ -40,12 +40,12 @@ def run_demo(out: Path, seed: int) -> None:
     console = Console(highlight=False)
     out = _free(out)
     console.print(f"Grand Rounds demo, in {out}. {NOTICE}")
-    subjects = _trained(console, out, seed)
-    comparison = _compared(subjects, "clinic", CASES)
+    targets = _trained(console, out, seed)
+    comparison = _compared(targets, "clinic", CASES)
     print_comparison(console, comparison, notice=NOTICE)
     for example in comparison.examples()[:1]:
         print_example(console, comparison, example)
-    held_out = _held_out(console, subjects)
+    held_out = _held_out(console, targets)
     page = _written(out, comparison, held_out)
     console.print(f"\nTook {(time.monotonic() - started) / 60:.1f} minutes. Page: {page}", soft_wrap=True)
 
@@ -59,9 +59,9 @@ def _free(out: Path) -> Path:
     return folder
 
 
-def _trained(console: Console, out: Path, seed: int) -> list[Subject]:
+def _trained(console: Console, out: Path, seed: int) -> list[Target]:
     from grandrounds.training.run import train
-    from grandrounds.training.subject import open_subject
+    from grandrounds.training.target import open_target
 
     regular = load_recipe("clinic", [f"seed={seed}", *REGULAR])
     reasoning = load_recipe("clinic", [f"seed={seed}", *REASONING])
@@ -70,7 +70,7 @@ def _trained(console: Console, out: Path, seed: int) -> list[Subject]:
     console.print("\n2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", style="bold")
     _whole(train(reasoning, out / "reasoning").finished)
     places = (out / "regular", out / "reasoning" / "checkpoints" / "000000", out / "reasoning")
-    return [open_subject(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
+    return [open_target(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
 
 
 def _whole(finished: bool) -> None:
@@ -78,15 +78,15 @@ def _whole(finished: bool) -> None:
         sys.exit(130)
 
 
-def _compared(subjects: list[Subject], source: str, limit: int) -> Comparison:
-    from grandrounds.api import Examination, compare_subjects
+def _compared(targets: list[Target], source: str, limit: int) -> Comparison:
+    from grandrounds.api import EvaluationRequest, compare_targets
     from grandrounds.cli.counting import counted
 
-    with counted("examined") as progress:
-        return compare_subjects(subjects, Examination(source, limit=limit), progress)
+    with counted("evaluated") as progress:
+        return compare_targets(targets, EvaluationRequest(source, limit=limit), progress)
 
 
-def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison]:
+def _held_out(console: Console, targets: list[Target]) -> dict[str, Comparison]:
     """Each further held-out set, one line for each."""
     from rich.table import Table
 
@@ -99,7 +99,7 @@ def _held_out(console: Console, subjects: list[Subject]) -> dict[str, Comparison
         table.add_column(name, justify="right")
     comparisons = {}
     for name in HELD_OUT:
-        comparisons[name] = _compared(subjects, f"clinic:{name}", HELD_OUT_CASES)
+        comparisons[name] = _compared(targets, f"clinic:{name}", HELD_OUT_CASES)
         shares = [evaluation.accuracy for evaluation in comparisons[name].evaluations.values()]
         table.add_row(name, *(f"{percent(share.value)}\n{percents(share.interval)}" for share in shares))
     console.print(table)

@@ -10,11 +10,11 @@ def show_doctor() -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from grandrounds.doctor import examine
+    from grandrounds.doctor import diagnose
 
     marks = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("bad ", "bold red")}
     console = Console(highlight=False)
-    findings = examine()
+    findings = diagnose()
     for finding in findings:
         console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
         if finding.hint:

@@ -21,22 +21,22 @@ def show_evaluation(
     overrides: Sequence[str],
     json_file: Path | None,
 ) -> None:
-    """Examine a policy, print its table, write its JSON."""
+    """Evaluate a policy, print its table, write its JSON."""
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import Examination, examine_subject
+    from grandrounds.api import EvaluationRequest, evaluate_target
     from grandrounds.cli.counting import counted
     from grandrounds.report.tables import print_evaluation
-    from grandrounds.training.subject import open_subject
+    from grandrounds.training.target import open_target
 
     _writable(json_file)
-    subject = open_subject(policy, overrides)
-    with counted("examined") as progress:
-        evaluation = examine_subject(
-            subject, Examination(cases, split, limit, samples, tuple(overrides)), progress
+    target = open_target(policy, overrides)
+    with counted("evaluated") as progress:
+        evaluation = evaluate_target(
+            target, EvaluationRequest(cases, split, limit, samples, tuple(overrides)), progress
         )
-    print_evaluation(Console(highlight=False), subject.name, evaluation)
+    print_evaluation(Console(highlight=False), target.name, evaluation)
     _notice(cases)
     if json_file is not None:
         write_json(json_file, {"policy": policy, "cases_source": cases, **evaluation.to_json()})
@@ -52,23 +52,23 @@ def show_comparison(
     json_file: Path | None,
     html: Path | None,
 ) -> None:
-    """Examine policies on the same cases; print tables and one case side by side, write JSON and page."""
+    """Evaluate policies on the same cases; print tables and one case side by side, write JSON and page."""
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import Examination, compare_subjects
+    from grandrounds.api import EvaluationRequest, compare_targets
     from grandrounds.cli.counting import counted
     from grandrounds.report.page import write_page
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
-    from grandrounds.training.subject import open_subject
+    from grandrounds.training.target import open_target
 
     _writable(json_file)
     _writable(html)
-    subjects = [open_subject(policy, overrides) for policy in policies]
-    with counted("examined") as progress:
-        comparison = compare_subjects(
-            subjects, Examination(cases, split, limit, samples, tuple(overrides)), progress
+    targets = [open_target(policy, overrides) for policy in policies]
+    with counted("evaluated") as progress:
+        comparison = compare_targets(
+            targets, EvaluationRequest(cases, split, limit, samples, tuple(overrides)), progress
         )
     console = Console(highlight=False)
     print_comparison(console, comparison, notice=notice_of(cases))

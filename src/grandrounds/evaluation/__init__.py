@@ -1,7 +1,7 @@
 """How good a policy is, and whether two policies differ. Imports no torch."""
 
 from grandrounds.evaluation.compare import Comparison, Pair, compare
-from grandrounds.evaluation.evaluate import examine
+from grandrounds.evaluation.evaluate import evaluate
 from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Share, Subgroup
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "Share",
     "Subgroup",
     "compare",
-    "examine",
+    "evaluate",
 ]

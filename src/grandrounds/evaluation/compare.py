@@ -1,4 +1,4 @@
-"""Comparing policies that were examined on the same cases: who was right where the other was wrong."""
+"""Comparing policies that were evaluated on the same cases: who was right where the other was wrong."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 
 
 def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparison:
-    """Compare examinations of the same cases; CaseError, which says how they differ, for others."""
+    """Compare evaluations of the same cases; CaseError, which says how they differ, for others."""
     if not evaluations:
         raise CaseError("there is nothing to compare", hint="Name at least one policy.")
     names = list(evaluations)
@@ -170,8 +170,8 @@ def _require_same_cases(name: str, one: Evaluation, other_name: str, other: Eval
     ways = [f"{what} {_listed(ids)}" for what, ids in found if ids]
     if ways:
         raise CaseError(
-            f"{name} and {other_name} were not examined on the same cases: {'; '.join(ways)}",
-            hint="Examine them on one source, with the same split, limit and seed.",
+            f"{name} and {other_name} were not evaluated on the same cases: {'; '.join(ways)}",
+            hint="Evaluate them on one source, with the same split, limit and seed.",
         )
 
 

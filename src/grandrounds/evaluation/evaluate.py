@@ -1,4 +1,4 @@
-"""Examining a policy: sample every case, parse, judge, add up."""
+"""Evaluating a policy: sample every case, parse, judge, add up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from grandrounds.types import Case, Prompt, Sample
 ROWS_PER_CHUNK = 256
 
 
-def examine(
+def evaluate(
     sampler: Sampler,
     prompts: Sequence[Prompt],
     *,
@@ -63,7 +63,7 @@ def examine(
 
 def _distinct(prompts: Sequence[Prompt]) -> None:
     if not prompts:
-        raise CaseError("there is no case to examine", hint="Check the source, the split and the limit.")
+        raise CaseError("there is no case to evaluate", hint="Check the source, the split and the limit.")
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.case.id in seen:

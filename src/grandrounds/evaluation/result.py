@@ -1,4 +1,4 @@
-"""The vocabulary of an examination: each answer, each case, and what they add up to; all of it JSON-able."""
+"""The vocabulary of an evaluation: each answer, each case, and what they add up to; all of it JSON-able."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Baseline:
 class Evaluation:
     """What one policy did on one set of cases. Shares are None where they do not apply.
 
-    count: cases examined. samples: answers to each; 1 is greedy. skipped: reason -> cases not asked.
+    count: cases evaluated. samples: answers to each; 1 is greedy. skipped: reason -> cases not asked.
     accuracy: of all answers. answered: an answer was given at all. reasoned: a reasoning was shown.
     format: exactly one reasoning, then one answer, and nothing else.
     consistency, evidence: of answers with a reasoning; evidence is a mean score.

@@ -1,4 +1,4 @@
-"""The statistics of an examination, as functions of numbers. All intervals are two-sided, 95 %.
+"""The statistics of an evaluation, as functions of numbers. All intervals are two-sided, 95 %.
 
 wilson            interval of a proportion                Wilson 1927, doi:10.1080/01621459.1927.10502953
 mcnemar_exact     do two policies differ on paired cases  McNemar 1947, doi:10.1007/BF02295996, exact binomial

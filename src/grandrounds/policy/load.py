@@ -20,7 +20,7 @@ from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
 from grandrounds.policy.reading import read_not_mapped
-from grandrounds.policy.verify import MEND, verify
+from grandrounds.policy.verify import HINT, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
@@ -275,7 +275,7 @@ def loading(source: str) -> Iterator[None]:
             if own
             else f"the model cannot be loaded: {_first_line(error)}",
             where=source,
-            hint=MEND if own else "Check the name and files; a Hub name needs network or a local cache.",
+            hint=HINT if own else "Check the name and files; a Hub name needs network or a local cache.",
         ) from error
 
 

@@ -15,7 +15,7 @@ from grandrounds.policy.tree_layout import TreeLayout
 # Enough tokens for a second completion that must not see the first one.
 PROMPT, BRANCH = 6, 4
 SERVED = {"full_attention", "sliding_attention"}
-MEND = "Choose a decoder-only transformer such as Llama, Qwen, Gemma, Mistral or Phi."
+HINT = "Choose a decoder-only transformer such as Llama, Qwen, Gemma, Mistral or Phi."
 
 
 class _Witness(TreeLayout):
@@ -61,7 +61,7 @@ def verify(policy: Policy, name: str) -> None:
         raise PolicyError(
             f"this architecture ({kind}) cannot be computed by our attention: {str(error).strip()[:200]}",
             where=name,
-            hint=MEND,
+            hint=HINT,
         ) from error
     _check_layers(policy, witness, name)
     plain = torch.from_numpy(np.stack([np.concatenate([prompt, first]), np.concatenate([prompt, second])]))
@@ -82,7 +82,7 @@ def verify(policy: Policy, name: str) -> None:
             f"this architecture ({kind}) is not computed exactly by our attention "
             f"(log-probs differ by {difference:.3g})",
             where=name,
-            hint=MEND,
+            hint=HINT,
         )
 
 
@@ -108,7 +108,7 @@ def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:
         reason = f"keeps the window of layer {unseen[0]} to itself"
     else:
         return
-    raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, hint=MEND)
+    raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, hint=HINT)
 
 
 def _logits(policy: Policy, layout: TreeLayout) -> Tensor:

@@ -22,7 +22,7 @@ _SMOOTH = 0.05
 class Curve:
     """One chart. raw, smooth: "x,y x,y …" in the chart's own units. marks: (y, label) of the axis.
 
-    told: the course in words, for those who do not see the line.
+    in_words: the course in words, for those who do not see the line.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Curve:
     first_round: int
     last_round: int
     end: tuple[float, float]
-    told: str
+    in_words: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _curve(kind: _Kind, course: list[tuple[int, float]]) -> Curve:
         first_round=rounds[0],
         last_round=rounds[-1],
         end=place(rounds[-1], smooth[-1]),
-        told=f"{kind.write(smooth[0])} at first, {kind.write(smooth[-1])} in the end",
+        in_words=f"{kind.write(smooth[0])} at first, {kind.write(smooth[-1])} in the end",
     )
 
 

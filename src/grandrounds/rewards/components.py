@@ -19,7 +19,7 @@ from grandrounds.rewards.scorer import Score, Scorer
 from grandrounds.rewards.user import UserFunction
 from grandrounds.types import Sample
 
-_MEND = "Mend the reward function, or return None for samples it does not apply to."
+_HINT = "Correct the reward function, or return None for samples it does not apply to."
 
 
 class Component(Protocol):
@@ -140,7 +140,7 @@ class UserComponent:
         return RewardError(
             f"the reward raised {describe(error)}{tries}",
             where=f"rewards.{self.name}, {place_of(error, self.user.source)}{case}",
-            hint=_MEND,
+            hint=_HINT,
         )
 
 
@@ -158,8 +158,8 @@ def checked(value: Any, where: str) -> float | None:
     if hasattr(value, "item"):  # numbers of NumPy and torch
         value = value.item()
     if not isinstance(value, Real):
-        raise RewardError(f"returned {value!r:.80}, which is no number", where=where, hint=_MEND)
+        raise RewardError(f"returned {value!r:.80}, which is no number", where=where, hint=_HINT)
     number = float(value)
     if not math.isfinite(number):
-        raise RewardError(f"returned {number}", where=where, hint=_MEND)
+        raise RewardError(f"returned {number}", where=where, hint=_HINT)
     return number

@@ -21,7 +21,7 @@ from grandrounds.rewards.text import written_out
 from grandrounds.types import Case
 
 _RELATIONS = {"supports": 1.0, "contradicts": -1.0}
-_MEND = "A row has a condition, a finding, and a relation (supports, contradicts) or a strength (a number)."
+_HINT = "A row has a condition, a finding, and a relation (supports, contradicts) or a strength (a number)."
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class TableKnowledge:
             strength = _strength(row, where)
             if strengths.setdefault(pair, strength) != strength:
                 raise RewardError(
-                    f"{pair[0]} and {pair[1]} are listed twice and differ", where=where, hint=_MEND
+                    f"{pair[0]} and {pair[1]} are listed twice and differ", where=where, hint=_HINT
                 )
         if not strengths:
-            raise RewardError("the table has no rows", where=str(path), hint=_MEND)
+            raise RewardError("the table has no rows", where=str(path), hint=_HINT)
         return cls(strengths)
 
     def strength(self, condition: str, finding: str) -> float | None:
@@ -135,7 +135,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise RewardError(f"the table cannot be read: {error}", where=str(path), hint=_MEND) from error
+        raise RewardError(f"the table cannot be read: {error}", where=str(path), hint=_HINT) from error
     name = path.name.removesuffix(".gz")
     if name.endswith(".jsonl"):
         for line, text in enumerate(lines, start=1):
@@ -146,23 +146,23 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row in reader:
             yield reader.line_num, row
     else:
-        raise RewardError("the table is neither .csv nor .jsonl", where=str(path), hint=_MEND)
+        raise RewardError("the table is neither .csv nor .jsonl", where=str(path), hint=_HINT)
 
 
 def _json_row(text: str, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RewardError(f"this line is no JSON: {error}", where=where, hint=_MEND) from error
+        raise RewardError(f"this line is no JSON: {error}", where=where, hint=_HINT) from error
     if not isinstance(row, dict):
-        raise RewardError("this line is no JSON object", where=where, hint=_MEND)
+        raise RewardError("this line is no JSON object", where=where, hint=_HINT)
     return row
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     text = written_out(str(row.get(column) or ""))
     if not text:
-        raise RewardError(f"the row has no {column}", where=where, hint=_MEND)
+        raise RewardError(f"the row has no {column}", where=where, hint=_HINT)
     return denial(text)
 
 
@@ -171,13 +171,13 @@ def _strength(row: Mapping[str, Any], where: str) -> float:
     if relation not in (None, ""):
         known = _RELATIONS.get(str(relation).strip().lower())
         if known is None:
-            raise RewardError(f"{relation!r} is no relation", where=where, hint=_MEND)
+            raise RewardError(f"{relation!r} is no relation", where=where, hint=_HINT)
         if strength in (None, ""):
             return known
     try:
         value = float(str(strength))
     except ValueError as error:
-        raise RewardError(f"{strength!r} is no strength", where=where, hint=_MEND) from error
+        raise RewardError(f"{strength!r} is no strength", where=where, hint=_HINT) from error
     if relation not in (None, ""):
         return abs(value) * _RELATIONS[str(relation).strip().lower()]
     return value

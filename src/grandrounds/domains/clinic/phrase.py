@@ -48,7 +48,7 @@ LISTS = (
     "Asked further, the patient mentions: {findings}.",
     "Noted: {findings}.",
     "Also: {findings}.",
-    "On examination and history: {findings}.",
+    "On evaluation and history: {findings}.",
 )
 NEGATIVES = (
     "However, {negatives}.",
@@ -85,11 +85,11 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
         complaint=complaint,
         Complaint=complaint[0].upper() + complaint[1:],
     )
-    told = [_worded(world, fact, generator, unseen) for fact in vignette.facts[2:]]
+    observed = [_worded(world, fact, generator, unseen) for fact in vignette.facts[2:]]
     positive = [
-        text for text, fact in zip(told, vignette.facts[2:], strict=True) if not fact.startswith("no ")
+        text for text, fact in zip(observed, vignette.facts[2:], strict=True) if not fact.startswith("no ")
     ]
-    negative = told[len(positive) :]
+    negative = observed[len(positive) :]
     parts = [opening, _pick(LISTS, generator).format(findings=", ".join(positive))]
     if negative:
         parts.append(_pick(NEGATIVES, generator).format(negatives=", ".join(negative)))

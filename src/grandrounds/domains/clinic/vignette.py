@@ -1,10 +1,10 @@
 """Sampling vignettes: a patient with one condition, and what was asked of them and answered.
 
 What is asked does not depend on the patient's condition: some findings of one condition of the cluster and
-some of another, both drawn at random. Every answer is told, and which patients are passed over depends on
-what is told alone. So silence says nothing, and the posterior over the cluster is exact:
+some of another, both drawn at random. Every answer is observed, and which patients are passed over depends on
+what is observed alone. So silence says nothing, and the posterior over the cluster is exact:
 
-    P(c | told) = P(c) P(age | c) P(sex | c) prod over the asked f of P(answer to f | c), normalised
+    P(c | observed) = P(c) P(age | c) P(sex | c) prod over the asked f of P(answer to f | c), normalised
 
 Of those, vignettes are the ones whose patient has the condition of the highest posterior, by a margin, and
 whose points lead to it too: a Bayes-optimal reader is always right, and so is one who weighs everything and
@@ -33,8 +33,8 @@ KEPT = {"prior": 0.5, "first finding": 0.35, "overlap": 0.25}
 class Style:
     """What differs between the training vignettes and the held-out sets."""
 
-    present: tuple[int, int] = (2, 4)  # findings told, at least and at most
-    absent: tuple[int, int] = (1, 2)  # pertinent negatives told
+    present: tuple[int, int] = (2, 4)  # findings observed, at least and at most
+    absent: tuple[int, int] = (1, 2)  # pertinent negatives observed
     asked: tuple[int, int] = (4, 2)  # findings asked about, at most, of one condition and of another
     unseen_phrasings: bool = False
     shifted_prevalence: bool = False
@@ -65,7 +65,7 @@ class _Block:
     """n candidates of one cluster with C conditions, K findings, F facts."""
 
     condition: np.ndarray  # [n]
-    told: np.ndarray  # [n, F] +1 told present, -1 told absent, 0 not told
+    observed: np.ndarray  # [n, F] +1 observed present, -1 observed absent, 0 not observed
     order: np.ndarray  # [n, F] telling order of the findings
     totals: np.ndarray  # [n, C] points
     posterior: np.ndarray  # [n, C]
@@ -118,26 +118,26 @@ def _candidates(cluster: Cluster, generator: np.random.Generator, style: Style, 
     keep &= (style.absent[0] <= absent) & (absent <= style.absent[1])
     condition, asked, has = condition[keep], asked[keep], has[keep]
     rows = np.arange(len(condition))
-    told = np.zeros((len(rows), len(cluster.facts) + 1), int)
+    observed = np.zeros((len(rows), len(cluster.facts) + 1), int)
     np.put_along_axis(
-        told, asked, np.where(has, 1, -1), axis=1
+        observed, asked, np.where(has, 1, -1), axis=1
     )  # what is not asked falls into the last column
-    told = told[:, :-1]
+    observed = observed[:, :-1]
     order = np.argsort(generator.random((len(rows), findings)), 1)
     band = _draw(generator, cluster.probability[condition, findings : findings + bands])
     sex = _draw(generator, cluster.probability[condition, findings + bands :])
-    told[rows, findings + band] = 1
-    told[rows, findings + bands + sex] = 1
-    posterior = _posterior(cluster, prevalence, told)
+    observed[rows, findings + band] = 1
+    observed[rows, findings + bands + sex] = 1
+    posterior = _posterior(cluster, prevalence, observed)
     if style.swap_demographics:
-        told = _swapped(cluster, told)
-        before, posterior = posterior, _posterior(cluster, prevalence, told)
+        observed = _swapped(cluster, observed)
+        before, posterior = posterior, _posterior(cluster, prevalence, observed)
         matters = np.abs(posterior - before).max(1) >= SWAP_MATTERS
-        told, order, posterior = told[matters], order[matters], posterior[matters]
+        observed, order, posterior = observed[matters], order[matters], posterior[matters]
         condition = posterior.argmax(1)
-    present, absent = (told > 0).astype(float), (told < 0).astype(float)
+    present, absent = (observed > 0).astype(float), (observed < 0).astype(float)
     totals = present @ cluster.points_present.T + absent @ cluster.points_absent.T
-    return _Block(condition, told, order, totals.astype(int), posterior)
+    return _Block(condition, observed, order, totals.astype(int), posterior)
 
 
 def _asked(cluster: Cluster, generator: np.random.Generator, most: tuple[int, int], size: int) -> np.ndarray:
@@ -162,11 +162,11 @@ def _asked(cluster: Cluster, generator: np.random.Generator, most: tuple[int, in
     return np.hstack([parts[0], np.where(again, -1, parts[1])])
 
 
-def _posterior(cluster: Cluster, prevalence: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """P(condition | told) by Bayes' rule, [n, C]."""
+def _posterior(cluster: Cluster, prevalence: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """P(condition | observed) by Bayes' rule, [n, C]."""
     log = np.log(prevalence / prevalence.sum())
-    log = log + (told > 0).astype(float) @ np.log(cluster.probability).T
-    log = log + (told < 0).astype(float) @ np.log(1 - cluster.probability).T
+    log = log + (observed > 0).astype(float) @ np.log(cluster.probability).T
+    log = log + (observed < 0).astype(float) @ np.log(1 - cluster.probability).T
     posterior = np.exp(log - log.max(1, keepdims=True))
     return posterior / posterior.sum(1, keepdims=True)
 
@@ -178,10 +178,10 @@ def _draw(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
     return (noise[:, None] >= cumulative).sum(1)
 
 
-def _swapped(cluster: Cluster, told: np.ndarray) -> np.ndarray:
+def _swapped(cluster: Cluster, observed: np.ndarray) -> np.ndarray:
     """The same answers from a patient of the other sex, and old where they were young; [n, F]."""
     findings, bands = len(cluster.findings), len(BANDS)
-    answers, ages, sexes = np.split(told, [findings, findings + bands], axis=1)
+    answers, ages, sexes = np.split(observed, [findings, findings + bands], axis=1)
     return np.hstack([answers, ages[:, ::-1], sexes[:, ::-1]])
 
 
@@ -203,7 +203,7 @@ def _shortcuts(
     """
     findings = len(cluster.findings)
     rows = np.arange(len(options))
-    positive = block.told[:, :findings] > 0
+    positive = block.observed[:, :findings] > 0
     supports = (cluster.points_present[:, :findings] > 0).astype(int)
     first = np.take_along_axis(positive, block.order, 1).argmax(1)
     scores = {
@@ -222,10 +222,10 @@ def _vignette(
     cluster: Cluster, block: _Block, options: np.ndarray, age: float, solved: dict[str, bool], row: int
 ) -> Vignette:
     findings = len(cluster.findings)
-    told = block.told[row]
-    demographics = tuple(cluster.facts[i] for i in range(findings, len(cluster.facts)) if told[i])
-    present = tuple(cluster.findings[i] for i in block.order[row] if told[i] > 0)
-    absent = tuple(f"no {cluster.findings[i]}" for i in block.order[row] if told[i] < 0)
+    observed = block.observed[row]
+    demographics = tuple(cluster.facts[i] for i in range(findings, len(cluster.facts)) if observed[i])
+    present = tuple(cluster.findings[i] for i in block.order[row] if observed[i] > 0)
+    absent = tuple(f"no {cluster.findings[i]}" for i in block.order[row] if observed[i] < 0)
     low, high = BANDS[demographics[0]]
     return Vignette(
         cluster=cluster,

@@ -21,7 +21,7 @@ from grandrounds.response.totals import (
 from grandrounds.types import Case, Demonstration
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order told,
+# A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order observed,
 # which is copying: where it had to choose the most telling ones, the model repeated some instead (docs/decisions.md).
 MOST_FINDINGS = 8
 HURRIED_FINDINGS = 2
@@ -36,7 +36,7 @@ def demonstrate(
     *,
     hurried: bool = False,
 ) -> Demonstration:
-    """Weigh the first findings told for each candidate, and add up.
+    """Weigh the first findings observed for each candidate, and add up.
 
     names: the candidates in the order to consider them in.
     hurried: weigh very few, so that a policy has something to find out.

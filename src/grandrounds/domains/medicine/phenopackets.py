@@ -1,6 +1,6 @@
 """GA4GH phenopackets (ISO 4454) as differential-diagnosis cases.
 
-The findings observed, age and sex are told; the diagnosis is asked for, among options that a naive Bayes model
+The findings observed, age and sex are observed; the diagnosis is asked for, among options that a naive Bayes model
 fitted on the training split finds hardest to tell apart, or in free text. Cases are split by publication.
 """
 

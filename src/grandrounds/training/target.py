@@ -1,4 +1,4 @@
-"""What is examined: a run, one of its checkpoints, or any model, opened under the settings it was trained with."""
+"""What is evaluated: a run, one of its checkpoints, or any model, opened under the settings it was trained with."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SPLITS = ("auto", "test", "train", "all")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A policy to examine.
+class Target:
+    """A policy to evaluate.
 
     recipe: its run's; for a model without a run, the defaults. fitted: what its run fitted on its training cases.
     model: the folder or name that its weights come from.
@@ -37,7 +37,7 @@ class Subject:
     is_run: bool
 
     def load(self) -> Policy:
-        """Read the weights. Nothing is trained, so that a run from a GPU is examined without one as well."""
+        """Read the weights. Nothing is trained, so that a run from a GPU is evaluated without one as well."""
         if self.is_run:
             policy = saved_policy(self.recipe, Path(self.model))
         else:
@@ -58,7 +58,7 @@ class Subject:
         return load_cases(cases.model_copy(update={"source": source}), seed=self.recipe.seed)
 
     def cases(self, source: Any, split: str) -> tuple[CaseBook, Sequence[Case]]:
-        """The cases to examine it on, and the book they are from.
+        """The cases to evaluate it on, and the book they are from.
 
         source: a name, or what `train` takes as cases in memory, of which all but a book's are asked.
         auto: the held-out cases of the run's own source; all cases of any other file.
@@ -83,8 +83,8 @@ class Subject:
         return book, chosen
 
 
-def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
-    """A subject from NAME=POLICY or POLICY: a run's folder, a checkpoint, a model folder or a Hub name."""
+def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
+    """A target from NAME=POLICY or POLICY: a run's folder, a checkpoint, a model folder or a Hub name."""
     name, separator, rest = text.partition("=")
     if separator and name and not Path(text).exists():
         text = rest
@@ -94,7 +94,7 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
     run = next((place for place in (path, path.parent.parent) if (place / RECIPE).is_file()), None)
     if run is None:
         _require_folder(text)
-        return Subject(name or path.name or text, text, with_overrides(Recipe(), overrides), None, False)
+        return Target(name or path.name or text, text, with_overrides(Recipe(), overrides), None, False)
     folder = RunFolder.open(run)
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
@@ -102,7 +102,7 @@ def open_subject(text: str, overrides: Sequence[str] = ()) -> Subject:
             "the run has no checkpoint yet", where=text, hint=f"Go on with: grandrounds resume {text}"
         )
     recipe = with_overrides(folder.recipe(), overrides)
-    return Subject(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
+    return Target(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
 
 
 def _require_folder(text: str) -> None:
