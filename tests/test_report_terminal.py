@@ -19,7 +19,7 @@ from evaluation_support import (
 from rich.console import Console
 
 from grandrounds.evaluation import Baseline, Comparison, compare
-from grandrounds.report.layout import lay_out
+from grandrounds.report.layout import layout_of
 from grandrounds.report.side_by_side import clean, print_example
 from grandrounds.report.tables import print_comparison, print_evaluation
 from grandrounds.response import Grammar
@@ -136,34 +136,34 @@ def test_false_claims_and_invented_findings_are_marked_where_they_stand():
         "no fever.\n", "no fever; green hair.\n", 1
     )
     sampler = FakeSampler(otherwise=Grammar().render(false, "B. Pericarditis"))
-    laid = lay_out(evaluated(sampler, cases=1, knowledge=NoMigraine()).cases[0].first)
-    assert [(finding.text, finding.wrong) for finding in laid.findings] == [
+    layout = layout_of(evaluated(sampler, cases=1, knowledge=NoMigraine()).cases[0].first)
+    assert [(finding.text, finding.wrong) for finding in layout.findings] == [
         ("chest pain", ""),
         ("no fever", ""),
         ("green hair", "not in the case"),
     ]
-    pericarditis = laid.differential[1]
+    pericarditis = layout.differential[1]
     assert pericarditis.concluded
     assert [(claim.text, bool(claim.wrong)) for claim in pericarditis.supports] == [
         ("a lie", True),
         ("chest pain", False),
     ]
-    assert any("Pericarditis: a lie +9" in remark for remark in laid.remarks)
-    assert laid.praise == ()
+    assert any("Pericarditis: a lie +9" in remark for remark in layout.remarks)
+    assert layout.praise == ()
 
 
 def test_a_valid_reasoning_is_praised():
-    laid = lay_out(evaluated(cases=1, knowledge=NoMigraine()).cases[0].first)
-    assert laid.remarks == ()
-    assert "3 claims hold" in laid.praise[0]
+    layout = layout_of(evaluated(cases=1, knowledge=NoMigraine()).cases[0].first)
+    assert layout.remarks == ()
+    assert "3 claims hold" in layout.praise[0]
 
 
 def test_prose_is_kept_as_written():
     prose = "The pain is sharp.\n\nSo the answer is Pericarditis."
     sampler = FakeSampler(otherwise=Grammar().render(prose, "B. Pericarditis"))
-    laid = lay_out(evaluated(sampler, cases=1).cases[0].first)
-    assert laid.prose == prose
-    assert laid.differential == ()
+    layout = layout_of(evaluated(sampler, cases=1).cases[0].first)
+    assert layout.prose == prose
+    assert layout.differential == ()
 
 
 def test_a_baseline_stands_beside_the_policies_in_words(comparison):

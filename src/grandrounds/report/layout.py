@@ -32,8 +32,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Laid:
-    """A response, laid out. prose: the reasoning as written, where it has no structure.
+class ReasoningLayout:
+    """A response, layout out. prose: the reasoning as written, where it has no structure.
 
     remarks: everything found wrong, in words: defects of form, claims, consistency.
     praise: what was checked and holds.
@@ -48,13 +48,13 @@ class Laid:
     praise: tuple[str, ...]
 
 
-def lay_out(answered: Answered) -> Laid:
+def layout_of(answered: Answered) -> ReasoningLayout:
     """Take a response apart; without a reasoning, all but the remarks is empty."""
     reasoning = answered.reasoning or ""
     outline = parse_outline(reasoning)
     marker = _Marker(answered)
     structured = bool(outline.findings or outline.differential)
-    return Laid(
+    return ReasoningLayout(
         findings=tuple(marker.finding(finding) for finding in outline.findings),
         differential=tuple(marker.line(candidate, outline.conclusion) for candidate in outline.differential),
         check=marker.claimed(outline.check, outline.check) if structured and outline.check else None,

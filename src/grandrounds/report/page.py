@@ -20,7 +20,7 @@ from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
 from grandrounds.evaluation.result import SMALL, Evaluation, Share, Subgroup
 from grandrounds.report import words
 from grandrounds.report.curves import curves
-from grandrounds.report.layout import Laid, lay_out
+from grandrounds.report.layout import ReasoningLayout, layout_of
 from grandrounds.report.tables import shown_tags
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Side:
     text: str
     length: int
     reasoned: bool
-    laid: Laid
+    layout: ReasoningLayout
 
 
 def _colours(names: Sequence[str]) -> dict[str, int]:
@@ -240,7 +240,7 @@ def _shown(comparison: Comparison, example: Example) -> dict[str, Any]:
                 text=answered.text,
                 length=answered.length,
                 reasoned=bool(answered.reasoning),
-                laid=lay_out(answered),
+                layout=layout_of(answered),
             )
         )
     label = words.outcome(example.outcome, first, last)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from grandrounds.evaluation.compare import Comparison, Example
 from grandrounds.evaluation.result import Answered, CaseResult
-from grandrounds.report.layout import lay_out
+from grandrounds.report.layout import layout_of
 from grandrounds.report.words import outcome
 
 # Narrower than this, responses are shown below each other.
@@ -69,14 +69,14 @@ def _panel(name: str, answered: Answered, plain: bool) -> Panel:
 
 
 def _body(answered: Answered) -> list[Text]:
-    laid = lay_out(answered)
+    layout = layout_of(answered)
     parts = []
     if answered.reasoning:
-        parts.append(Text(clean(answered.reasoning), style="dim" if laid.prose else ""))
+        parts.append(Text(clean(answered.reasoning), style="dim" if layout.prose else ""))
     if answered.answer:
         parts.append(Text.assemble(("\nAnswer: " if parts else "Answer: "), (clean(answered.answer), "bold")))
     if not parts:
         parts.append(Text(clean(answered.text) or "(nothing)", style="dim"))
-    parts.extend(Text(f"! {clean(remark)}", style="yellow") for remark in laid.remarks)
-    parts.extend(Text(f"+ {clean(praise)}", style="green") for praise in laid.praise)
+    parts.extend(Text(f"! {clean(remark)}", style="yellow") for remark in layout.remarks)
+    parts.extend(Text(f"+ {clean(praise)}", style="green") for praise in layout.praise)
     return parts
