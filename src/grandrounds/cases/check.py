@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from grandrounds.response.outline import Outline
+from grandrounds.response.outline import Candidate, Outline
+from grandrounds.response.totals import compared, comparison_holds, first_mentions, follows
 from grandrounds.types import Case
 
 
@@ -57,3 +58,84 @@ class Knowledge(Protocol):
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
         """Check a reasoning's outline for a case."""
         ...
+
+
+def check_points(
+    outline: Outline,
+    points: Mapping[str, Mapping[str, int]],
+    facts: Collection[str],
+    *,
+    complete: bool,
+    tolerance: int = 0,
+    stated: bool = True,
+) -> ReasoningCheck:
+    """Check a reasoning that weighs findings by points, claim by claim.
+
+    Claims are: each listed finding is in the case; each candidate may be one; each point is the table's; each sum,
+    total and standing is right; the check compares rightly. What is claimed a second time is false, or repeating what
+    is known to be true would pay. The conclusion follows where no candidate has a higher total.
+
+    points: candidate -> finding of the case -> points, in lower case. facts: the case's, in lower case.
+    complete: whether all was weighed that the domain asks for; the comparison is asked for here.
+    tolerance: how far a point may be off, on its own side of 0. stated: whether points and totals have to be said.
+    """
+    verdicts = [
+        (finding, once and finding.lower() in facts)
+        for finding, once in zip(outline.findings, first_mentions(outline.findings), strict=True)
+    ]
+    verdicts += [
+        (f"{said.name}: {said.standing}", said == right)
+        for said, right in zip(outline.differential, compared(outline.differential), strict=True)
+        if said.standing is not None
+    ]
+    names = first_mentions([candidate.name for candidate in outline.differential])
+    for candidate, once in zip(outline.differential, names, strict=True):
+        table = points.get(candidate.name.lower())
+        if not once:
+            verdicts.append((f"{candidate.name} again", False))
+        elif table is None:
+            verdicts.append((f"{candidate.name} is an option", False))
+        else:
+            verdicts += _verdicts(candidate, table, tolerance, stated)
+    holds = comparison_holds(outline)
+    if outline.check is not None and holds is not None:
+        verdicts.append((outline.check, holds))
+    false = tuple(text for text, true in verdicts if not true)
+    return ReasoningCheck(
+        claims=len(verdicts),
+        true_claims=len(verdicts) - len(false),
+        conclusion_follows=follows(outline),
+        complete=complete and holds is not None,
+        false_claims=false,
+    )
+
+
+def _verdicts(
+    candidate: Candidate, table: Mapping[str, int], tolerance: int, stated: bool
+) -> list[tuple[str, bool]]:
+    """Each of a candidate's claims as written, and whether it is true."""
+    name = candidate.name
+    sides = ((candidate.supports, 1), (candidate.contradicts, -1), (candidate.neutral, 0))
+    claims = [(claim, side) for of_side, side in sides for claim in of_side]
+    first_time = first_mentions([claim.finding for claim, _ in claims])
+    verdicts = []
+    for (claim, side), once in zip(claims, first_time, strict=True):
+        right = table.get(claim.finding.lower())
+        if right is None:
+            true = False
+        elif claim.points is None:
+            true = not stated and right * side > 0
+        else:
+            on_its_side = (claim.points > 0) - (claim.points < 0) == side and claim.points * right >= 0
+            true = on_its_side and abs(claim.points - right) <= tolerance
+        verdicts.append((f"{name}: {claim.weighed}", once and true))
+    verdicts += [
+        (f"{name}: {claim.text}", claim.sums[0] + (claim.points or 0) == claim.sums[1])
+        for claim, _ in claims
+        if claim.sums
+    ]
+    all_said = candidate.total is not None and all(claim.points is not None for claim, _ in claims)
+    if stated or all_said:
+        total = sum(claim.points or 0 for claim, _ in claims)
+        verdicts.append((f"{name}: total {candidate.total}", candidate.total == total))
+    return verdicts
