@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.planning import need as module
-from grandrounds.planning.need import HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE, Shape, Work, need, work_of
+from grandrounds.planning.need import (
+    HEAP_SHARE,
+    HEAP_SHARE_LORA,
+    LARGEST_HEAP_BLOCK,
+    MAPPED_SHARE,
+    Shape,
+    Work,
+    need,
+    work_of,
+)
 from grandrounds.planning.rehearsal import LiveBytes
 from grandrounds.policy.head import token_logprobs
-from grandrounds.policy.heap import LARGEST_HEAP_BLOCK
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.sampling.batch import STORE_BYTES

@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 
 from grandrounds.policy.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
-from grandrounds.policy.heap import LARGEST_HEAP_BLOCK
 from grandrounds.policy.model import Recompute
 from grandrounds.policy.recompute import ASIDE
 from grandrounds.recipe import Recipe
@@ -28,6 +27,7 @@ from grandrounds.sampling.prefill import PREFILL_TOKENS
 # each block begins with a gap of up to 48 bytes, and small objects settle in the gaps. Holes stay, and count. The
 # shares are of what lives, as measured (docs/PERFORMANCE.md): more with LoRA, where more passes than is kept, and of
 # its size in float32, since what passes is often that. Blocks that are mapped leave none.
+LARGEST_HEAP_BLOCK = 32 * 2**20
 HEAP_SHARE, HEAP_SHARE_LORA, MAPPED_SHARE = 0.35, 1.0, 0.1
 # Scores of a decoding step at once where attention is not fused: as they come, masked, and their softmax, twice.
 SCORES = 4

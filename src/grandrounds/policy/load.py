@@ -14,7 +14,6 @@ import torch
 
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.policy import attention
-from grandrounds.policy.heap import keep_freed_memory
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
@@ -48,8 +47,6 @@ def load_policy(
     """
     attention.register()
     device = device_of(recipe)
-    if device.type == "cpu":
-        keep_freed_memory()
     if given is not None:
         _require_usable(*given)
         dtype, reason = given[0].dtype, "as given"
