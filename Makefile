@@ -17,7 +17,7 @@ help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
 	@echo "make test      run the tests"
 	@echo "make lint      check style and types"
-	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\""
+	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\"; BENCH=kernels: each kernel's gain"
 	@echo "make results   write the tables of docs/ from benchmarks/results"
 	@echo "make format    put the source into shape"
 	@echo "make install   only make the virtual environment, $(VENV)"
@@ -29,8 +29,14 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
+# BENCH=kernels measures what each kernel gains, without anybody else's program.
+ifeq ($(firstword $(BENCH)),kernels)
+bench: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/kernels.py $(wordlist 2,$(words $(BENCH)),$(BENCH))
+else
 bench: $(VENV)/installed $(PEERS)/installed
 	$(VENV)/bin/python benchmarks/compare.py --peers-venv "$(PEERS)" $(BENCH)
+endif
 
 results: $(VENV)/installed
 	$(VENV)/bin/python scripts/results.py

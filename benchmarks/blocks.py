@@ -3,8 +3,9 @@
     python benchmarks/blocks.py
     python benchmarks/blocks.py --workloads A E
 
-Each workload's round as one row of tokens. Needed is what a token sees; blocks are those of `policy.flex`, of 128 × 128
-pairs; padded is the way of `policy.padded`, which also stores a mask of one byte a pair.
+Each workload's round as one row of tokens. Needed is what a token sees; blocks are those of
+`kernels.shared_prefix.cuda`, of 128 × 128 pairs; padded is one block of prompts and
+one of completions, with a mask of one byte a pair.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import argparse
 import numpy as np
 
 from bench.workloads import WORKLOADS, Workload, lengths
-from grandrounds.policy import flex
-from grandrounds.policy.tree import token_tree
-from grandrounds.policy.tree_layout import sight
+from grandrounds.kernels.shared_prefix import cuda
+from grandrounds.kernels.shared_prefix.layout import visible_rows
+from grandrounds.kernels.shared_prefix.tree import token_tree
 
 
 def main() -> None:
@@ -37,10 +38,10 @@ def row(workload: Workload) -> str:
     ends, prompt = lengths(workload), workload.prompt_tokens  # [N, G]
     groups, completions, longest = len(ends), ends.size, int(ends.max())
     tree = token_tree([(np.zeros(prompt), [np.zeros(end) for end in group]) for group in ends])
-    mask = flex.block_mask(sight(tree, None))
+    mask = cuda.block_mask(visible_rows(tree, None))
     prompts = groups * prompt * (prompt + 1) // 2
     needed = prompts + int((ends * prompt + ends * (ends + 1) // 2).sum())
-    in_blocks = int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()) * flex.BLOCK**2
+    in_blocks = int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()) * cuda.BLOCK**2
     padded = prompts + completions * longest * (prompt + longest)
     keys = groups * prompt + completions * (prompt + longest)
     return (

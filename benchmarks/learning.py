@@ -1,14 +1,14 @@
 """The fast path learns what the plain one learns: curves of both on the embedded clinic, from one cold start.
 
-    fast     our sampler; prompts computed once, packs, our attention, the head in chunks
-    plain    transformers' `generate`; padded batches, whole logits, no shared prompts (benchmarks/bench/plain.py)
+    fast     with all kernels (`policy.kernels`)
+    plain    with none: transformers' own attention and layers, padded batches, whole logits, no shared prompts
 
     python benchmarks/learning.py --out runs/learning
     python benchmarks/learning.py --cold runs/demo/reasoning --rounds 20
 
-Both see the same cases in the same order, and share rewards, advantages and optimizer; their noise is their own. So
-curves differ as two runs with other seeds do: the table tells the difference of each round, averaged over seeds, with
-its standard error over seeds.
+Both see the same cases and noise, so curves differ by floating-point noise alone, which grows from round to round: once
+another token is drawn somewhere, they differ as two runs with other seeds do. The table tells the difference of each
+round, averaged over seeds, with its standard error over seeds.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import describe_machine
-from bench.plain import PlainSampler, plain_backward
 from grandrounds import load_recipe, resume, train
-from grandrounds.algorithm.grpo import Grpo, Position, collect, compare, update_policy
-from grandrounds.algorithm.schedule import learning_rate
+from grandrounds.algorithm.grpo import Position, collect, compare, update_policy
 from grandrounds.cli.train import quiet_libraries
-from grandrounds.recipe import Recipe
+from grandrounds.recipe import KernelsRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress
 from grandrounds.training.setup import assemble, grpo_learner
-from grandrounds.types import ScoredGroup
 
 PATHS = ("fast", "plain")
 # The clinic's own recipe, smaller: a short warm-up leaves much to learn.
@@ -48,7 +45,8 @@ def main() -> None:
     cold = arguments.cold or cold_start(arguments.out / "cold")
     curves = {
         path: [
-            learn(path, recipe_for(cold, seed, arguments.rounds), arguments.out) for seed in arguments.seeds
+            learn(path, recipe_for(path, cold, seed, arguments.rounds), arguments.out)
+            for seed in arguments.seeds
         ]
         for path in PATHS
     }
@@ -81,11 +79,13 @@ def cold_start(folder: Path) -> Path:
     return folder
 
 
-def recipe_for(cold: Path, seed: int, rounds: int) -> Recipe:
+def recipe_for(path: str, cold: Path, seed: int, rounds: int) -> Recipe:
     """The cold start's recipe, for rounds of GRPO from there."""
+    kernels = [f"policy.kernels.{name}={str(path == 'fast').lower()}" for name in KernelsRecipe.model_fields]
     start = [f"policy.model={cold / 'checkpoints' / COLD_START}", "policy.adapter=full", "sft.steps=0"]
     return with_overrides(
-        RunFolder.open(cold).recipe(), [*start, *ROUND, f"rounds={rounds}", f"seed={seed}", "grpo.beta=0"]
+        RunFolder.open(cold).recipe(),
+        [*start, *ROUND, *kernels, f"rounds={rounds}", f"seed={seed}", "grpo.beta=0"],
     )
 
 
@@ -94,35 +94,17 @@ def learn(path: str, recipe: Recipe, out: Path) -> list[dict[str, float]]:
     folder = RunFolder.create(_fresh(out / f"{path}-{recipe.seed}"), recipe)
     setup = assemble(recipe, folder, SilentProgress())
     setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
-    if path == "plain":
-        setup.sampler = PlainSampler(setup.policy)
     grpo, rows, position = setup.grpo(), [], Position()
     while position.round < recipe.rounds:
         started = time.process_time()
         groups, position = collect(grpo, position)
-        move(path, grpo, compare(groups, recipe.grpo), position.round)
+        update_policy(grpo, compare(groups, recipe.grpo), position.round)
         known = [score for group in groups for score in group.scores["accuracy"] if score is not None]
         reward = float(np.mean([group.rewards for group in groups]))
         rows.append(
             {"reward": reward, "accuracy": float(np.mean(known)), "seconds": time.process_time() - started}
         )
     return rows
-
-
-def move(path: str, grpo: Grpo, groups: list[ScoredGroup], number: int) -> None:
-    """One optimizer step on a round's groups."""
-    if path == "fast":
-        update_policy(grpo, groups, number)
-        return
-    plain_backward(
-        grpo.learner.policy,
-        [group.group for group in groups],
-        np.stack([group.advantages for group in groups]),
-        clip_low=grpo.recipe.clip_low,
-        clip_high=grpo.recipe.clip_high,
-        temperature=grpo.recipe.temperature,
-    )
-    grpo.learner.step(learning_rate(grpo.recipe, number, grpo.rounds))
 
 
 def table(curves: dict[str, list[list[dict[str, float]]]]) -> list[str]:

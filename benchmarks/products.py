@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grandrounds.policy.products import linear, packed
+from grandrounds.kernels.products import linear, packed
 
 SHAPES = ((1024, 256), (4864, 896), (896, 4864), (151_936, 896))
 BYTES = 400 * 2**20  # of weights in turn

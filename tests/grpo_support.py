@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from grandrounds.policy.attention import ATTENTION, register
+from grandrounds.kernels.attention import ATTENTION, register
 from grandrounds.policy.model import Policy
 from grandrounds.types import Answer, Case, Completion, Group, Prompt
 

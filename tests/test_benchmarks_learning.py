@@ -1,4 +1,4 @@
-"""The plain path that the fast one is compared with computes the same gradient, and samples from the same policy."""
+"""Transformers' own sampler draws from the policy, and the table of two paths' curves."""
 
 from __future__ import annotations
 
@@ -6,26 +6,16 @@ from typing import Any
 
 import learning
 import numpy as np
-import pytest
 import torch
 from grpo_support import (
-    everything_in_double,
-    gradients,
     ragged_groups,
     tiny_model,
     tiny_policy,
-    worst_relative_difference,
 )
 from sampling_support import sample
 
-from bench.plain import PlainSampler, plain_backward, plain_logprobs
-from grandrounds.algorithm.grpo import LOSSES, clipped
-from grandrounds.algorithm.learner import Learner, LearnerSettings
-from grandrounds.algorithm.loss import Totals
-from grandrounds.algorithm.packing import packs
+from bench.plain import PlainSampler, plain_logprobs
 from grandrounds.sampling.sampler import SamplingSettings
-
-ADVANTAGES = np.random.default_rng(5).normal(size=(3, 3))
 
 
 class Words:
@@ -33,25 +23,6 @@ class Words:
 
     def decode(self, tokens: np.ndarray, **_: Any) -> str:
         return " ".join(map(str, tokens))
-
-
-@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_plain_gradient_is_the_fast_ones(architecture: str, temperature: float) -> None:
-    groups = ragged_groups(1)
-    lengths = np.array([len(c.tokens) for group in groups for c in group.completions])
-    total = int(lengths.sum())
-    totals = Totals(len(lengths), total, total, steps_per_pass=1, max_new_tokens=9)
-    weights = LOSSES["dapo"].token_weights(lengths, np.ones(len(lengths), bool), totals).reshape(3, 3)
-    with everything_in_double():
-        policy = tiny_policy(tiny_model(architecture))
-        learner = Learner(policy, LearnerSettings(clip_low=0.2, clip_high=0.28), clipped)
-        for pack in packs(groups, ADVANTAGES, weights, tokens_per_pack=60, temperature=temperature):
-            learner.accumulate(pack)
-        fast = gradients(policy.model)
-        plain_backward(policy, groups, ADVANTAGES, clip_low=0.2, clip_high=0.28, temperature=temperature)
-        plain = gradients(policy.model)
-    assert worst_relative_difference(fast, plain) < 1e-5
 
 
 def test_the_plain_sampler_ends_completions_and_knows_their_probabilities() -> None:

@@ -18,9 +18,9 @@ from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, Side, SideFailed, run_side
 from bench.tuning import search
 from bench.workloads import END, WORKLOADS, Workload, given_completions, lengths, prompt_tokens, rewards
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
-from grandrounds.policy.tree import token_tree
 from grandrounds.sampling.sampler import SamplingSettings
 
 EVERY = pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)

@@ -26,6 +26,7 @@ LAYERS = (
     ("sampling",),
     ("rewards",),
     ("policy",),
+    ("kernels",),
     ("cases",),
     ("recipe", "recipe_file", "recipe_help", "recipes"),
     ("domain",),
@@ -206,8 +207,8 @@ PLANTED = {
     "circle": (circle, "sampling/noise.py", "from grandrounds.sampling import native"),
     "circle for type checkers": (
         circle,
-        "policy/tree.py",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from grandrounds.policy import padded",
+        "kernels/shared_prefix/tree.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import grandrounds.kernels.shared_prefix.sequences",
     ),
     "room without a layer": (wrong_rooms, "attic/__init__.py", ""),
 }

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grandrounds.kernels.head import token_logprobs
 from grandrounds.planning import need as module
 from grandrounds.planning.need import (
     HEAP_SHARE,
@@ -21,7 +22,6 @@ from grandrounds.planning.need import (
     work_of,
 )
 from grandrounds.planning.rehearsal import LiveBytes
-from grandrounds.policy.head import token_logprobs
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.sampling.batch import STORE_BYTES

@@ -10,13 +10,13 @@ import torch
 from tiny_models import FAMILIES, tiny_model_folder
 
 from grandrounds.errors import PolicyError
+from grandrounds.kernels import fused
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.planning import rehearsal
 from grandrounds.planning.rehearsal import LiveBytes, token_costs
-from grandrounds.policy import fused
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.outline import parameter_bytes, weightless
-from grandrounds.policy.tree import token_tree
-from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.recipe import PolicyRecipe
 
 GROUP = (24, 3, 16)  # prompt tokens, completions, completion tokens

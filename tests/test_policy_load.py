@@ -25,12 +25,12 @@ from transformers import (
 )
 
 from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.save import save_policy
-from grandrounds.policy.tree import token_tree
 from grandrounds.recipe import PolicyRecipe, ScratchRecipe
 
 CORPUS = ("crushing chest pain, sweating, no fever", "<answer>A. Acute coronary syndrome</answer>") * 3

@@ -16,13 +16,13 @@ from tiny_models import tiny_model_folder
 from torch import nn
 
 from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 from grandrounds.policy.outline import weightless
 from grandrounds.policy.quantize import PACKED_BYTES, Packed, packable
 from grandrounds.policy.save import save_policy
-from grandrounds.policy.tree import token_tree
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.progress import SilentProgress

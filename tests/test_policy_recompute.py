@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from grandrounds.errors import RecipeError
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.planning.plan import chosen_device
 from grandrounds.policy.load import device_of, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.recompute import recompute_layers
-from grandrounds.policy.tree import token_tree
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.target import Subject

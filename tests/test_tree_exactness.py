@@ -21,8 +21,8 @@ from grpo_support import (
 )
 from torch import Tensor
 
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.logprobs import tree_logprobs
-from grandrounds.policy.tree import token_tree
 from grandrounds.types import Group
 
 TEMPERATURE = 0.7
@@ -84,16 +84,6 @@ def test_groups_of_one_shape_beside_others_equal_plain_ones(architecture: str, d
     theirs = _plain(tiny_model(architecture, attention="eager"), groups, weights)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-10, atol=1e-10)
     assert worst_relative_difference(ours[2], theirs[2]) < 1e-10
-
-
-def test_neighbours_of_one_shape_are_one_family_and_others_stand_alone() -> None:
-    def branch(prompt: int, *lengths: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        return np.arange(prompt), [np.arange(length) for length in lengths]
-
-    tree = token_tree([branch(2, 3, 3), branch(2, 3, 3), branch(2, 3, 1), branch(2, 3, 1)])
-    assert [family.prompts.rows for family in tree.families] == [slice(0, 4), slice(16, 18), slice(22, 24)]
-    assert [run.length for run in tree.families[1].completions] == [3, 1]
-    assert tree.positions[0, :10].tolist() == [0, 1, 0, 1, 2, 3, 4, 2, 3, 4]
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

@@ -17,9 +17,27 @@ def model_folder(shape: Shape, root: Path) -> Path:
     if (folder / "complete").exists():
         return folder
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from grandrounds.policy.scratch import build_model
+    from grandrounds.recipe import ScratchRecipe
 
     torch.manual_seed(0)
+    if shape.family == "scratch":
+        recipe = ScratchRecipe(
+            layers=shape.layers, hidden=shape.hidden, heads=shape.heads, feedforward=shape.intermediate
+        )
+        model = build_model(recipe, shape.vocabulary, END, PAD)
+    else:
+        model = _qwen2(shape)
+    model.save_pretrained(folder)
+    word_tokenizer(shape.vocabulary).save_pretrained(folder)
+    (folder / "complete").touch()
+    return folder
+
+
+def _qwen2(shape: Shape) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     config = Qwen2Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -33,10 +51,7 @@ def model_folder(shape: Shape, root: Path) -> Path:
         eos_token_id=END,
         pad_token_id=PAD,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    word_tokenizer(shape.vocabulary).save_pretrained(folder)
-    (folder / "complete").touch()
-    return folder
+    return Qwen2ForCausalLM(config)
 
 
 def word_tokenizer(vocabulary: int) -> Any:

@@ -30,30 +30,31 @@ def compute(job: Job) -> dict[str, Any]:
     workload = job.workload
     recipe = recipe_of(workload, job.model)
     policy = load_policy(recipe.policy, seed=0)
-    sampler = _sampler(policy, workload, given=bool(job.settings.get("given")))
-    prompts = prompts_of(workload)
+    sampler = sampler_of(policy, workload, given=bool(job.settings.get("given")))
     only = bool(job.settings.get("sampling_only"))
-    grpo = None if only else _grpo(recipe, policy, sampler)
-    steps = []
-    for number in range(1, job.warmup + job.steps + 1):
-        started, cpu = time.perf_counter(), time.process_time()
-        key = (recipe.seed, number)
-        groups = in_order(prompts, sampler.sample(prompts, workload.group, _sampling(workload), key))
-        sampled = time.perf_counter()
-        row = {"sampling": sampled - started}
-        if grpo is not None:
-            scored_groups = compare(_scored(groups, rewards(workload)), recipe.grpo)
-            scored = time.perf_counter()
-            metrics = update_policy(grpo, scored_groups, number)
-            row |= {"update": time.perf_counter() - scored, "ratio_error": metrics["sampling/ratio_error"]}
-            row |= {"grad_norm": metrics["grad_norm"]}
-        row |= {"step": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-        _check(groups, workload)
-        steps.append(row)
+    grpo = None if only else grpo_of(recipe, policy, sampler)
+    steps = [step(workload, sampler, grpo, number) for number in range(1, job.warmup + job.steps + 1)]
     return {"steps": steps[job.warmup :], "versions": versions()}
 
 
-def _grpo(recipe: Recipe, policy: Policy, sampler: Sampler) -> Grpo:
+def step(workload: Workload, sampler: Sampler, grpo: Grpo | None, number: int) -> dict[str, float]:
+    """One round: seconds by the clock, and of the processor's time (`..._cpu`)."""
+    prompts = prompts_of(workload)
+    started, cpu = time.perf_counter(), time.process_time()
+    groups = in_order(prompts, sampler.sample(prompts, workload.group, _sampling(workload), (0, number)))
+    row = {"sampling": time.perf_counter() - started, "sampling_cpu": time.process_time() - cpu}
+    if grpo is not None:
+        scored_groups = compare(_scored(groups, rewards(workload)), grpo.recipe)
+        scored, update_cpu = time.perf_counter(), time.process_time()
+        metrics = update_policy(grpo, scored_groups, number)
+        row |= {"update": time.perf_counter() - scored, "ratio_error": metrics["sampling/ratio_error"]}
+        row |= {"grad_norm": metrics["grad_norm"], "update_cpu": time.process_time() - update_cpu}
+    row |= {"step": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    _check(groups, workload)
+    return row
+
+
+def grpo_of(recipe: Recipe, policy: Policy, sampler: Sampler) -> Grpo:
     """The loop's parts, but for cases and rewards, which a workload has not."""
     loss = LOSSES[recipe.grpo.loss]
     return Grpo(
@@ -86,7 +87,7 @@ def _scored(groups: list[Group], rewards: np.ndarray) -> list[ScoredGroup]:
     ]
 
 
-def _sampler(policy: Policy, workload: Workload, given: bool) -> Sampler:
+def sampler_of(policy: Policy, workload: Workload, given: bool = False) -> Sampler:
     if given:
         return GivenSampler(policy, given_completions(workload))
     return ScheduledSampler(policy, {str(i): row for i, row in enumerate(lengths(workload))})

@@ -1,7 +1,4 @@
-"""GRPO the plain way: transformers' own sampling and forward pass, padded batches, whole logits, no shared prompts.
-
-Nothing here is of our sampler, packs, attention or head: it is what they must equal.
-"""
+"""Sampling by transformers' `generate`, and log-probabilities by a forward pass on a padded batch: nothing of ours."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from grandrounds.policy.model import Policy
 from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.types import Completion, Group, Prompt
 
-ROWS = 32  # sequences in a padded batch
 PAD = 0  # any token will do: it is masked
 
 
@@ -61,35 +57,6 @@ class PlainSampler:
         logprobs = plain_logprobs(self.policy, [(prompt.tokens, tokens)], settings.temperature)
         text = self.policy.tokenizer.decode(tokens, skip_special_tokens=True)
         return Completion(tokens.copy(), logprobs[0].float().numpy(), text, "stop" if len(ends) else "length")
-
-
-def plain_backward(
-    policy: Policy,
-    groups: Sequence[Group],
-    advantages: np.ndarray,  # [N, G]
-    *,
-    clip_low: float,
-    clip_high: float,
-    temperature: float = 1.0,
-) -> None:
-    """Add the gradient of the clipped objective, averaged over all completion tokens (`dapo`, one step a round)."""
-    flat = [
-        (group.prompt.tokens, completion, float(advantage))
-        for group, row in zip(groups, advantages, strict=True)
-        for completion, advantage in zip(group.completions, row, strict=True)
-    ]
-    total = sum(len(completion.tokens) for _, completion, _ in flat)
-    for start in range(0, len(flat), ROWS):
-        part = flat[start : start + ROWS]
-        pairs = [(prompt, completion.tokens) for prompt, completion, _ in part]
-        loss = torch.zeros(())
-        for new, (_, completion, advantage) in zip(
-            plain_logprobs(policy, pairs, temperature), part, strict=True
-        ):
-            ratio = (new - torch.from_numpy(completion.logprobs)).exp()
-            clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-            loss = loss - torch.minimum(ratio * advantage, clipped * advantage).sum() / total
-        loss.backward()
 
 
 def plain_logprobs(

@@ -22,7 +22,7 @@ FULL, LORA, NO_ADAPTER = "full", "lora", "none"
 
 @dataclass(frozen=True)
 class Shape:
-    """A Qwen2-shaped causal language model with tied embeddings."""
+    """A causal language model with tied embeddings; family: "qwen2", or "scratch" as a recipe's scratch model is."""
 
     name: str
     layers: int
@@ -31,6 +31,7 @@ class Shape:
     heads: int
     kv_heads: int
     vocabulary: int
+    family: str = "qwen2"
 
     @property
     def head_width(self) -> int:
@@ -90,6 +91,10 @@ SMALL = Shape("6M", layers=6, hidden=256, intermediate=1024, heads=4, kv_heads=2
 HALF_BILLION = Shape(
     "Qwen2-0.5B", layers=24, hidden=896, intermediate=4864, heads=14, kv_heads=2, vocabulary=151_936
 )
+SCRATCH = Shape(
+    "scratch", layers=4, hidden=192, intermediate=768, heads=6, kv_heads=6, vocabulary=2048, family="scratch"
+)
+SMOL = Shape("SmolLM2-135M", layers=30, hidden=576, intermediate=1536, heads=9, kv_heads=3, vocabulary=49_152)
 
 _A = Workload("A", SMALL, FULL, "float32", prompts=8, group=8, prompt_tokens=192, max_new=128)
 _B32 = Workload(
@@ -103,6 +108,29 @@ _B32 = Workload(
     max_new=64,
     steps=1,
 )
+_CLINIC = Workload(
+    "clinic",
+    SCRATCH,
+    FULL,
+    "float32",
+    prompts=8,
+    group=8,
+    prompt_tokens=96,
+    max_new=64,
+    mean_new=40,
+    steps=5,
+)
+_SMOL = Workload(
+    "smol32",
+    SMOL,
+    LORA,
+    "float32",
+    prompts=2,
+    group=4,
+    prompt_tokens=128,
+    max_new=32,
+    steps=2,
+)
 _SMOKE = Workload("smoke", TINY, FULL, "float32", prompts=2, group=4, prompt_tokens=24, max_new=16, steps=2)
 
 WORKLOADS = {
@@ -115,6 +143,9 @@ WORKLOADS = {
         replace(_B32, name="C", prompts=1, prompt_tokens=1024, max_new=128),
         replace(_A, name="D", prompt_tokens=64, max_new=512, steps=2),
         replace(_A, name="E", max_new=512, mean_new=100),
+        _CLINIC,
+        _SMOL,
+        replace(_SMOL, name="smol16", precision="bfloat16"),
         _SMOKE,
         replace(_SMOKE, name="smoke-lora", adapter=LORA),
         replace(_SMOKE, name="smoke-bf16", adapter=LORA, precision="bfloat16"),

@@ -38,6 +38,26 @@ class ScratchRecipe(Section):
     )
 
 
+class KernelsRecipe(Section):
+    """What makes a run fast, one switch each; without them all it is plain transformers."""
+
+    shared_prefix: bool = Field(
+        True, description="Compute a prompt once for all its completions, in sampling and in the update."
+    )
+    head: bool = Field(
+        True, description="Compute log-probabilities in chunks, so that all logits never exist at once."
+    )
+    fused: bool = Field(
+        True, description="Compute norms, feed-forward blocks and linear layers as single steps of autograd."
+    )
+    packed_weights: bool = Field(
+        True, description="On a CPU: copy weights into the order in which sampling's products read them."
+    )
+    cuda_graphs: bool = Field(
+        True, description="On a GPU: capture a decoding step and replay it. Needs shared_prefix."
+    )
+
+
 class PolicyRecipe(Section):
     """The model that is trained."""
 
@@ -62,11 +82,12 @@ class PolicyRecipe(Section):
         "auto",
         description="What the update keeps no results of and computes again: less memory, more time. "
         "`offload`: as `layers`, whose inputs wait in the computer's memory; on a GPU only. "
-        "`feed_forward`: these blocks' inside, and what norms give out. `auto`: with LoRA these, else nothing.",
+        "`feed_forward`: their inside and norm outputs, by kernels.fused. `auto`: with LoRA these, else nothing.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code shipped with the model. Only if you trust it."
     )
+    kernels: KernelsRecipe = KernelsRecipe()
     scratch: ScratchRecipe = ScratchRecipe()
 
 
@@ -221,6 +242,12 @@ class Recipe(Section):
             raise ValueError("policy.quantize: 4bit trains LoRA only, but policy.adapter is full")
         if policy.quantize == "4bit" and policy.precision == "float64":
             raise ValueError("policy.quantize: 4bit computes in bfloat16 or float32, not in float64")
+        return self
+
+    @model_validator(mode="after")
+    def _feed_forward_blocks_are_recomputed_by_a_kernel(self) -> Recipe:
+        if self.policy.recompute == "feed_forward" and not self.policy.kernels.fused:
+            raise ValueError("policy.recompute: feed_forward is done by policy.kernels.fused, which is off")
         return self
 
     @model_validator(mode="after")

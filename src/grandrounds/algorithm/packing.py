@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.policy.tree import TokenTree, token_tree
+from grandrounds.kernels.shared_prefix.tree import TokenTree, token_tree
 from grandrounds.types import Completion, Group
 
 

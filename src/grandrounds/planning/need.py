@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from grandrounds.policy.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
+from grandrounds.kernels.head import CHUNK_BYTES, CPU_COLUMNS, chunk_rows
 from grandrounds.policy.model import Recompute
 from grandrounds.policy.recompute import ASIDE
 from grandrounds.recipe import Recipe

@@ -20,12 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from grandrounds.errors import PolicyError
+from grandrounds.kernels import install
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
+from grandrounds.kernels.shared_prefix.tree import TokenTree, token_tree
 from grandrounds.policy.load import recomputed
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.outline import layer_kinds, shallow, weightless
 from grandrounds.policy.recompute import recompute_layers
-from grandrounds.policy.tree import TokenTree, token_tree
-from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.recipe import PolicyRecipe
 
 # Rehearsed are a small pack and one twice as large: what does not grow between them does not grow with tokens.
@@ -82,6 +83,13 @@ def _rehearsed(
     trees = [token_tree([branches] * count) for count in (groups, TIMES * groups)]
     layouts = [TreeLayout(tree) for tree in trees]  # outside, on real numbers: they ask what these are
     model, base = weightless(recipe, config, dtype)
+    # Modules are recognised by real numbers, so before they have none.
+    install(
+        base,
+        fused=recipe.kernels.fused,
+        packed_weights=False,
+        keep_inner=recomputed(recipe) != "feed_forward",
+    )
     with FakeTensorMode(allow_non_fake_inputs=True):
         policy = _pretended(model, base, recomputed(recipe))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from grandrounds.algorithm.moments import moment_bytes
+from grandrounds.kernels.packed_weights import packed_bytes
 from grandrounds.planning.need import Shape, Work
 from grandrounds.planning.rehearsal import token_costs
 from grandrounds.policy.limits import context_length
@@ -13,7 +14,6 @@ from grandrounds.policy.outline import parameter_bytes, weightless
 from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling.batch import bytes_per_token
-from grandrounds.sampling.packed import packed_bytes
 
 
 def model_shape(recipe: PolicyRecipe, dtype: torch.dtype, vocabulary: int, work: Work) -> Shape:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from grandrounds.errors import PolicyError, RecipeError
-from grandrounds.policy import attention
+from grandrounds.kernels import attention
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
@@ -60,8 +60,6 @@ def load_policy(
         torch.manual_seed(seed)
         if given is not None:
             model, tokenizer = given
-            with loading("model"):
-                model.set_attn_implementation(attention.ATTENTION)
             for (
                 parameter
             ) in model.parameters():  # out of a mapped file, whose rows lie unaligned and round otherwise
@@ -75,18 +73,20 @@ def load_policy(
         model, base = with_adapter(model, recipe)
     model.eval()
     eos_ids, end_id = response_ends(base, tokenizer)
-    policy = Policy(
-        model=model,
-        base=base,
-        tokenizer=tokenizer,
-        device=device,
-        eos_ids=eos_ids,
-        end_id=end_id,
-        max_positions=context_length(base.config.get_text_config()),
-        adapter=model is not base,
-        description=_describe(recipe, model, device, dtype, reason),
-        recompute=recomputed(recipe),
-    )
+    with loading(recipe.model if given is None else "model"):
+        policy = Policy(
+            model=model,
+            base=base,
+            tokenizer=tokenizer,
+            device=device,
+            eos_ids=eos_ids,
+            end_id=end_id,
+            max_positions=context_length(base.config.get_text_config()),
+            adapter=model is not base,
+            description=_describe(recipe, model, device, dtype, reason),
+            recompute=recomputed(recipe),
+            kernels=recipe.kernels,
+        )
     verify(policy, recipe.model)
     return policy
 
@@ -95,7 +95,8 @@ def recomputed(recipe: PolicyRecipe) -> Recompute:
     """What the update computes again; `auto` spares memory where models are large, and time where they are small."""
     if recipe.recompute != "auto":
         return recipe.recompute
-    return "feed_forward" if recipe.adapter == "lora" and recipe.model != SCRATCH else "nothing"
+    large = recipe.adapter == "lora" and recipe.model != SCRATCH
+    return "feed_forward" if large and recipe.kernels.fused else "nothing"
 
 
 def device_of(recipe: PolicyRecipe) -> torch.device:
@@ -168,7 +169,6 @@ def _scratch(
     check_heads(recipe.scratch)
     tokenizer = build_tokenizer(corpus(), recipe.scratch.vocabulary, tags)
     model = build_model(recipe.scratch, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
-    model.set_attn_implementation(attention.ATTENTION)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model, tokenizer
@@ -196,7 +196,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
-            attn_implementation=attention.ATTENTION,
+            attn_implementation=attention.ATTENTION if recipe.kernels.shared_prefix else None,
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=recipe.trust_remote_code,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from grandrounds.policy.head import token_logprobs
+from grandrounds.kernels.attention import Layout
+from grandrounds.kernels.head import token_logprobs
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
+from grandrounds.kernels.shared_prefix.tree import TokenTree, padded_sequences
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import TokenTree
-from grandrounds.policy.tree_layout import TreeLayout
 
 
 def tree_logprobs(
@@ -17,17 +19,37 @@ def tree_logprobs(
     *,
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """log p [C] of each completion token given what stands before it, and the entropy there [C, no gradient].
+    """log p [C] of each completion token given the tokens before it, and the entropy there [C, no gradient].
 
     The head sees completion tokens only: the states of a prompt's other tokens predict nothing we train on.
     """
-    hidden = policy.hidden(tree.tokens, tree.positions, TreeLayout(tree))  # [S, d]
+    states = completion_states(policy, tree)
+    if not policy.kernels.head:
+        logits = policy.logits(states)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+        logs = torch.log_softmax(logits, -1)
+        with torch.no_grad():
+            entropy = -(logs.exp() * logs).sum(-1)
+        return logs.gather(1, targets[:, None])[:, 0], entropy
     head = policy.head()
     return token_logprobs(
-        hidden.index_select(0, tree.source).to(head.weight.dtype),
+        states.to(head.weight.dtype),
         head.weight,
         targets,
         bias=head.bias,
         softcap=head.softcap,
         temperature=temperature,
     )
+
+
+def completion_states(policy: Policy, tree: TokenTree, layout: Layout | None = None) -> Tensor:
+    """States [C, d] that completion tokens follow from; layout: the tree's, by default.
+
+    Without shared prefixes every completion is forwarded behind a copy of its prompt, in one padded batch.
+    """
+    if policy.kernels.shared_prefix:
+        return policy.hidden(tree.tokens, tree.positions, layout or TreeLayout(tree)).index_select(
+            0, tree.source
+        )
+    tokens, mask, source = padded_sequences(tree)
+    return policy.padded_hidden(tokens, mask).flatten(0, 1).index_select(0, source)

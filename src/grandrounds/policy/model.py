@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grandrounds.policy.attention import ATTENTION, Layout, seen_through
-from grandrounds.policy.fused import fuse
+from grandrounds.kernels import install, packed
+from grandrounds.kernels.attention import Layout, attention_of, seen_through
 from grandrounds.policy.recompute import ASIDE, recompute_layers
+from grandrounds.recipe import KernelsRecipe
 
 Recompute = Literal["nothing", "feed_forward", "layers", "offload"]
 
@@ -40,6 +41,7 @@ class Policy:
     adapter: whether LoRA is trained rather than all weights. description: one line for the user.
     recompute: of what the update keeps only the input, to compute it again in the backward pass; `offload` keeps that
     of layers in the computer's own memory.
+    kernels: which of them are on. Without `shared_prefix` the model attends by itself, and `hidden` cannot be used.
     """
 
     model: Any
@@ -52,11 +54,18 @@ class Policy:
     adapter: bool
     description: str
     recompute: Recompute = "nothing"
+    kernels: KernelsRecipe = field(default_factory=KernelsRecipe)
     _frozen: nn.Module | None = field(default=None, repr=False)
     _reference_in_force: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        fuse(self.base, keep_inner=self.recompute != "feed_forward")
+        self._attend(shared_prefix=self.kernels.shared_prefix)
+        install(
+            self.base,
+            fused=self.kernels.fused,
+            packed_weights=self.kernels.packed_weights,
+            keep_inner=self.recompute != "feed_forward",
+        )
         if self.recompute in ASIDE:
             recompute_layers(self.base, ASIDE[self.recompute])
 
@@ -76,6 +85,26 @@ class Policy:
             output = decoder(input_ids=tokens, position_ids=positions, use_cache=False)
         return output.last_hidden_state[0]
 
+    def padded_hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+        """States after the final norm, [B, L, d], of padded tokens [B, L] by transformers' own attention.
+
+        mask: [B, K], 1 at real tokens; the tokens are the last L of K. cache: a KV cache of transformers with those
+        before, to which these are added.
+        """
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        output = self._causal_lm.get_decoder()(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def packed(self) -> AbstractContextManager[None]:
+        """Within the block, which samples, weights do not change."""
+        return packed(self.base) if self.kernels.packed_weights else nullcontext()
+
     def head(self) -> Head:
         """The output embedding; tied or not."""
         model = self._causal_lm
@@ -92,11 +121,14 @@ class Policy:
     @contextmanager
     def own_attention(self) -> Iterator[None]:
         """Within the block the model attends as transformers has it: for `generate`, and whoever calls it directly."""
-        self.base.set_attn_implementation("sdpa")
+        self._attend(shared_prefix=False)
         try:
             yield
         finally:
-            self.base.set_attn_implementation(ATTENTION)
+            self._attend(shared_prefix=self.kernels.shared_prefix)
+
+    def _attend(self, *, shared_prefix: bool) -> None:
+        self.base.set_attn_implementation(attention_of(self.base.config, shared_prefix))
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A policy without its weights: on torch's meta device, where parameters have shapes and take no memory."""
+"""A policy on torch's meta device, where parameters have shapes and take no memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from grandrounds.policy import attention
+from grandrounds.kernels import attention
 from grandrounds.policy.load import loading, with_adapter
 from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe

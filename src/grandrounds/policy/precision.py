@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from grandrounds.policy.products import linear, packed
+from grandrounds.kernels.products import linear, packed
 from grandrounds.recipe import PolicyRecipe, Recipe
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from grandrounds.policy.attention import current_layout, seen_through
+from grandrounds.kernels.attention import current_layout, seen_through
 
 Aside = Callable[[], AbstractContextManager[Any]]
 # What `policy.recompute` calls them -> a context in which autograd saves the input of a layer. Copies out of a GPU and
@@ -26,7 +26,7 @@ ASIDE: dict[str, Aside] = {"layers": nullcontext, "offload": partial(save_on_cpu
 
 
 def recompute_layers(model: nn.Module, aside: Aside = nullcontext) -> None:
-    """Let every layer of a transformers model be recomputed where it is trained through one of our layouts.
+    """Let every layer of a transformers model be recomputed in the backward pass.
 
     aside: makes a context in which a layer's input, [1, S, d], is saved; nothing else is saved within.
     transformers' own switch acts in training mode only, in which dropout would be on.
@@ -39,9 +39,9 @@ def recompute_layers(model: nn.Module, aside: Aside = nullcontext) -> None:
 
 
 def _recomputed(aside: Aside, self: Any, states: Tensor, *further: Any, **named: Any) -> Any:
-    layout = current_layout()
-    if layout is None or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return type(self).forward(self, states, *further, **named)
+    layout = current_layout()
 
     # Only the input is the checkpoint's own: what else a layer is given, all layers share.
     def compute(states: Tensor) -> Any:

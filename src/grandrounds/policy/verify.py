@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from grandrounds.errors import PolicyError
-from grandrounds.policy import attention
+from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
+from grandrounds.kernels.shared_prefix.tree import TokenTree, padded_sequences, token_tree
+from grandrounds.policy.logprobs import completion_states
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import TokenTree, token_tree
-from grandrounds.policy.tree_layout import TreeLayout
 
 # Enough tokens for a second completion that must not see the first one.
 PROMPT, BRANCH = 6, 4
@@ -25,20 +26,10 @@ class _Witness(TreeLayout):
         super().__init__(tree)
         self.windowed: dict[int, bool] = {}
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """See `policy.attention.Layout`."""
-        self.windowed[layer] = window is not None
-        return super().attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+        """See `kernels.attention.Layout`."""
+        self.windowed[layer] = scoring.window is not None
+        return super().attend(layer, query, key, value, scoring)
 
 
 @torch.no_grad()
@@ -50,26 +41,29 @@ def verify(policy: Policy, name: str) -> None:
     34 tokens.
     """
     generator = np.random.Generator(np.random.Philox(key=7))
-    rows = [generator.integers(0, policy.head().weight.shape[0], size) for size in (PROMPT, BRANCH, BRANCH)]
-    prompt, first, second = rows
+    sizes, vocabulary = (PROMPT, BRANCH, BRANCH), policy.head().weight.shape[0]
+    prompt, *branches = (generator.integers(0, vocabulary, size) for size in sizes)
     kind = policy.base.config.model_type
-    witness = _Witness(token_tree([(prompt, [first, second])], policy.device))
+    tree = token_tree([(prompt, branches)], policy.device)
+    witness = _Witness(tree)
     try:
-        with torch.enable_grad():  # as in training, where some modules compute in a way of our own (`fused`)
-            ours = _logits(policy, witness).detach()
+        with torch.enable_grad():  # as in training, where modules compute by `kernels.fused`
+            ours = policy.logits(completion_states(policy, tree, witness)).detach()
     except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise PolicyError(
             f"this architecture ({kind}) cannot be computed by our attention: {str(error).strip()[:200]}",
             where=name,
             hint=HINT,
         ) from error
-    _check_layers(policy, witness, name)
-    plain = torch.from_numpy(np.stack([np.concatenate([prompt, first]), np.concatenate([prompt, second])]))
+    if policy.kernels.shared_prefix:
+        _check_layers(policy, witness, name)
+    attention = policy.base.config._attn_implementation
+    plain, _, _ = padded_sequences(tree)
     try:
         policy.base.set_attn_implementation("eager")
-        theirs = policy.base(input_ids=plain.to(policy.device), use_cache=False).logits[:, PROMPT - 1 : -1]
+        theirs = policy.base(input_ids=plain, use_cache=False).logits[:, PROMPT - 1 : -1]
     finally:
-        policy.base.set_attn_implementation(attention.ATTENTION)
+        policy.base.set_attn_implementation(attention)
     if not torch.isfinite(theirs).all():
         raise PolicyError(
             "the model's logits are not finite", where=name, hint="Its weights are damaged, or need float32."
@@ -109,10 +103,3 @@ def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:
     else:
         return
     raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, hint=HINT)
-
-
-def _logits(policy: Policy, layout: TreeLayout) -> Tensor:
-    head, tree = policy.head(), layout.tree
-    hidden = policy.hidden(tree.tokens, tree.positions, layout).index_select(0, tree.source)
-    logits = torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias)
-    return logits if head.softcap is None else torch.tanh(logits / head.softcap) * head.softcap

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grandrounds.kernels.cuda_graphs import STRIDE, Step, capture_on
+from grandrounds.kernels.products import padded_rows
 from grandrounds.policy.model import Policy
-from grandrounds.policy.products import padded_rows
 from grandrounds.sampling.prefill import Prefill
-from grandrounds.sampling.step import STRIDE, DecodeStep, recorder
 from grandrounds.sampling.store import DecodeLayout
 from grandrounds.types import Prompt
 
@@ -37,10 +37,10 @@ class Batch:
         element = policy.head().weight.element_size()
         self._room = STORE_BYTES // bytes_per_token(policy.base.config, element) - self._prefill.shared_tokens
         shared = self._prefill.shared
-        record = recorder(policy.device)
-        stride = 1 if record is None else STRIDE
+        capture = capture_on(policy.device) if policy.kernels.cuda_graphs else None
+        stride = 1 if capture is None else STRIDE
         self._layout = DecodeLayout(longest, policy.device, shared, self._prefill.shared_tokens, stride)
-        self._step = DecodeStep(policy, self._layout, record)
+        self._step = Step(self._compute, capture)
         self._groups: list[int] = []  # prompts in the layout, by number
         self._total, self._next = len(prompts) * n, 0
         self._last = torch.empty(0)  # the state behind the last prompt in the layout
@@ -65,10 +65,13 @@ class Batch:
             self._groups = [self._groups[index] for index in kept]
             self.rows, tokens = self.rows[going], tokens[going]
         if len(self.rows):
-            self.states = self._step(tokens)
+            self.states = self._step(tokens, self._layout.positions, self._layout.shape)
             self._layout.advance()
         if moved:
             self._join()
+
+    def _compute(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        return self._policy.hidden(tokens[None], positions[None], self._layout)
 
     def _filled_up(self, going: Tensor) -> Tensor:
         """With the youngest ended rows, so many that products do not have to be filled up, layer by layer."""

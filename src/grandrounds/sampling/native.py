@@ -13,7 +13,7 @@ from grandrounds.policy.model import Policy
 from grandrounds.sampling.batch import Batch
 from grandrounds.sampling.choose import choose
 from grandrounds.sampling.noise import uniforms
-from grandrounds.sampling.packed import packed_weights
+from grandrounds.sampling.plain import PlainBatch
 from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
 from grandrounds.types import Completion, Group, Prompt
@@ -74,8 +74,9 @@ class NativeSampler:
         sampled = _Sampled(len(noise), settings.max_new_tokens, noise.device)
         stops = StopStrings(self.policy.tokenizer, settings.stop) if settings.stop else None
         missing = [n] * len(prompts)
-        with packed_weights(self.policy.base):
-            batch = Batch(self.policy, prompts, n, settings.max_new_tokens)
+        with self.policy.packed():
+            decode = Batch if self.policy.kernels.shared_prefix else PlainBatch
+            batch = decode(self.policy, prompts, n, settings.max_new_tokens)
             while len(batch.rows):
                 rows, ages = batch.rows, batch.ages
                 tokens, logprobs = self._next(batch.states, noise[rows, ages], settings)

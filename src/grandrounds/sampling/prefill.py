@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from grandrounds.kernels.attention import Scoring, causal_attention
 from grandrounds.policy.model import Policy
 
-# Prompt tokens, padding included, that pass the model at once. A constant, since what is free at the moment would
+# Prompt tokens that pass the model at once. A constant, since what is free at the moment would
 # change a resumed run's last bits; more gain nothing, and the widest layer of a 7B model holds 19,000 numbers for each.
 PREFILL_TOKENS = 8192
 # A shorter common beginning is not worth a pass of its own.
@@ -23,25 +23,21 @@ SHARED_TOKENS = 32
 
 
 class Prefixes:
-    """Keys and values of N prompts by layer, filled a part of the prompts at a time."""
+    """Keys and values of N prompts by layer, filled prompt by prompt; zeros behind those shorter than P."""
 
     def __init__(self, prompts: int, longest: int) -> None:
         self._prompts, self._longest = prompts, longest
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # [N, H, P, D] each
 
-    def put(self, layer: int, first: int, key: Tensor, value: Tensor) -> None:
-        """Keys and values [n, H, p, D] of the prompts from number `first` on."""
+    def put(self, layer: int, prompt: int, key: Tensor, value: Tensor) -> None:
+        """Keys and values [1, H, p, D] of the prompt with this number."""
         if layer not in self.layers:
-            count, heads, _, width = key.shape
-            if (count, key.shape[2]) == (self._prompts, self._longest):
-                # In order, or every step's matrix product would copy them.
-                self.layers[layer] = (key.contiguous(), value.contiguous())
-                return
+            _, heads, _, width = key.shape
             shape = (self._prompts, heads, self._longest, width)
-            # Zeros: padding gets no weight, but no weight times what lies in fresh memory may be NaN.
+            # Zeros: padding gets no weight, but no weight times the content of fresh memory may be NaN.
             self.layers[layer] = (key.new_zeros(shape), value.new_zeros(shape))
         for stored, new in zip(self.layers[layer], (key, value), strict=True):
-            stored[first : first + new.shape[0], :, : new.shape[2]] = new
+            stored[prompt, :, : new.shape[2]] = new[0]
 
 
 class Prefill:
@@ -70,13 +66,12 @@ class Prefill:
         return prefixes, torch.cat(states)
 
     def _pass(self, rows: Sequence[np.ndarray], prefixes: Prefixes, first: int, before: int) -> Tensor:
-        device = self._policy.device
-        lengths = torch.tensor([len(row) for row in rows], device=device)
+        device, sizes = self._policy.device, [len(row) for row in rows]
         tokens = torch.from_numpy(np.concatenate(rows)).to(device)
-        positions = torch.cat([torch.arange(before, before + len(row), device=device) for row in rows])
-        layout = PrefillLayout(lengths, prefixes, first, self.shared)
+        positions = torch.cat([torch.arange(before, before + size, device=device) for size in sizes])
+        layout = PrefillLayout(sizes, prefixes, first, self.shared)
         hidden = self._policy.hidden(tokens[None], positions[None], layout)
-        return hidden.index_select(0, lengths.cumsum(0) - 1)
+        return hidden.index_select(0, torch.tensor(sizes, device=device).cumsum(0) - 1)
 
 
 def shared_tokens(prompts: Sequence[np.ndarray]) -> int:
@@ -91,76 +86,31 @@ def shared_tokens(prompts: Sequence[np.ndarray]) -> int:
 
 
 class PrefillLayout:
-    """Causal attention within each of n right-padded rows behind what is shared; keys and values go to `prefixes`."""
+    """Causal attention within each of n prompts behind what is shared; keys and values go to `prefixes`."""
 
-    def __init__(self, lengths: Tensor, prefixes: Prefixes, first: int, shared: Prefixes | None) -> None:
-        longest = int(lengths.max())
-        steps = torch.arange(longest, device=lengths.device)
-        starts = lengths.cumsum(0) - lengths
-        real = steps < lengths[:, None]  # [n, P]
-        self._rows = torch.where(real, starts[:, None] + steps, 0)
-        self._places = real.flatten().nonzero()[:, 0]  # place of each row, in order
-        self._prefixes, self._first, self._shared = prefixes, first, shared
+    def __init__(self, sizes: list[int], prefixes: Prefixes, first: int, shared: Prefixes | None) -> None:
+        self._sizes, self._prefixes, self._first, self._shared = sizes, prefixes, first, shared
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """See `policy.attention.Layout`."""
-        query, key, value = (self._padded(states) for states in (query, key, value))  # [n, ·, P, D]
-        self._prefixes.put(layer, self._first, key, value)
-        if self._shared is not None:
-            before = [states.expand(len(key), -1, -1, -1) for states in self._shared.layers[layer]]
-            key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
-        if window is not None and window >= key.shape[2]:
-            window = None
-        if softcap is None:
-            plain = window is None and self._shared is None
-            out = F.scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask=None if plain else _visible(query, key, window),
-                is_causal=plain,
-                scale=scale,
-                enable_gqa=query.shape[1] != key.shape[1],
-            )
-        else:
-            repeats = query.shape[1] // key.shape[1]
-            scores = query @ key.repeat_interleave(repeats, 1).mT * scale
-            scores = softcap * torch.tanh(scores / softcap)
-            scores = scores.masked_fill(~_visible(query, key, window), -torch.inf)
-            precise = torch.promote_types(scores.dtype, torch.float32)
-            weights = torch.softmax(scores, -1, dtype=precise).to(scores.dtype)
-            out = weights @ value.repeat_interleave(repeats, 1)
-        return out.transpose(1, 2).flatten(0, 1).index_select(0, self._places)[None]
-
-    def _padded(self, states: Tensor) -> Tensor:
-        """[1, ·, S, D] as [n, ·, P, D]."""
-        rows = states[0].transpose(0, 1).index_select(0, self._rows.flatten())
-        return rows.view(*self._rows.shape, *rows.shape[1:]).transpose(1, 2)
-
-
-def _visible(query: Tensor, key: Tensor, window: int | None) -> Tensor:
-    """[P, S + P] bool: the last P of so many keys are the queries' own."""
-    keys = torch.arange(key.shape[2], device=key.device)
-    distance = keys[-query.shape[2] :, None] - keys
-    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+        """See `kernels.attention.Layout`."""
+        out = []
+        prompts = zip(*(states.split(self._sizes, 2) for states in (query, key, value)), strict=True)
+        for number, (own_query, own_key, own_value) in enumerate(prompts, start=self._first):
+            self._prefixes.put(layer, number, own_key, own_value)
+            if self._shared is not None:
+                shared_key, shared_value = self._shared.layers[layer]
+                own_key = torch.cat([shared_key, own_key], 2)
+                own_value = torch.cat([shared_value, own_value], 2)
+            out.append(causal_attention(own_query, own_key, own_value, scoring))
+        return torch.cat(out, 2).transpose(1, 2)
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:
-    """Prompts of these lengths in runs that hold PREFILL_TOKENS at most once padded alike; at least one prompt."""
-    start, longest = 0, 0
+    """Prompts of these lengths in runs of PREFILL_TOKENS at most; at least one prompt."""
+    start, tokens = 0, 0
     for index, size in enumerate(sizes):
-        if index > start and (index + 1 - start) * max(longest, size) > PREFILL_TOKENS:
+        if index > start and tokens + size > PREFILL_TOKENS:
             yield slice(start, index)
-            start, longest = index, 0
-        longest = max(longest, size)
+            start, tokens = index, 0
+        tokens += size
     yield slice(start, len(sizes))

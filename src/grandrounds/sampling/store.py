@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from grandrounds.sampling.parts import attention, merged, undivided_attention, unseen
+from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.shared_prefix.merge import attention, merged, undivided_attention, unseen
 from grandrounds.sampling.prefill import Prefixes
 
 
@@ -199,20 +200,11 @@ class DecodeLayout:
         both[:, :, longest : longest + self.clock] = own[:rows, :, : self.clock]
         return both
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """See `policy.attention.Layout`. What is shared, the prompts and the rows' own are merged exactly."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+        """See `kernels.attention.Layout`. What is shared, the prompts and the rows' own are merged exactly."""
         store, rows, end = self._layers[layer], len(self.group), self._front + self._now
         heads, repeats, width = key.shape[1], query.shape[1] // key.shape[1], query.shape[-1]
+        window = scoring.window
         if window is not None and self._shared_tokens + self._longest_prompt + self._now <= window:
             window = None
         sort = window, repeats, query.dtype
@@ -226,8 +218,8 @@ class DecodeLayout:
         asking = query[0].transpose(0, 1).reshape(rows, heads, repeats, width)
         own = asking, keys, values, biases.own
         if self._front and self._shared is None:
-            return undivided_attention(*own, scale=scale, softcap=softcap).reshape(1, rows, -1, width)
-        on = partial(attention, scale=scale, softcap=softcap)
+            return undivided_attention(*own, scoring).reshape(1, rows, -1, width)
+        on = partial(attention, scoring=scoring)
         parts = [on(*own)]
         if not self._front:
             out, log = on(self._to_slots(asking), store.prefix_keys, store.prefix_values, biases.prompt)

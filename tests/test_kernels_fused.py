@@ -17,13 +17,13 @@ from grpo_support import (
     worst_relative_difference,
 )
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from grandrounds.planning.rehearsal import LiveBytes
-from grandrounds.policy import fused
+from grandrounds.kernels import fused, install
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
+from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.tree import token_tree
-from grandrounds.policy.tree_layout import TreeLayout
 from grandrounds.types import Group
 
 
@@ -40,10 +40,19 @@ def _gradients(policy: Policy, groups: list[Group]) -> dict[str, Tensor]:
 
 def _kept(policy: Policy) -> int:
     tree = token_tree([(np.ones(20, np.int64), [np.ones(10, np.int64)] * 4)] * 4)
-    with LiveBytes() as live:
+    kept = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
         states = policy.hidden(tree.tokens, tree.positions, TreeLayout(tree))
-        assert states.requires_grad
-        return live.now
+    assert states.requires_grad
+    return sum(kept.values())
 
 
 class _FeedForward(nn.Module):
@@ -66,13 +75,48 @@ class GELUActivation(nn.Module):
         return nn.functional.gelu(x)
 
 
+class _Scaled(_FeedForward):
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return 2 * super().forward(hidden_states)
+
+
+class _Shifted(nn.Module):
+    """As Gemma's norm: 1 + w."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.zeros(6)), 1e-6
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return nn.functional.rms_norm(
+            hidden_states, self.weight.shape, 1 + self.weight, self.variance_epsilon
+        )
+
+
+@pytest.mark.parametrize("kind", [_Scaled, _Shifted])
+def test_a_module_with_the_names_but_not_the_arithmetic_computes_by_itself(kind: type[nn.Module]) -> None:
+    module = kind()
+    assert fused.training_forward(module, keep_inner=True) is None
+    assert fused.inference_forward(module) is None
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama", "mistral"])
+def test_every_norm_block_and_linear_layer_of_these_models_is_served(architecture: str) -> None:
+    served = [
+        type(module).__name__
+        for module in tiny_model(architecture).modules()
+        if fused.training_forward(module, keep_inner=True) is not None
+    ]
+    for part, count in (("RMSNorm", 5), ("MLP", 2), ("Linear", 15)):
+        assert sum(part in name for name in served) >= count
+
+
 def test_an_ungated_block_with_biases_has_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "SMALLEST_PART", 3)
     monkeypatch.setattr(fused, "PART_BYTES", 0)
     plain = _FeedForward().double()
     ours = copy.deepcopy(plain)
-    fused.fuse(ours)
-    monkeypatch.setattr(fused, "_training", lambda: True)
+    install(ours, fused=True, packed_weights=False)
     states = torch.randn(1, 8, 6, dtype=torch.float64)
     results = []
     for module in (plain, ours):
@@ -93,10 +137,10 @@ def test_parts_of_rows_change_no_gradient(architecture: str, monkeypatch: pytest
         assert worst_relative_difference(_gradients(policy, ragged_groups(2)), whole) < 1e-10
 
 
-def test_fused_layers_keep_three_tenths_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_layers_keep_three_tenths_less() -> None:
     policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32))
     less = _kept(policy)
-    monkeypatch.setattr(fused, "_training", lambda: False)
+    install(policy.base, fused=False, packed_weights=False)
     assert less < 0.7 * _kept(policy)
 
 
@@ -149,7 +193,7 @@ def test_lora_on_bfloat16_layers_has_gradients_in_its_own_precision(
     def adapters(weights: list[list[Tensor]], x: Tensor) -> list[Tensor]:
         tensors = [tensor for weight, a, b in weights for tensor in (weight, None, a, b)]
         if feed_forward:
-            out = fused._FeedForward.apply(x, None, False, "SiLUActivation", [2.0] * 3, *tensors)
+            out = fused._FeedForward.apply(x, None, False, "silu", [2.0] * 3, *tensors)
         else:
             out = fused._Linear.apply(x, None, 2.0, *tensors)
         out.backward(given.to(out.dtype))

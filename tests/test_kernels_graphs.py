@@ -1,4 +1,4 @@
-"""Decoding steps that are recorded and replayed put out what steps computed one by one do.
+"""Decoding steps that are captured and replayed give what steps computed one by one do.
 
 Where there is no GPU a tape stands in for CUDA graphs: it writes down the operations that reach torch's dispatcher,
 refuses those that a graph refuses, and does them again on the very same memory.
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from grandrounds.sampling import batch, step
+from grandrounds.kernels import cuda_graphs
+from grandrounds.sampling import batch
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.types import Group
@@ -70,7 +71,7 @@ class Tape(TorchDispatchMode):
 @pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
     tape = Tape()
-    monkeypatch.setattr(batch, "recorder", lambda device: tape.record)
+    monkeypatch.setattr(batch, "capture_on", lambda device: tape.record)
     monkeypatch.setattr(batch, "STRIDE", 8)
     # As it is while a stream is capturing.
     monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda tensor=None: True)
@@ -105,13 +106,13 @@ def test_so_do_they_where_rows_join_later(
     assert_same(replayed, sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY))
 
 
-def test_where_nothing_can_be_recorded_a_warning_says_why_and_nothing_changes(
+def test_where_nothing_can_be_captured_a_warning_says_why_and_nothing_changes(
     tmp_path: Path, tape: Tape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = make_policy(tmp_path, "qwen2", ends=12)
     prompts = make_prompts(policy)
     monkeypatch.setattr("transformers.masking_utils.is_tracing", lambda tensor=None: False)  # looks at values
-    with pytest.warns(UserWarning, match=r"steps cannot be recorded here.*is_nonzero") as warned:
+    with pytest.warns(UserWarning, match=r"steps cannot be captured here.*is_nonzero") as warned:
         stepwise = sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
     assert len(warned) == tape.recorded == 1
     assert tape.replayed == 0
@@ -125,15 +126,15 @@ def test_running_out_of_memory_is_not_taken_for_that(
     def exhausted(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(batch, "recorder", lambda device: exhausted)
+    monkeypatch.setattr(batch, "capture_on", lambda device: exhausted)
     policy = make_policy(tmp_path, "qwen2", ends=12)
     with pytest.raises(torch.OutOfMemoryError):
         sample(NativeSampler(policy), make_prompts(policy), 3, SETTINGS, KEY)
 
 
-def test_on_a_cpu_steps_are_not_recorded() -> None:
-    assert step.recorder(torch.device("cpu")) is None
-    assert step.recorder(torch.device("cuda")) is step.cuda_graph
+def test_on_a_cpu_steps_are_not_captured() -> None:
+    assert cuda_graphs.capture_on(torch.device("cpu")) is None
+    assert cuda_graphs.capture_on(torch.device("cuda")) is cuda_graphs.cuda_graph
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -147,13 +148,13 @@ def test_cuda_graphs_decode_what_steps_do(
 
     def counting(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         recorded.append(1)
-        return step.cuda_graph(run)
+        return cuda_graphs.cuda_graph(run)
 
     def sample() -> list[Group]:
         return sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
 
-    monkeypatch.setattr(batch, "recorder", lambda device: counting)
+    monkeypatch.setattr(batch, "capture_on", lambda device: counting)
     replayed = sample()
     assert recorded
-    monkeypatch.setattr(batch, "recorder", lambda device: None)
+    monkeypatch.setattr(batch, "capture_on", lambda device: None)
     assert_same(replayed, sample())

@@ -17,10 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from grandrounds.kernels.shared_prefix.tree import TokenTree
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -43,49 +47,63 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Family:
-    """Prompts of one length, and behind them their completions.
+class Group:
+    """A prompt, and behind it its completions: as runs of one length, and all joined as if they were one sequence."""
 
-    completions: as runs of one length. joined: the same rows, all completions of a prompt as one sequence.
-    """
-
-    prompts: Run
+    prompt: Run
     completions: tuple[Run, ...]
     joined: Run
+
+
+def groups_of(tree: TokenTree) -> list[Group]:
+    """The prompts of a tree with their completions, in order."""
+    groups, completion = [], 0
+    for start, size, count in zip(
+        tree.prompt_starts.tolist(), tree.prompt_lengths.tolist(), np.bincount(tree.parent), strict=True
+    ):
+        row, runs = start + size, []
+        for length, alike in groupby(tree.lengths[completion : completion + count].tolist()):
+            rows = length * len(list(alike))
+            runs.append(Run(slice(row, row + rows), length))
+            row += rows
+        joined = Run(slice(start + size, row), row - start - size)
+        groups.append(Group(Run(slice(start, start + size), size), tuple(runs), joined))
+        completion += count
+    return groups
 
 
 def tree_attention(
     query: Tensor,  # [S, H, D]
     key: Tensor,  # [S, K, D]
     value: Tensor,  # [S, K, D]
-    families: Sequence[Family],
+    groups: Sequence[Group],
     scale: float,
 ) -> Tensor:  # [S, H, D]
     """Each token sees its own sequence up to itself, and behind a prompt the whole of it. CPU only."""
-    return _TreeAttention.apply(query, key, value, families, scale)
+    return _TreeAttention.apply(query, key, value, groups, scale)
 
 
 class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, families: Sequence[Family], scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], scale: float
     ) -> Tensor:
         out = query.new_empty(query.shape)
         log = query.new_empty(query.shape[:2], dtype=torch.promote_types(query.dtype, torch.float32))
-        for family in families:
-            for run in (family.prompts, *family.completions):
+        for group in groups:
+            for run in (group.prompt, *group.completions):
                 own, own_log = _forward(
                     run.of(query), run.of(key), run.of(value), is_causal=True, scale=scale
                 )
                 out[run.rows], log[run.rows] = run.into(own), run.into(own_log)
-            joined, prompts = family.joined, family.prompts
-            outer, outer_log = _forward(joined.of(query), prompts.of(key), prompts.of(value), scale=scale)
+            joined, prompt = group.joined, group.prompt
+            outer, outer_log = _forward(joined.of(query), prompt.of(key), prompt.of(value), scale=scale)
             outer, outer_log = joined.into(outer), joined.into(outer_log)
             share = torch.sigmoid(outer_log - log[joined.rows])[..., None]  # exp(l_1 - l)
             out[joined.rows].lerp_(outer, share.to(out.dtype))
             torch.logaddexp(log[joined.rows], outer_log, out=log[joined.rows])
         ctx.save_for_backward(query, key, value, out, log)
-        ctx.families, ctx.scale = families, scale
+        ctx.groups, ctx.scale = groups, scale
         return out
 
     @staticmethod
@@ -110,12 +128,12 @@ class _TreeAttention(torch.autograd.Function):
             return seeing.into(grads[0]), seen.into(grads[1]), seen.into(grads[2])
 
         to_query, to_key, to_value = (states.new_empty(states.shape) for states in (query, key, value))
-        for family in ctx.families:
-            for run in (family.prompts, *family.completions):
+        for group in ctx.groups:
+            for run in (group.prompt, *group.completions):
                 to_query[run.rows], to_key[run.rows], to_value[run.rows] = part(run, run, True)
-            outer = part(family.joined, family.prompts, False)
-            to_query[family.joined.rows] += outer[0]
-            to_key[family.prompts.rows] += outer[1]
-            to_value[family.prompts.rows] += outer[2]
+            outer = part(group.joined, group.prompt, False)
+            to_query[group.joined.rows] += outer[0]
+            to_key[group.prompt.rows] += outer[1]
+            to_value[group.prompt.rows] += outer[2]
         dtype = states[0].dtype
         return to_query.to(dtype), to_key.to(dtype), to_value.to(dtype), None, None

@@ -11,13 +11,13 @@ import torch
 from tiny_models import tiny_model_folder
 from torch.nn import functional as F
 
-from grandrounds.policy import products
+from grandrounds.kernels import install, packed_weights, products
+from grandrounds.kernels import packed as packed_model
+from grandrounds.kernels.packed_weights import packed_bytes
+from grandrounds.kernels.products import linear, packed
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
-from grandrounds.policy.products import linear, packed
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import packed as sampling
-from grandrounds.sampling.packed import packed_bytes, packed_weights
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -65,8 +65,8 @@ def test_every_linear_layer_is_packed_once_and_lora_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy, seen = _adapted(tmp_path, "float32"), []
-    monkeypatch.setattr(sampling, "packed", lambda weight: seen.append(weight) or packed(weight))
-    with packed_weights(policy.base):
+    monkeypatch.setattr(packed_weights, "packed", lambda weight: seen.append(weight) or packed(weight))
+    with packed_model(policy.base):
         pass
     base = {
         name.replace(".base_layer", ""): parameter
@@ -98,10 +98,10 @@ def test_layers_of_one_input_are_one_product_whoever_asks_when(
         products_made.append(arguments)
         return linear(*arguments)
 
-    monkeypatch.setattr(sampling, "linear", watched)
+    monkeypatch.setattr(packed_weights, "linear", watched)
     with torch.inference_mode():
         expected = {states: [layer(states) for layer in layers] for states in (one, other)}
-        with packed_weights(policy.base):
+        with packed_model(policy.base):
             in_order = [layer(one) for layer in layers]
             assert len(products_made) == 1
             # Nothing is taken for something else: a call again, out of order, with other states, after the last.
@@ -120,9 +120,10 @@ def test_layers_that_cannot_lie_in_one_matrix_are_multiplied_apart() -> None:
             self.v_proj = torch.nn.Linear(6, 2)
 
     model, wide, narrow = Attention(), torch.randn(3, 8), torch.randn(3, 6)
+    install(model, fused=False, packed_weights=True)
     with torch.inference_mode():
         expected = model.q_proj(wide), model.k_proj(wide), model.v_proj(narrow)
-        with packed_weights(model):
+        with packed_model(model):
             torch.testing.assert_close(
                 (model.q_proj(wide), model.k_proj(wide), model.v_proj(narrow)), expected
             )
@@ -135,11 +136,11 @@ def test_copies_stop_where_their_room_ends(tmp_path: Path, monkeypatch: pytest.M
     with torch.inference_mode():
         expected = layer(states)
         whole = packed_bytes(policy.base)
-        monkeypatch.setattr(sampling, "PACKED_BYTES", whole // 2)
+        monkeypatch.setattr(packed_weights, "PACKED_BYTES", whole // 2)
         assert 0 < packed_bytes(policy.base) <= whole // 2
-        monkeypatch.setattr(sampling, "PACKED_BYTES", 0)
+        monkeypatch.setattr(packed_weights, "PACKED_BYTES", 0)
         assert packed_bytes(policy.base) == 0
-        with packed_weights(policy.base):
+        with packed_model(policy.base):
             torch.testing.assert_close(layer(states), expected)
 
 
@@ -160,9 +161,9 @@ def test_lora_is_computed_as_peft_computes_it(precision: str, tmp_path: Path) ->
     states = torch.randn(1, 5, 32).to(policy.head().weight.dtype)
     with torch.inference_mode():
         plain = layer(states)
-        with packed_weights(policy.base):
+        with packed_model(policy.base):
             ours = layer(states)
-        with policy.reference(), packed_weights(policy.base):
+        with policy.reference(), packed_model(policy.base):
             reference = layer(states)
         expected = layer.base_layer(states)
     # PEFT computes the branch in the adapter's own precision, ours in the layer's.
@@ -175,11 +176,26 @@ def test_lora_is_computed_as_peft_computes_it(precision: str, tmp_path: Path) ->
 def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     policy = _adapted(tmp_path, "float32")
     before = copy.deepcopy(policy.model.state_dict())
-    forwards = [vars(module).get("forward") for module in policy.base.modules()]
-    assert any(forwards)  # the learner's own
-    with suppress(KeyError), packed_weights(policy.base):
-        assert [vars(module).get("forward") for module in policy.base.modules()] != forwards
+    attributes = [vars(module).copy() for module in policy.base.modules()]
+    with suppress(KeyError), packed_model(policy.base):
+        assert [vars(module) for module in policy.base.modules()] != attributes
         raise KeyError
-    assert [vars(module).get("forward") for module in policy.base.modules()] == forwards
     after = policy.model.state_dict()
+    assert [vars(module) for module in policy.base.modules()] == attributes
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_another_adapter_than_lora_computes_by_itself(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = torch.nn.Sequential(torch.nn.Linear(8, 6))
+        config = LoraConfig(r=2, target_modules=["0"], use_dora=True, init_lora_weights=False)
+        model = get_peft_model(layer, config).eval()
+    states = torch.randn(1, 5, 8)
+    plain = model(states)
+    install(model, fused=True, packed_weights=True)
+    torch.testing.assert_close(model(states), plain)
+    with torch.no_grad(), packed_model(model):
+        torch.testing.assert_close(model(states), plain)

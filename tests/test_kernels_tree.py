@@ -1,7 +1,7 @@
-"""Attention over blocks of a row (`policy.flex`): what is visible, which blocks are computed, and the results.
+"""Attention over a tree of sequences: what is visible, which blocks are computed, and the results.
 
 On a CPU torch computes FlexAttention plainly and refuses gradients, although its plain computation has them: here they
-are let through. So all is tested but the kernels themselves, which are where there is a GPU. And the padded way.
+are let through. So all is tested but the kernels themselves, which are where there is a GPU. And attention by sequence.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import flex_attention as torch_flex
 
-from grandrounds.policy import flex
+from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.shared_prefix import cuda as flex
+from grandrounds.kernels.shared_prefix.layout import visible_rows
+from grandrounds.kernels.shared_prefix.sequences import attend_by_sequence
+from grandrounds.kernels.shared_prefix.tree import TokenTree, token_tree
 from grandrounds.policy.logprobs import tree_logprobs
-from grandrounds.policy.padded import PaddedAttention
-from grandrounds.policy.tree import TokenTree, token_tree
-from grandrounds.policy.tree_layout import sight
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 150), st.lists(st.integers(1, 150), min_size=1, max_size=3)),
@@ -66,7 +67,7 @@ def test_mask_and_blocks_are_those_of_the_definition(
     shapes: list[tuple[int, list[int]]], window: int | None
 ) -> None:
     tree = tree_of(shapes)
-    mask = flex.block_mask(sight(tree, window))
+    mask = flex.block_mask(visible_rows(tree, window))
     size = mask.seq_lengths[0]
     expected = torch.eye(size, dtype=torch.bool)
     expected[: tree.size, : tree.size] = torch.from_numpy(visible_pairs(tree, window))
@@ -91,10 +92,10 @@ def listed(counts: Tensor, indices: Tensor) -> Tensor:
 
 def test_blocks_that_only_siblings_could_see_are_left_out() -> None:
     tree = tree_of([(256, [256] * 4)] * 2)  # blocks: 2 of each prompt, 2 of each completion
-    mask = flex.block_mask(sight(tree, None))
+    mask = flex.block_mask(visible_rows(tree, None))
     computed = int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum())
     assert computed == 2 * (3 + 4 * (4 + 3))  # of 400, or of 210 in a triangle
-    windowed = flex.block_mask(sight(tree, 128))
+    windowed = flex.block_mask(visible_rows(tree, 128))
     assert int(windowed.kv_num_blocks.sum() + windowed.full_kv_num_blocks.sum()) == 2 * (3 + 4 * (1 + 3))
 
 
@@ -145,7 +146,7 @@ def test_packs_of_other_sizes_and_windows_are_not_compiled_anew(on_cpu: CompileC
     for lengths, window in [((9, 9), None), ((300, 190), None), ((60, 68), 40), ((500, 499), 300)]:
         tree = tree_of([(lengths[0], [lengths[1]])])
         given = states(4, 2, tree.size, 8)
-        flex.attend(*given, flex.block_mask(sight(tree, window)), 0.25, None).sum().backward()
+        flex.attend(*given, flex.block_mask(visible_rows(tree, window)), 0.25, None).sum().backward()
     assert on_cpu.frame_count == 1
 
 
@@ -214,13 +215,15 @@ def test_attention_and_its_gradients_equal_the_plain_computation(
     tree = tree_of(SIZES, device)
     ours, theirs = (states(4, 2, tree.size, 64, dtype=kind, device=device) for _ in range(2))
     assert flex.serves(*ours[:2], 1 / 8, softcap)
-    out = flex.attend(*ours, flex.block_mask(sight(tree, window)), 1 / 8, softcap)
+    out = flex.attend(*ours, flex.block_mask(visible_rows(tree, window)), 1 / 8, softcap)
     check_equal(ours, out, theirs, plain_attention(theirs, tree, window, softcap), allowed)
 
 
 @MODES
-def test_padded_attention_equals_the_plain_computation(window: int | None, softcap: float | None) -> None:
+def test_attention_by_sequence_equals_the_plain_computation(
+    window: int | None, softcap: float | None
+) -> None:
     tree = tree_of(SIZES)
     ours, theirs = (states(4, 2, tree.size, 16, dtype=torch.float64) for _ in range(2))
-    out = PaddedAttention(tree).attend(*ours, 1 / 8, window, softcap)
+    out = attend_by_sequence(*ours, tree, Scoring(1 / 8, window, softcap))
     check_equal(ours, out, theirs, plain_attention(theirs, tree, window, softcap), 1e-12)

@@ -1,138 +1,123 @@
-"""A layer's norms, feed-forward block and linear maps, each one step of autograd: less is kept, less passes memory.
+"""A layer's norms, feed-forward block and linear layers, each one step of autograd: less is kept, less passes memory.
 
 What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
 
-    RMS norm        keeps its input and a number for each row; the rest is computed again, a part of the rows at a time
-    feed-forward    keeps its input, gate and up, or none of these where a norm keeps what its input comes from
-    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ keeps its input or not, as above, and adds its branch into the product's
-                    own memory, by the fastest library
+    RMS norm        keeps its input and a number for each row; the rest is recomputed, a part of the rows at a time
+    feed-forward    keeps its input, gate and up; or none of these
+    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ keeps its input, or not; adds its branch into the product's own memory
 
-which is the same arithmetic in another order of rounding. The modules stay transformers' and PEFT's own: `fuse`
-recognises those whose forward pass it knows and puts ours in front, for training through one of our layouts only.
-Everything else, and every module that is set up in another way than it knows, computes as before.
+An input is not kept where one of our norms has made it and memory is to be saved: norm outputs are then recomputed in
+the backward pass. It is the same arithmetic in another order of rounding. A module is served only if a small twin of it
+computes what ours does (`recognise`), and the linear layers in it only as `linear_of` knows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grandrounds.policy.attention import current_layout
-from grandrounds.policy.products import add_product, linear, summing_type
+from grandrounds.kernels.linear import is_linear, linear_of
+from grandrounds.kernels.products import add_product, linear, summing_type
+from grandrounds.kernels.recognise import agree, feed_forward_twin, norm_twin
 
 # Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
 PART_BYTES = 2 << 20
 SMALLEST_PART = 512
 
 _aten = torch.ops.aten
-# transformers' activations by the names of their classes: (act, the result's gradient turned into that of the input).
-_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Any]]] = {
-    "SiLUActivation": (
-        F.silu,
-        lambda gradient, x: _aten.silu_backward.grad_input(gradient, x, grad_input=gradient),
-    ),
-    "GELUActivation": (
-        F.gelu,
-        lambda gradient, x: _aten.gelu_backward.grad_input(gradient, x, grad_input=gradient),
-    ),
-    "GELUTanh": (
-        lambda x: F.gelu(x, approximate="tanh"),
-        lambda gradient, x: _aten.gelu_backward.grad_input(
-            gradient, x, approximate="tanh", grad_input=gradient
-        ),
+# (activation; from the result's gradient and the input, the input's gradient, into `grad_input`)
+_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[..., Any]]] = {
+    "silu": (F.silu, _aten.silu_backward.grad_input),
+    "gelu": (F.gelu, _aten.gelu_backward.grad_input),
+    "gelu_tanh": (
+        partial(F.gelu, approximate="tanh"),
+        partial(_aten.gelu_backward.grad_input, approximate="tanh"),
     ),
 }
-# The names that a forward pass looks up tell which arithmetic it is.
-_RMS_NORM = ("dtype", "to", "torch", "float32", "pow", "mean", "rsqrt", "variance_epsilon", "weight")
-_GATED = ("down_proj", "act_fn", "gate_proj", "up_proj")
-_PLAIN = ("fc1", "activation_fn", "fc2")
+# What model files call the linear layers of a feed-forward block: those before its activation, and the one behind.
+_BLOCKS = ((("gate_proj", "up_proj"), "down_proj"), (("fc1",), "fc2"))
+# Norms and blocks that were recognised, or not, by what distinguishes them.
+_known: dict[tuple[Any, ...], Callable[[Any, Tensor], Tensor] | None] = {}
 
 
-def fuse(model: nn.Module, *, keep_inner: bool = True) -> None:
-    """Put our forward passes in front of the modules' own, wherever one of theirs is recognised.
-
-    keep_inner: whether what norms give out, and gate and up of feed-forward blocks, are kept for the backward pass:
-    most of what a layer keeps.
-    """
-    for module in model.modules():
-        ours = _ours(module, keep_inner)
-        if ours is not None:
-            module.forward = MethodType(ours, module)  # a method, so that a deep copy gets one of its own
-
-
-def _ours(module: nn.Module, keep_inner: bool) -> Callable[..., Tensor] | None:
-    if _is_lora(module) or type(module) is nn.Linear:
+def training_forward(module: nn.Module, *, keep_inner: bool) -> Callable[[Any, Tensor], Tensor] | None:
+    """Our forward function with gradients for a module; None where it is not one of ours."""
+    if is_linear(module):
         return partial(_linear, keep_inner=keep_inner)
-    names = getattr(getattr(type(module).forward, "__code__", None), "co_names", ())
-    if names in (_GATED, _PLAIN):
-        return partial(_feed_forward, keep_inner=keep_inner)
-    return _rms_norm if names == _RMS_NORM else None
+    if _is_norm(module):
+        return _rms_norm
+    for first, last in _BLOCKS:
+        if all(hasattr(module, name) for name in (*first, last)):
+            return _feed_forward_of(module, first, last, keep_inner)
+    return None
 
 
-def _training() -> bool:
-    return torch.is_grad_enabled() and current_layout() is not None
+def inference_forward(module: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
+    """Our forward function without gradients: of norms only."""
+    return _rms_norm_without_gradients if _is_norm(module) else None
+
+
+def _is_norm(module: Any) -> bool:
+    """Whether it is w · x / √(mean x² + ε)."""
+    if list(module._parameters) != ["weight"] or module._modules or not hasattr(module, "variance_epsilon"):
+        return False
+    key = (type(module), module.variance_epsilon)
+    if key not in _known:
+        _known[key] = _rms_norm if agree(lambda: norm_twin(module), _rms_norm) else None
+    return _known[key] is not None
+
+
+def _feed_forward_of(
+    module: nn.Module, first: tuple[str, ...], last: str, keep_inner: bool
+) -> Callable[[Any, Tensor], Tensor] | None:
+    """The block's forward function with the activation it has, found by trying each."""
+    inner = [child for name, child in module.named_children() if name not in (*first, last)]
+    bias = getattr(getattr(module, last), "bias", None) is not None
+    key = (type(module), *map(type, inner), bias, keep_inner)
+    if key not in _known:
+        forwards = (
+            partial(_feed_forward, first=first, last=last, activation=name, keep_inner=keep_inner)
+            for name in _ACTIVATIONS
+        )
+        served = (one for one in forwards if agree(lambda: feed_forward_twin(module, first, last), one))
+        _known[key] = next(served, None)
+    return _known[key]
 
 
 def _rms_norm(self: Any, states: Tensor) -> Tensor:
-    if _training():
-        return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
-    if states.dtype == self.weight.dtype == torch.float32 and not torch.is_grad_enabled():
+    return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
+
+
+def _rms_norm_without_gradients(self: Any, states: Tensor) -> Tensor:
+    if states.dtype == self.weight.dtype == torch.float32:
         return F.rms_norm(states, self.weight.shape, self.weight, self.variance_epsilon)
     return type(self).forward(self, states)
 
 
-def _feed_forward(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:
-    first = (self.gate_proj, self.up_proj) if hasattr(self, "gate_proj") else (self.fc1,)
-    last, activation = (self.down_proj, self.act_fn) if len(first) == 2 else (self.fc2, self.activation_fn)
-    matrices = [matrix for linear in (*first, last) if (matrix := _matrix(linear)) is not None]
-    known = type(activation).__name__ in _ACTIVATIONS and len(matrices) == len(first) + 1
-    if not (known and _training()):
+def _feed_forward(
+    self: Any, states: Tensor, *, first: tuple[str, ...], last: str, activation: str, keep_inner: bool
+) -> Tensor:
+    modules = (getattr(self, name) for name in (*first, last))
+    layers = [layer for module in modules if (layer := linear_of(module)) is not None]
+    if len(layers) <= len(first):  # an adapter of a kind that only PEFT computes
         return type(self).forward(self, states)
-    tensors = [tensor for *four, _ in matrices for tensor in four]
-    scales = [scale for *_, scale in matrices]
+    tensors = [tensor for *four, _ in layers for tensor in four]
+    scales = [scale for *_, scale in layers]
     norm = None if keep_inner else _norm_of(states)
-    return _FeedForward.apply(states, norm, keep_inner, type(activation).__name__, scales, *tensors)
+    return _FeedForward.apply(states, norm, keep_inner, activation, scales, *tensors)
 
 
-def _linear(self: Any, states: Tensor, *further: Any, keep_inner: bool, **named: Any) -> Tensor:
-    matrix = _matrix(self)
-    if matrix is None or further or named or not _training():
-        return type(self).forward(self, states, *further, **named)
-    *tensors, scale = matrix
+def _linear(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:
+    layer = linear_of(self)
+    if layer is None:
+        return type(self).forward(self, states)
+    *tensors, scale = layer
     return _Linear.apply(states, None if keep_inner else _norm_of(states), scale, *tensors)
-
-
-def _is_lora(module: nn.Module) -> bool:
-    kind = type(module)
-    return kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear"
-
-
-_Tensors = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float]
-
-
-def _matrix(linear: Any) -> _Tensors | None:
-    """(W, b, A, B, s) of a linear layer, without A and B where no adapter is active; None for any other layer."""
-    if type(linear) is nn.Linear:
-        return linear.weight, linear.bias, None, None, 0.0
-    if not _is_lora(linear) or type(linear.base_layer) is not nn.Linear or linear.merged:
-        return None
-    base = linear.base_layer
-    if linear.disable_adapters:
-        return base.weight, base.bias, None, None, 0.0
-    names = [name for name in linear.active_adapters if name in linear.lora_A]
-    if len(names) != 1 or names[0] in linear.lora_variant:
-        return None
-    name = names[0]
-    a, b = linear.lora_A[name], linear.lora_B[name]
-    if type(linear.lora_dropout[name]) is not nn.Identity or b.bias is not None:
-        return None
-    return base.weight, base.bias, a.weight, b.weight, linear.scaling[name]
 
 
 class _Matrix:
@@ -258,7 +243,7 @@ class _FeedForward(torch.autograd.Function):
         inner, lows, low = saved[:kept], saved[kept : 2 * kept], saved[2 * kept]
         matrices = _matrices(ctx.scales, saved[2 * kept + 1 :], ctx.needs_input_grad[5:])
         *first, last = matrices
-        act, act_backward_ = _ACTIVATIONS[ctx.activation]
+        act, act_backward = _ACTIVATIONS[ctx.activation]
         gradient = gradients[0].flatten(0, -2)
         to_x = gradient.new_empty(len(gradient), first[0].weight.shape[1])
         for part in _parts(len(gradient), len(first[0].weight)):
@@ -276,7 +261,7 @@ class _FeedForward(torch.autograd.Function):
             to_product = last.back(product, None if low is None else low[part], gradient[part])
             # In memory that is there: fresh memory takes longer than the arithmetic.
             to_gate = torch.mul(to_product, up[0], out=product) if up else to_product
-            act_backward_(to_gate, gate)
+            act_backward(to_gate, gate, grad_input=to_gate)
             to_inner = [to_gate, *([to_product.mul_(active)] if up else [])]
             to_part = [
                 matrix.back(part_x, own, grad)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grandrounds.policy.products import add_product, linear, summing_type
+from grandrounds.kernels.products import add_product, linear, summing_type
 
 CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the cache: half the time of one of 32 MB, measured
 CPU_COLUMNS = 4096  # of the vocabulary, multiplied at once on a CPU: their logits pass through the cache
@@ -74,7 +74,7 @@ def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
 
 class _TokenLogprobs(torch.autograd.Function):
     """With a head that is not trained, each state's gradient of its own log-prob is taken at once, while the logits
-    are there; a trained head's gradient needs what comes from above, and its logits are computed once more."""
+    are there; a trained head's gradient needs that of the log-probs, and its logits are computed once more."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ class _TokenLogprobs(torch.autograd.Function):
             cap = _cap_slope(logits, softcap, temperature) if slopes is not None else None
             probabilities = _softmax_(logits, target, logprobs[part], entropy[part], normaliser[part])
             if slopes is not None:
-                torch.mm(_fall(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
+                torch.mm(_dlogits(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
         if slopes is None:
             ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
         else:
@@ -125,16 +125,16 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
             cap = _cap_slope(logits, softcap, temperature)
             probabilities = logits.sub_(normaliser[part, None]).exp_()
-            fall = _fall(probabilities, targets[part, None], cap, weight.dtype)
-            # What comes from above scales rows: of the narrow states rather than of the wide logits.
+            dlogits = _dlogits(probabilities, targets[part, None], cap, weight.dtype)
+            # The gradient of the log-probs scales rows: of the narrow states rather than of the wide logits.
             factor = gradients[0][part, None] / -temperature
             if grad_hidden is not None:
-                torch.mm(fall, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
+                torch.mm(dlogits, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
-                add_product(grad_weight, fall.T, hidden[part] * factor.to(hidden.dtype))
+                add_product(grad_weight, dlogits.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
                 grad_bias += probabilities.T @ factor[:, 0]
-            del fall  # a copy where weights are narrow, which would stand beside the next chunk's logits
+            del dlogits  # a copy where weights are narrow, which would stand beside the next chunk's logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
@@ -170,7 +170,7 @@ def _cap_slope(logits: Tensor, softcap: float | None, temperature: float) -> Ten
     return None if softcap is None else 1 - (logits * (temperature / softcap)).square_()
 
 
-def _fall(
+def _dlogits(
     probabilities: Tensor,  # [c, V], overwritten
     target: Tensor,  # [c, 1]
     cap: Tensor | None,  # [c, V]

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from grandrounds.kernels.attention import Scoring
+
 # Added to scores that are not to be seen. Finite: where a query sees nothing of a part, -inf would make NaN of it, and
 # this gives it no weight beside any part of which something is seen.
 UNSEEN = -1e30
@@ -28,32 +30,28 @@ def attention(
     key: Tensor,  # [N, H, K, D]
     value: Tensor,  # [N, H, K, D]
     bias: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or UNSEEN
-    *,
-    scale: float,
-    softcap: float | None,
+    scoring: Scoring,  # its window is in the bias
 ) -> Part:
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
-    if softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
-        return _fused(query, key, value, attn_mask=bias, scale=scale)
-    scores, shares = _softmax(query, key, bias, scale, softcap)
+    if scoring.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
+        return _fused(query, key, value, attn_mask=bias, scale=scoring.scale)
+    scores, shares = _softmax(query, key, bias, scoring)
     # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
     log = scores.amax(-1) - shares.amax(-1).log_()
     return shares.to(value.dtype) @ value, log
 
 
 def undivided_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scoring: Scoring
 ) -> Tensor:
     """The output alone, where all keys lie in one place."""
-    _, shares = _softmax(query, key, bias, scale, softcap)
+    _, shares = _softmax(query, key, bias, scoring)
     return shares.to(value.dtype) @ value
 
 
-def _softmax(
-    query: Tensor, key: Tensor, bias: Tensor | None, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor]:
+def _softmax(query: Tensor, key: Tensor, bias: Tensor | None, scoring: Scoring) -> tuple[Tensor, Tensor]:
     """Scores and their softmax, [N, H, Q, K]."""
-    scores = query * scale @ key.mT
+    softcap, scores = scoring.softcap, query * scoring.scale @ key.mT
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

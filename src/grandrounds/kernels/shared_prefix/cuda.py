@@ -29,11 +29,11 @@ COMPILER = {"specialize_float": True, "recompile_limit": 64}
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class VisibleRows:
     """What each of S rows sees: the rows from `own` to itself, and those from `first` on that come before `last`.
 
-    The second run may be empty and never overlaps the first. So three loads for a query, and none for a key, tell
-    whether it sees the key, and a window only moves the numbers.
+    The second run may be empty and never overlaps the first. The attention mask is a comparison with three numbers of
+    the query, and a window only moves these.
     """
 
     own: Tensor  # [S] int32
@@ -41,17 +41,17 @@ class Sight:
     last: Tensor  # [S] int32
 
 
-def block_mask(sight: Sight) -> BlockMask:
+def block_mask(seen: VisibleRows) -> BlockMask:
     """The blocks that hold a visible pair, for `attend`; to be made once and used in every layer.
 
     Rows are padded to whole blocks, of which there are two at least, since a size of 1 would be compiled anew. A row
     of padding sees itself alone. Pairs are counted row by row, in S × B numbers; S × S are never made.
     """
-    rows = len(sight.own)
+    rows = len(seen.own)
     size = BLOCK * max(2, -(-rows // BLOCK))
-    itself = torch.arange(size, dtype=torch.int32, device=sight.own.device)
-    own = torch.cat([sight.own, itself[rows:]])
-    first, last = (F.pad(bound, (0, size - rows)) for bound in (sight.first, sight.last))
+    itself = torch.arange(size, dtype=torch.int32, device=seen.own.device)
+    own = torch.cat([seen.own, itself[rows:]])
+    first, last = (F.pad(bound, (0, size - rows)) for bound in (seen.first, seen.last))
 
     def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return ((own[query] <= key) & (key <= query)) | ((first[query] <= key) & (key < last[query]))
@@ -158,13 +158,15 @@ def _compiles(
                 torch.zeros(1, count, len(own), width, dtype=dtype, device=device, requires_grad=True)
                 for count in (heads, key_heads, key_heads)
             )
-            attend(query, key, value, block_mask(Sight(own, first, last)), scale, softcap).sum().backward()
+            attend(
+                query, key, value, block_mask(VisibleRows(own, first, last)), scale, softcap
+            ).sum().backward()
     except torch.OutOfMemoryError:  # says nothing about kernels, and a resumed run must take the same way
         raise
     except Exception as error:  # a compiler, its tools and its drivers fail in many ways
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         warnings.warn(
-            f"FlexAttention does not compile here, so attention pads its rows, which takes longer ({reason[:200]})",
+            f"FlexAttention does not compile here; attention takes one sequence after another ({reason[:200]})",
             stacklevel=2,
         )
         return False

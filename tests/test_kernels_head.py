@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grandrounds.policy import head
-from grandrounds.policy.head import token_logprobs
+from grandrounds.kernels import head
+from grandrounds.kernels.head import token_logprobs
 
 TOKENS, WIDTH, WORDS = 23, 6, 17
 

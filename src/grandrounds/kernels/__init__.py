@@ -1,0 +1,77 @@
+"""What makes training and sampling fast. Each kernel has a switch in `policy.kernels`; without them all, a run is plain
+transformers.
+
+    shared_prefix    attention in which a prompt is computed once for all its completions
+    head             log-probabilities of completion tokens in chunks of rows
+    fused            norms, feed-forward blocks and linear layers as single steps of autograd
+    packed_weights   linear layers that are copied into the order a product reads them in, while sampling
+    cuda_graphs      decoding steps that a GPU replays
+
+Two of them replace forward functions of a model's modules. Which module gets which is decided here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grandrounds.kernels import fused as fused_modules
+from grandrounds.kernels.linear import is_linear
+from grandrounds.kernels.packed_weights import packed_forwards
+
+# The attribute in which a module's packed forward function waits while the model samples.
+_PACKED = "_grandrounds_packed"
+
+
+def install(model: nn.Module, *, fused: bool, packed_weights: bool, keep_inner: bool = True) -> None:
+    """Choose the forward function of every module; a later call chooses anew.
+
+    With gradients a module computes by `fused`, without them by its packed weights within `packed`; everything else,
+    and every module that no kernel knows, computes by its own class.
+    keep_inner: whether outputs of norms and the inside of feed-forward blocks are kept for the backward pass.
+    """
+    for module in model.modules():
+        if getattr(getattr(vars(module).get("forward"), "__func__", None), "func", None) is _forward:
+            del module.forward
+        training = fused_modules.training_forward(module, keep_inner=keep_inner) if fused else None
+        inference = fused_modules.inference_forward(module) if fused else None
+        if training or inference or (packed_weights and is_linear(module)):
+            # A method, so that a deep copy of the module gets one of its own.
+            module.forward = MethodType(partial(_forward, training, inference), module)
+            setattr(module, _PACKED, None)
+
+
+def _forward(
+    training: Callable[..., Tensor] | None,
+    inference: Callable[..., Tensor] | None,
+    module: Any,
+    *inputs: Any,
+    **named: Any,
+) -> Any:
+    ours = training if torch.is_grad_enabled() else vars(module).get(_PACKED) or inference
+    if ours is None or len(inputs) != 1 or named:
+        return type(module).forward(module, *inputs, **named)
+    return ours(module, *inputs)
+
+
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Within the block linear layers for which `packed_weights` is installed multiply by packed copies.
+
+    The weights must not change in the block.
+    """
+    before: list[tuple[nn.Module, Any]] = []
+    try:
+        for module, forward in packed_forwards(model):
+            before.append((module, vars(module).get(_PACKED)))
+            setattr(module, _PACKED, forward)
+        yield
+    finally:
+        for module, forward in before:
+            setattr(module, _PACKED, forward)

@@ -1,0 +1,37 @@
+"""Tree attention sequence by sequence, for windows and softcaps on a CPU and for devices without FlexAttention.
+
+Shapes: S rows of a tree, N prompts, M completions; H query heads, K key-value heads, D numbers per head.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grandrounds.kernels.attention import Scoring, causal_attention
+from grandrounds.kernels.shared_prefix.tree import TokenTree
+
+
+def attend_by_sequence(
+    query: Tensor,  # [1, H, S, D]
+    key: Tensor,  # [1, K, S, D]
+    value: Tensor,  # [1, K, S, D]
+    tree: TokenTree,
+    scoring: Scoring,
+) -> Tensor:  # [1, S, H, D]
+    """Each prompt on itself, and each completion on its prompt's keys and its own side by side."""
+    starts = np.sort(np.concatenate([tree.prompt_starts, tree.starts]))
+    sizes = np.diff(starts, append=tree.size).tolist()
+    # Cut at once: the gradient of each slice alone would be as long as the row.
+    sequences = zip(*(states.split(sizes, 2) for states in (query, key, value)), strict=True)
+    out = []
+    for completions in np.bincount(tree.parent):
+        own_query, prompt_key, prompt_value = next(sequences)
+        out.append(causal_attention(own_query, prompt_key, prompt_value, scoring))
+        for own_query, own_key, own_value in islice(sequences, completions):
+            keys, values = torch.cat([prompt_key, own_key], 2), torch.cat([prompt_value, own_value], 2)
+            out.append(causal_attention(own_query, keys, values, scoring))
+    return torch.cat(out, 2).transpose(1, 2)
