@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,3 +326,22 @@ def test_bfloat16_sampler_and_plain_forward_pass_agree_within_its_precision(tmp_
             errors.extend(np.abs(completion.logprobs - plain.numpy()))
     assert policy.head().weight.dtype == torch.bfloat16
     assert np.mean(errors) < 0.05
+
+
+def test_the_kv_cache_is_freed_with_the_last_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not by the garbage collector some time later: the update needs the memory."""
+    made: list[weakref.ref[Any]] = []
+
+    class Watched(batch.DecodeLayout):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(batch, "DecodeLayout", Watched)
+    policy = make_policy(tmp_path, "qwen2")
+    gc.disable()
+    try:
+        sample(NativeSampler(policy), make_prompts(policy), 2, SAMPLED, KEY)
+        assert [reference() for reference in made] == [None]
+    finally:
+        gc.enable()

@@ -40,7 +40,9 @@ class Batch:
         capture = capture_on(policy.device) if policy.kernels.cuda_graphs else None
         stride = 1 if capture is None else STRIDE
         self._layout = DecodeLayout(longest, policy.device, shared, self._prefill.shared_tokens, stride)
-        self._step = Step(self._compute, capture)
+        # Not a method: the KV cache would be freed late, with a cycle of references.
+        layout = self._layout
+        self._step = Step(lambda tokens, at: policy.hidden(tokens[None], at[None], layout), capture)
         self._groups: list[int] = []  # prompts in the layout, by number
         self._total, self._next = len(prompts) * n, 0
         self._last = torch.empty(0)  # the state behind the last prompt in the layout
@@ -69,9 +71,6 @@ class Batch:
             self._layout.advance()
         if moved:
             self._join()
-
-    def _compute(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        return self._policy.hidden(tokens[None], positions[None], self._layout)
 
     def _filled_up(self, going: Tensor) -> Tensor:
         """With the youngest ended rows, so many that products do not have to be filled up, layer by layer."""
