@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grandrounds.kernels import fused as fused_modules
+from grandrounds.kernels.fused import training_forward
 from grandrounds.kernels.linear import is_linear
 from grandrounds.kernels.packed_weights import packed_forwards
 
@@ -39,22 +39,15 @@ def install(model: nn.Module, *, fused: bool, packed_weights: bool, keep_inner: 
     for module in model.modules():
         if getattr(getattr(vars(module).get("forward"), "__func__", None), "func", None) is _forward:
             del module.forward
-        training = fused_modules.training_forward(module, keep_inner=keep_inner) if fused else None
-        inference = fused_modules.inference_forward(module) if fused else None
-        if training or inference or (packed_weights and is_linear(module)):
+        training = training_forward(module, keep_inner=keep_inner) if fused else None
+        if training or (packed_weights and is_linear(module)):
             # A method, so that a deep copy of the module gets one of its own.
-            module.forward = MethodType(partial(_forward, training, inference), module)
+            module.forward = MethodType(partial(_forward, training), module)
             setattr(module, _PACKED, None)
 
 
-def _forward(
-    training: Callable[..., Tensor] | None,
-    inference: Callable[..., Tensor] | None,
-    module: Any,
-    *inputs: Any,
-    **named: Any,
-) -> Any:
-    ours = training if torch.is_grad_enabled() else vars(module).get(_PACKED) or inference
+def _forward(training: Callable[..., Tensor] | None, module: Any, *inputs: Any, **named: Any) -> Any:
+    ours = training if torch.is_grad_enabled() else vars(module).get(_PACKED)
     if ours is None or len(inputs) != 1 or named:
         return type(module).forward(module, *inputs, **named)
     return ours(module, *inputs)

@@ -57,11 +57,6 @@ def training_forward(module: nn.Module, *, keep_inner: bool) -> Callable[[Any, T
     return None
 
 
-def inference_forward(module: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
-    """Our forward function without gradients: of norms only."""
-    return _rms_norm_without_gradients if _is_norm(module) else None
-
-
 def _is_norm(module: Any) -> bool:
     """Whether it is w · x / √(mean x² + ε)."""
     if list(module._parameters) != ["weight"] or module._modules or not hasattr(module, "variance_epsilon"):
@@ -91,12 +86,6 @@ def _feed_forward_of(
 
 def _rms_norm(self: Any, states: Tensor) -> Tensor:
     return _RmsNorm.apply(states, self.weight, self.variance_epsilon)
-
-
-def _rms_norm_without_gradients(self: Any, states: Tensor) -> Tensor:
-    if states.dtype == self.weight.dtype == torch.float32:
-        return F.rms_norm(states, self.weight.shape, self.weight, self.variance_epsilon)
-    return type(self).forward(self, states)
 
 
 def _feed_forward(
