@@ -72,8 +72,8 @@ def main() -> None:
     for name in RECIPES:
         made = plan_of(name, arguments.memory, arguments.prompt_tokens)
         print(
-            f"| `{name}` | {made.need.weights / GIB:.1f} GiB | {made.work.new_tokens:,} "
-            f"| {made.need.peak / GIB:.1f} | {made.longest_completion or 0:,} |",
+            f"| `{name}` | {made.need['weights'] / GIB:.1f} GiB | {made.work.max_new_tokens:,} "
+            f"| {made.need['peak'] / GIB:.1f} | {made.longest_completion or 0:,} |",
             flush=True,
         )
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("recipe", "recipe_file", "recipe_help", "recipes"),
     ("domain",),
     ("types",),
-    ("response", "loading"),
+    ("response", "loading", "machine"),
     ("errors", "_version"),
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}

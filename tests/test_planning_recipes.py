@@ -14,7 +14,7 @@ def test_a_recipe_for_16_gb_is_planned_to_fit(name: str) -> None:
     made = plan_of(name, "16GB", PROMPT_TOKENS)
     assert made.fits
     assert made.precision == "bfloat16"
-    assert bool(made.need.unpacked) == (load_recipe(name).policy.quantize == "4bit")
+    assert bool(made.need["unpacked"]) == (load_recipe(name).policy.quantize == "4bit")
 
 
 def test_every_recipe_that_speaks_of_16_gb_is_planned() -> None:

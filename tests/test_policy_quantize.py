@@ -20,7 +20,7 @@ from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.outline import weightless
+from grandrounds.policy.outline import random_model
 from grandrounds.policy.quantize import PACKED_BYTES, Packed, packable
 from grandrounds.policy.save import save_policy
 from grandrounds.recipe import PolicyRecipe, Recipe
@@ -89,7 +89,7 @@ def test_files_that_hold_quantised_weights_are_refused(
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma2"])
 def test_every_linear_layer_but_head_and_adapters_is_packed(architecture: str, tmp_path: Path) -> None:
     recipe = _recipe(tiny_model_folder(tmp_path, architecture))
-    _, base = weightless(recipe, configuration(recipe, 0), torch.float32)
+    _, base = random_model(recipe, configuration(recipe, 0), torch.float32)
     packed = packable(base)
     assert len(packed) == 2 * 7
     assert base.get_output_embeddings() not in packed

@@ -16,14 +16,14 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from grandrounds.errors import RecipeError
 from grandrounds.kernels.shared_prefix.tree import token_tree
-from grandrounds.planning.plan import chosen_device
+from grandrounds.planning.planner import chosen_device
 from grandrounds.policy.load import device_of, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.recompute import recompute_layers
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
-from grandrounds.training.target import Subject
+from grandrounds.training.target import Target
 
 LAYERS, WIDTH = 2, 32
 
@@ -124,4 +124,4 @@ def test_there_is_nowhere_to_wait_beside_a_cpu() -> None:
 def test_what_a_gpu_has_trained_is_examined_without_one(tmp_path: Path) -> None:
     model = str(tiny_model_folder(tmp_path / "model", "qwen2"))
     recipe = with_overrides(Recipe(), ["policy.device=cpu", "policy.recompute=offload"])
-    assert Subject("tiny", model, recipe, None, is_run=False).load().recompute == "nothing"
+    assert Target("tiny", model, recipe, None, is_run=False).load().recompute == "nothing"

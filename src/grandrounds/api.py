@@ -15,7 +15,8 @@ from grandrounds.errors import RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
 from grandrounds.evaluation import evaluate as evaluate_prompts
-from grandrounds.planning.plan import Plan, plan
+from grandrounds.planning.plan import Plan
+from grandrounds.planning.planner import plan
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from grandrounds._version import __version__
-from grandrounds.planning.device import available_memory
+from grandrounds.machine import available_memory
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.training.environment import threads, version
 
@@ -192,8 +192,6 @@ def _threads() -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     free = available_memory()
-    if free is None:
-        return
     what = f"{free / GIB:.1f} GiB of memory available"
     if free < 3 * GIB:
         yield Finding("memory", "warn", what, "The demo needs 3 GiB: close other programs.")

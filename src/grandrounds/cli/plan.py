@@ -21,11 +21,11 @@ def show_plan(
 
     resolved = load_recipe(recipe, overrides)
     quiet_libraries()
-    from grandrounds.planning.plan import plan
+    from grandrounds.planning.planner import plan
 
-    made = plan(resolved, memory=memory, prompt_tokens=prompt_tokens, probe=probe)
+    made = plan(resolved, memory=memory, prompt_tokens=prompt_tokens, probe=probe).to_json()
     if as_json:
-        print(json.dumps(made.to_json(), ensure_ascii=False, indent=1))
+        print(json.dumps(made, ensure_ascii=False, indent=1))
         return
     from rich.console import Console
 

@@ -1,153 +1,113 @@
-"""The plan of a run: what it needs, whether it fits, what would, and how long a round takes."""
+"""The plan of a run: what it needs, whether it fits, and what would. All sizes are bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
+from grandrounds.planning.need import HOLES, HOLES_LORA, Measured, Work, need
 
-from grandrounds.planning.device import device_memory, parse_memory, process_memory
-from grandrounds.planning.fitting import Room, largest_group_size, longest_completion, smallest_change
-from grandrounds.planning.need import Need, Shape, Work, need, work_of
-from grandrounds.planning.probe import RoundTime, round_time
-from grandrounds.planning.prompts import Prompts, measured_prompts
-from grandrounds.planning.shape import model_shape
-from grandrounds.policy.load import SCRATCH, configuration, device_of
-from grandrounds.policy.precision import PRECISIONS, choose_precision, mix_of
-from grandrounds.recipe import Recipe
+# Beyond these nothing is sought; fewer tokens hold no answer worth sampling.
+MOST_COMPLETIONS, SHORTEST = 4096, 16
+SUMS = ("resident", "sampling", "update", "least", "peak")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of a recipe needs on a device.
+    """What a run needs on a device.
 
-    device: "cpu", "cuda", …; precision: of the weights. memory: bytes that the device has for the run; None where
-    the system does not tell. time: of a round; None where it was not measured, and untimed says why.
+    precision: of the weights. prompts: tokens of the longest, cases there are, and origin, where these come from.
+    counts: what is exact. context: the model's, in tokens. memory: that the device has for the run; None where the
+    system does not tell. seconds: of sampling, update and a round; None where not measured, and untimed says why.
     """
 
     model: str
     device: str
     precision: str
-    prompts: Prompts
+    prompts: dict[str, Any]
     work: Work
-    shape: Shape
-    need: Need
+    counts: dict[str, int]
+    measured: Measured
+    context: int
     memory: int | None
-    time: RoundTime | None = None
+    seconds: dict[str, float] | None = None
     untimed: str = ""
+
+    @property
+    def need(self) -> dict[str, int]:
+        """Every part and sum, `need.need`."""
+        return self.needed(self.work)
+
+    def needed(self, work: Work) -> dict[str, int]:
+        """The same for other work."""
+        holes = HOLES_LORA if self.counts["adapters"] else HOLES
+        wider = 2 if self.precision == "bfloat16" else 1
+        return need(self.counts, self.measured, work, holes=holes * wider if self.device == "cpu" else 0)
 
     @property
     def fits(self) -> bool | None:
         """None where the device's memory is not known."""
-        return None if self.memory is None else self.need.peak <= self.memory
+        return None if self.memory is None else self.holds()
 
-    @property
-    def room(self) -> Room | None:
-        """The device, to try other work on."""
-        if self.memory is None:
-            return None
-        return Room(self.shape, self.memory, self.need.process, self.device == "cpu")
+    def holds(self, **changes: int) -> bool:
+        """Whether there is known to be enough memory, for the work with these changes."""
+        work = replace(self.work, **changes)
+        return self.memory is not None and self.needed(work)["peak"] <= self.memory
 
     @property
     def largest_group_size(self) -> int | None:
         """The largest `grpo.group_size` that fits, all else as it is; None where none does or nobody knows."""
-        return largest_group_size(self.room, self.work) if self.room else None
+        return largest(lambda size: self.holds(group_size=size), 2, MOST_COMPLETIONS)
 
     @property
     def longest_completion(self) -> int | None:
         """The largest `grpo.max_new_tokens` that fits, all else as it is; None as above."""
-        return longest_completion(self.room, self.work) if self.room else None
+        most = self.context - self.work.prompt_tokens
+        return largest(lambda tokens: self.holds(max_new_tokens=tokens), 1, most)
 
     @property
     def smallest_change(self) -> dict[str, int]:
         """Where it does not fit: recipe keys to lower, and to what; empty where nothing so simple helps."""
-        return smallest_change(self.room, self.work) if self.room and not self.fits else {}
+        for changes, low, high in self._ways() if self.fits is False else ():
+            value = largest(lambda value, changes=changes: self.holds(**changes(value)), low, high - 1)  # type: ignore[misc]
+            if value is not None:
+                step = 256 if value >= 1024 else 16 if value >= 64 else 1  # a number that one would write
+                return {f"grpo.{key}": new for key, new in changes(max(low, value // step * step)).items()}
+        return {}
+
+    def _ways(self) -> Iterator[tuple[Callable[[int], dict[str, int]], int, int]]:
+        """A number -> changes, and the lowest and highest to try. Packs first: they change nothing of the result."""
+        work, longest = self.work, self.work.max_new_tokens
+        yield (lambda tokens: {"tokens_per_pack": tokens}), work.sequence, work.tokens_per_pack
+        yield (lambda tokens: {"max_new_tokens": tokens}), SHORTEST, longest
+        yield (lambda size: {"group_size": size}), 2, work.group_size
+        prompt = work.prompt_tokens
+        yield (
+            (lambda tokens: {"max_new_tokens": tokens, "tokens_per_pack": prompt + tokens}),
+            SHORTEST,
+            longest,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able values; memory in bytes, time in seconds. docs/memory.md names each."""
+        names = ("model", "device", "precision", "memory", "fits", "prompts")
+        further = ("largest_group_size", "longest_completion", "smallest_change", "seconds", "untimed")
+        all_parts = self.need
         return {
-            "model": self.model,
-            "device": self.device,
-            "precision": self.precision,
-            "memory": self.memory,
-            "fits": self.fits,
-            "prompts": {
-                "tokens": self.prompts.tokens,
-                "cases": self.prompts.cases,
-                "origin": self.prompts.origin,
-            },
-            "work": asdict(self.work),
-            "parts": asdict(self.need),
-            "resident": self.need.resident,
-            "sampling": self.need.sampling,
-            "update": self.need.update,
-            "peak": self.need.peak,
-            "least": self.need.least,
-            "largest_group_size": self.largest_group_size,
-            "longest_completion": self.longest_completion,
-            "smallest_change": self.smallest_change,
-            "seconds": {**asdict(self.time), "round": self.time.round} if self.time else None,
-            "untimed": self.untimed,
+            **{name: getattr(self, name) for name in names},
+            "work": {**asdict(self.work), "pack_tokens": self.work.pack_tokens},
+            "parts": {name: size for name, size in all_parts.items() if name not in SUMS},
+            **{name: all_parts[name] for name in SUMS},
+            **{name: getattr(self, name) for name in further},
         }
 
 
-def plan(
-    recipe: Recipe,
-    *,
-    memory: int | str | None = None,
-    prompt_tokens: int | None = None,
-    probe: bool = True,
-) -> Plan:
-    """Plan a run without loading the model, except for the probe of a round's time.
-
-    memory: of another device, "16GB" or in bytes; default: this one's. prompt_tokens: of the longest prompt; default:
-    counted in the recipe's cases, or assumed where these cannot be read. probe: decode a few steps and update once,
-    on the real model, where it fits here.
-    Raises the `GrandRoundsError` family: a model that is missing, or whose memory cannot be foretold.
-    """
-    elsewhere = memory is not None
-    there = parse_memory(memory) if isinstance(memory, str) else memory
-    device, dtype = chosen_device(recipe, elsewhere=elsewhere)
-    prompts = measured_prompts(recipe, prompt_tokens)
-    made = planned(recipe, prompts, device, dtype, there if elsewhere else device_memory(device))
-    if not probe:
-        return replace(made, untimed="not asked for")
-    if elsewhere:
-        return replace(made, untimed="it is for another device")
-    if made.fits is False:
-        return replace(made, untimed="it does not fit here")
-    if recipe.policy.model == SCRATCH and prompts.book is None:
-        return replace(made, untimed="its tokenizer is made from the cases, which were not read")
-    return replace(made, time=round_time(recipe, made.work, prompts.book))
-
-
-def chosen_device(recipe: Recipe, *, elsewhere: bool = False) -> tuple[str, torch.dtype]:
-    """The device's name and the weights' type. A GPU that the plan is for need not be here.
-
-    Raises RecipeError for a device that is not here, or that the update's activations cannot leave.
-    """
-    policy = recipe.policy
-    if elsewhere and policy.device.startswith("cuda") and not torch.cuda.is_available():
-        return "cuda", PRECISIONS.get(policy.precision, torch.bfloat16)
-    device = device_of(policy)
-    dtype, _ = choose_precision(
-        policy, device, lambda: configuration(policy, policy.scratch.vocabulary), mix_of(recipe)
-    )
-    return str(device), dtype
-
-
-def planned(recipe: Recipe, prompts: Prompts, device: str, dtype: torch.dtype, memory: int | None) -> Plan:
-    work = work_of(recipe, prompts.tokens, prompts.cases)
-    shape = model_shape(recipe.policy, dtype, prompts.vocabulary, work)
-    process = process_memory(device)
-    return Plan(
-        model=recipe.policy.model,
-        device=device,
-        precision=str(dtype).removeprefix("torch."),
-        prompts=prompts,
-        work=work,
-        shape=shape,
-        need=need(shape, work, process=process, on_cpu=device == "cpu"),
-        memory=memory,
-    )
+def largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The largest of low … high that fits, where all below it do; None where not even the lowest does."""
+    if high < low or not fits(low):
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

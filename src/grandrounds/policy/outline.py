@@ -1,29 +1,38 @@
-"""A policy on torch's meta device, where parameters have shapes and take no memory."""
+"""Models with random weights, from a configuration alone: whole on torch's meta device, or small and real.
+
+On the meta device parameters have shapes and take no memory.
+"""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 import torch
 
 from grandrounds.kernels import attention
-from grandrounds.policy.load import loading, with_adapter
+from grandrounds.policy.load import loading, recomputed, with_adapter
+from grandrounds.policy.model import Policy
 from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe
 
-# A word or two: no rehearsal asks what the tokens are.
+# Nobody asks a random model what its tokens are.
 FEW_WORDS = 8
+# Layers are made no narrower than this: then norms and LoRA's small matrices weigh too much in what they keep.
+NARROWEST = 256
 
 
-def weightless(recipe: PolicyRecipe, config: Any, dtype: torch.dtype) -> tuple[Any, Any]:
-    """(model, the causal LM in it) as `load_policy` makes them, adapter included, on the meta device."""
+def random_model(
+    recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device: torch.device | str = "meta"
+) -> tuple[Any, Any]:
+    """(model, the causal LM in it) as `load_policy` makes them, adapter included, with weights of no meaning."""
     from transformers import AutoModelForCausalLM
 
     attention.register()
-    with torch.device("meta"), loading(recipe.model), warnings.catch_warnings():
+    with torch.device(device), loading(recipe.model), warnings.catch_warnings():
         # Of weights that are copied into parameters that hold none.
         warnings.filterwarnings("ignore", message=".*meta", category=UserWarning)
         model = AutoModelForCausalLM.from_config(
@@ -37,15 +46,41 @@ def weightless(recipe: PolicyRecipe, config: Any, dtype: torch.dtype) -> tuple[A
         return with_adapter(model, recipe)
 
 
-def shallow(config: Any, kinds: Sequence[str | None]) -> Any:
-    """A copy of the configuration with as many layers as there are kinds, and hardly any vocabulary."""
+def random_policy(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device: torch.device) -> Policy:
+    """A policy around `random_model`, without a tokenizer: to be computed with, not to be sampled from."""
+    model, base = random_model(recipe, config, dtype, device)
+    return Policy(
+        model=model,
+        base=base,
+        tokenizer=None,
+        device=device,
+        eos_ids=frozenset(),
+        end_id=0,
+        max_positions=0,
+        adapter=model is not base,
+        description="",
+        recompute=recomputed(recipe),
+        kernels=recipe.kernels,
+    )
+
+
+def shallow(config: Any, kinds: Sequence[str | None]) -> tuple[Any, int]:
+    """A copy of the configuration with a layer of each of these kinds and hardly any vocabulary, as many times as
+    narrow as heads and width allow; and how many times that is."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = len(kinds)
     if getattr(text, "layer_types", None):
         text.layer_types = list(kinds)
     text.vocab_size, text.pad_token_id = FEW_WORDS, None
-    return config
+    times, heads = 1, text.num_attention_heads
+    while heads % (2 * times) == 0 and text.hidden_size >= 2 * times * NARROWEST:
+        times *= 2
+    text.hidden_size, text.intermediate_size = text.hidden_size // times, text.intermediate_size // times
+    text.num_attention_heads = heads // times
+    if getattr(text, "num_key_value_heads", None):
+        text.num_key_value_heads = gcd(heads // times, max(1, text.num_key_value_heads // times))
+    return config, times
 
 
 def layer_kinds(config: Any) -> list[str | None]:

@@ -17,6 +17,7 @@ from grandrounds.training.guard import Guard
 from grandrounds.training.interrupt import Interrupt, interruptible
 from grandrounds.training.metrics import round_metrics
 from grandrounds.training.objects import Objects
+from grandrounds.training.out_of_memory import memory_boundary
 from grandrounds.training.progress import Progress, progress_for
 from grandrounds.training.saving import restore_rounds, restore_warmup, save_checkpoint
 from grandrounds.training.setup import Setup, assemble, grpo_learner
@@ -102,7 +103,12 @@ def _run(
     objects: Objects,
     callbacks: Sequence[Callback],
 ) -> Run:
-    with folder.locked(), interruptible() as interrupt, progress:
+    with (
+        folder.locked(),
+        interruptible() as interrupt,
+        progress,
+        memory_boundary(recipe, folder.path),
+    ):
         checkpoint = folder.checkpoints.latest(progress.note)
         if checkpoint is not None:
             setup = assemble(recipe, folder, progress, checkpoint, objects)

@@ -13,7 +13,7 @@ from grandrounds.algorithm.losses import find_loss
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, PolicyError, RunError
-from grandrounds.planning.check import check_memory
+from grandrounds.planning.planner import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.policy.precision import mix_of

@@ -1,0 +1,68 @@
+"""How long a round takes, from a few decoding steps and one small pack of the real model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from grandrounds.algorithm.grpo import clipped
+from grandrounds.algorithm.learner import Learner, LearnerSettings
+from grandrounds.algorithm.packing import packs
+from grandrounds.cases.corpus import corpus
+from grandrounds.planning.need import Work
+from grandrounds.policy.load import load_policy
+from grandrounds.policy.precision import mix_of
+from grandrounds.recipe import Recipe
+from grandrounds.response.grammar import Grammar
+from grandrounds.sampling.native import NativeSampler
+from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.types import Answer, Case, CaseBook, Completion, Group, Prompt
+
+STEPS = 4  # decoding steps whose time is taken, after the first
+PACK_TOKENS = 1024  # of the pack whose time is taken, a prompt and a completion at least
+
+
+def round_seconds(recipe: Recipe, work: Work, book: CaseBook | None) -> dict[str, float]:
+    """Of a round whose completions are all as long as allowed, rewards not counted: sampling, update, and both.
+
+    book: the cases, of which a scratch model's tokenizer is made.
+    """
+    grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
+    texts = None if book is None else lambda: corpus(recipe, book, grammar)
+    policy = load_policy(recipe.policy, seed=recipe.seed, corpus=texts, tags=grammar.tags, mix=mix_of(recipe))
+    prompt, completion = (
+        np.arange(size) % policy.head().weight.shape[0] for size in (work.prompt_tokens, work.max_new_tokens)
+    )
+    asked = Prompt(Case(id="timing", question="", gold=Answer("text", "")), prompt, "")
+    sampler = NativeSampler(policy)
+
+    def sample(tokens: int) -> None:
+        list(sampler.sample([asked] * work.prompts, work.group_size, SamplingSettings(tokens), key=(0,)))
+
+    first = _seconds(lambda: sample(1))
+    step = max(0.0, _seconds(lambda: sample(1 + STEPS)) - first) / STEPS
+    sampling = first + (work.max_new_tokens - 1) * step
+
+    settings = LearnerSettings(beta=recipe.grpo.beta, optimizer=recipe.grpo.optimizer)
+    learner = Learner(policy, settings, clipped)
+    size = max(1, min(work.group_size, (PACK_TOKENS - work.prompt_tokens) // work.max_new_tokens))
+    done = Completion(completion, np.zeros(len(completion), np.float32), "", "length")
+    ones = np.ones((1, size))
+    group = [Group(asked, (done,) * size)]
+    (pack,) = packs(group, ones, ones, tokens_per_pack=2**62, device=policy.device)
+    learner.accumulate(pack)  # the first one warms up
+    token = _seconds(lambda: learner.accumulate(pack)) / pack.tree.size
+    steps = work.steps * _seconds(lambda: learner.step(0.0))
+    update = recipe.grpo.iterations * (work.prompts * work.group_tokens * token + steps)
+    return {"sampling": sampling, "update": update, "round": sampling + update}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,70 @@
+"""The one boundary where running out of memory becomes a message: what was done, what takes memory, what to lower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from types import CodeType
+
+import torch
+
+from grandrounds.algorithm.grpo import collect, update_policy
+from grandrounds.errors import RunError
+from grandrounds.machine import size
+from grandrounds.planning.planner import counted_parts
+from grandrounds.policy.load import load_policy
+from grandrounds.recipe import Recipe
+from grandrounds.training.warmup import run_warmup
+
+# Function -> what the run does in it, the recipe key that its memory hangs on, and what else may be turned.
+_PHASES: dict[CodeType, tuple[str, str, str]] = {
+    load_policy.__code__: (
+        "the model was loaded",
+        "policy.model",
+        "Choose a smaller model, policy.precision: bfloat16, or with LoRA policy.quantize: 4bit",
+    ),
+    run_warmup.__code__: (
+        "the warm-up took a step",
+        "sft.batch_cases",
+        "Lower it, or grpo.tokens_per_pack, which does not change the result",
+    ),
+    collect.__code__: (
+        "completions were sampled",
+        "grpo.cases_per_round",
+        "Lower it, grpo.group_size or grpo.max_new_tokens",
+    ),
+    update_policy.__code__: (
+        "the policy was updated",
+        "grpo.tokens_per_pack",
+        "Lower it, which does not change the result; if the parts above are most, policy.adapter: lora or "
+        "policy.precision: bfloat16",
+    ),
+}
+_ELSEWHERE = ("the run went on", "policy.model", "Close other programs, or choose a smaller model")
+
+
+@contextmanager
+def memory_boundary(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """RunError where memory runs out within, on whatever device. Checkpoints so far stay as they are."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _ran_out(error):
+            raise
+        codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+        doing, key, hint = next((_PHASES[code] for code in codes if code in _PHASES), _ELSEWHERE)
+        parts = ", ".join(f"{name} {size(count)}" for name, count in counted_parts(recipe).items() if count)
+        raise RunError(
+            f"memory ran out while {doing}" + (f"; counted are {parts}" if parts else ""),
+            where=key,
+            hint=f"{hint}. Change {folder / 'recipe.yaml'} and go on with: grandrounds resume {folder}",
+        ) from error
+
+
+def _ran_out(error: Exception) -> bool:
+    """Of Python, of torch on a GPU, or of torch on a CPU, whose error has no type of its own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error)
