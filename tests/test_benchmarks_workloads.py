@@ -42,7 +42,10 @@ def test_lengths_fit(workload: Workload) -> None:
     assert ends.shape == (workload.prompts, workload.group)
     assert ends.min() >= 1
     assert ends.max() <= workload.max_new
-    assert ends.mean() == pytest.approx(workload.mean_new or workload.max_new, rel=0.05)
+    if workload.mean_new and (ends == workload.max_new).any():
+        assert 0.7 * workload.mean_new < ends.mean() < workload.mean_new  # the longest are cut off
+    else:
+        assert ends.mean() == pytest.approx(workload.mean_new or workload.max_new, rel=0.05)
 
 
 def test_a_text_of_n_words_has_n_tokens() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from test_imports import LAYERS
 
 from grandrounds.cli.app import app
 from grandrounds.recipe import Recipe, RewardRecipe
@@ -53,6 +54,8 @@ def _commands() -> dict[str, Any]:
 def functions(page: Path) -> Iterator[tuple[str, str]]:
     """Name and source of every reward function in the page."""
     for block in blocks(page, "python"):
+        if "train(" in block:
+            continue  # a program
         for name in re.findall(r"^(?:async )?def (\w+)", block, re.MULTILINE):
             yield name, block
 
@@ -126,3 +129,18 @@ def test_every_shipped_recipe_and_reward_is_described() -> None:
 def test_readme_shows_every_command() -> None:
     readme, known = (ROOT / "README.md").read_text(encoding="utf-8"), _commands()
     assert not [name for name in known if f"`grandrounds {name}" not in readme]
+
+
+def test_what_the_map_names_is_there() -> None:
+    page = ROOT / "docs/where-things-are.md"
+    named = re.findall(r"\]\(([^)]+\.py)\) \| `(\w+)` \|", page.read_text(encoding="utf-8"))
+    assert len(named) == 9
+    for target, name in named:
+        source = (page.parent / target).read_text(encoding="utf-8")
+        assert re.search(rf"^(?:def |class )?{name}\b", source, re.MULTILINE), f"{name} is not in {target}"
+
+
+def test_the_map_has_every_room() -> None:
+    text = (ROOT / "docs/where-things-are.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE))))
+    assert listed == {room for layer in LAYERS for room in layer} - {"__main__", "_version", "recipes"}

@@ -74,8 +74,10 @@ def test_every_indirect_dependency_has_a_tested_version() -> None:
 def test_data_files_are_part_of_the_package() -> None:
     package = resources.files(grandrounds)
     assert package.joinpath("py.typed").is_file()
-    assert package.joinpath("recipes", "clinic.yaml").is_file()
-    assert package.joinpath("cases", "clinic", "knowledge.yaml").is_file()
+    assert package.joinpath("domains", "clinic", "recipes", "clinic.yaml").is_file()
+    assert package.joinpath("domains", "clinic", "knowledge.yaml").is_file()
+    assert package.joinpath("domains", "medicine", "recipes", "medqa.yaml").is_file()
+    assert package.joinpath("recipes", "own-data.yaml").is_file()
 
 
 def test_licence_is_whole() -> None:
