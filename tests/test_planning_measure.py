@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from grandrounds.policy import outline
 from grandrounds.policy.live_bytes import LiveBytes, peak_bytes
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import completion_states
+from grandrounds.policy.save import save_policy
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.setup import grpo_learner
@@ -102,6 +103,26 @@ def test_a_gpu_that_is_not_here_is_measured_in_float32_and_scaled(tmp_path: Path
     there = measured(recipe, config, torch.bfloat16, WORK, "cuda")
     assert there.token == pytest.approx(here.token / 2)
     assert there.head == here.head
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
+def test_a_saved_adapter_is_measured_as_a_new_one_of_its_kind(
+    tmp_path: Path, targets: str | list[str]
+) -> None:
+    wide = policy_of(tmp_path, "qwen2", hidden_size=512, intermediate_size=768)
+    recipe = wide.model_copy(update={"lora_targets": targets})
+    save_policy(load_policy(recipe, seed=0), tmp_path / "saved")
+    saved = PolicyRecipe(model=str(tmp_path / "saved"), device="cpu")
+    config = configuration(recipe, 0)
+    new, old = (measured(which, config, torch.float32, WORK, "cpu") for which in (recipe, saved))
+    assert old == new
+
+
+def test_a_model_from_scratch_has_a_head_that_is_trained() -> None:
+    recipe = PolicyRecipe(scratch={"layers": 1, "hidden": 256, "heads": 2, "feedforward": 128})  # type: ignore[arg-type]
+    config = configuration(recipe, 300)
+    few = replace(WORK, tokens_per_pack=1)  # so that a chunk of logits is small beside the weights
+    assert measured(recipe, config, torch.float32, few, "cpu").head > 300 * 256 * 4
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])

@@ -22,7 +22,14 @@ from grandrounds.planning.need import Measured, Work
 from grandrounds.policy.live_bytes import peak_bytes
 from grandrounds.policy.logprobs import completion_states
 from grandrounds.policy.model import Policy
-from grandrounds.policy.outline import layer_kinds, parameter_bytes, random_model, random_policy, shallow
+from grandrounds.policy.outline import (
+    layer_kinds,
+    parameter_bytes,
+    random_model,
+    random_policy,
+    shallow,
+    with_new_adapter,
+)
 from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.sampling.batch import bytes_per_token
@@ -82,6 +89,7 @@ def measured(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, work: Work, 
     here, exact = torch.device(device), dtype
     if here.type == "cuda" and not torch.cuda.is_available():
         here, exact = torch.device("cpu"), torch.float32
+    recipe = with_new_adapter(recipe)
     offload = recipe.recompute == "offload"
     if offload:  # keeps of a layer what `layers` does, elsewhere
         recipe = recipe.model_copy(update={"recompute": "layers"})
@@ -108,7 +116,7 @@ def measured(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, work: Work, 
         token=scale * (token - layer * len(each)) + (0 if offload else layers),
         fixed=scale * max(0.0, high - token * many.size),
         offloaded=layers if offload else 0.0,
-        head=_head(recipe, config, work, exact, here),
+        head=_head(one, config, work),
         prefill=scale * prefill / many.size,
         row=_row(config, here),
     )
@@ -145,21 +153,22 @@ def _update(policy: Policy, tree: TokenTree) -> int:
     return peak_bytes(policy.device, update)
 
 
-def _head(recipe: PolicyRecipe, config: Any, work: Work, dtype: torch.dtype, device: torch.device) -> int:
+def _head(policy: Policy, config: Any, work: Work) -> int:
     """Of some rows' logits; their memory does not depend on the states' width, a trained head's gradient does."""
-    text, rows, trained = config.get_text_config(), min(HEAD_ROWS, work.pack_tokens), recipe.adapter == "full"
+    text, rows, like = config.get_text_config(), min(HEAD_ROWS, work.pack_tokens), policy.head().weight
+    device, dtype, trained = policy.device, like.dtype, like.requires_grad
     states = torch.zeros(rows, 1, dtype=dtype, device=device, requires_grad=True)
     weight = torch.zeros(text.vocab_size, 1, dtype=dtype, device=device, requires_grad=trained)
     targets = torch.zeros(rows, dtype=torch.int64, device=device)
 
     def update() -> None:
-        if recipe.kernels.head:
+        if policy.kernels.head:
             token_logprobs(states, weight, targets)[0].sum().backward()
         else:
             torch.log_softmax((states @ weight.T).float(), -1)[:, 0].sum().backward()
 
     chunk = peak_bytes(device, update)
-    rows_at_once = 1 if recipe.kernels.head else work.pack_tokens / rows  # a chunk of them, or all
+    rows_at_once = 1 if policy.kernels.head else work.pack_tokens / rows  # a chunk of them, or all
     return round(chunk * rows_at_once) + (4 * text.vocab_size * text.hidden_size if trained else 0)
 
 

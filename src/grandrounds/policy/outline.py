@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from grandrounds.kernels import attention
-from grandrounds.policy.load import loading, recomputed, with_adapter
+from grandrounds.policy.load import SCRATCH, loading, recomputed, sources, with_adapter
 from grandrounds.policy.model import Policy
 from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe
@@ -62,6 +62,25 @@ def random_policy(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device:
         recompute=recomputed(recipe),
         kernels=recipe.kernels,
     )
+
+
+def with_new_adapter(recipe: PolicyRecipe) -> PolicyRecipe:
+    """The recipe with an adapter like the saved one that it names, if it does: a saved one fits no smaller model."""
+    if recipe.model == SCRATCH or len(set(sources(recipe))) == 1:
+        return recipe
+    from peft import PeftConfig
+
+    folder, base = sources(recipe)
+    with loading(folder):
+        saved: Any = PeftConfig.from_pretrained(folder)
+    targets = saved.target_modules
+    changes = {
+        "model": base,
+        "adapter": "lora",
+        "lora_rank": saved.r,
+        "lora_targets": targets if isinstance(targets, str) else sorted(targets),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def shallow(config: Any, kinds: Sequence[str | None]) -> tuple[Any, int]:
