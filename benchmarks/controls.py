@@ -30,7 +30,7 @@ from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
-from grandrounds.training.progress import SilentProgress, progress_for
+from grandrounds.training.progress import PlainProgress, SilentProgress
 from grandrounds.training.run import train
 from grandrounds.training.saving import save_checkpoint
 from grandrounds.training.setup import assemble, grpo_learner
@@ -117,7 +117,7 @@ def _tokens_per_step(recipe: Recipe, cold: Path) -> float:
 def _reject(recipe: Recipe, path: Path) -> None:
     """Rounds of sampling as in GRPO; each step is SFT on the right completions, every token counting the same."""
     folder = RunFolder.create(path, recipe)
-    with folder.locked(), progress_for(recipe) if sys.stdout.isatty() else SilentProgress() as progress:
+    with folder.locked(), PlainProgress() if sys.stdout.isatty() else SilentProgress() as progress:
         setup = assemble(recipe, folder, progress)
         folder.write_fitted(setup.book.fitted)
         setup.learner = grpo_learner(recipe, setup.policy, setup.loss)

@@ -60,15 +60,16 @@ def _free(out: Path) -> Path:
 
 
 def _trained(console: Console, out: Path, seed: int) -> list[Target]:
+    from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import train
     from grandrounds.training.target import open_target
 
     regular = load_recipe("clinic", [f"seed={seed}", *REGULAR])
     reasoning = load_recipe("clinic", [f"seed={seed}", *REASONING])
     console.print("\n1  Regular model: SFT on the answers alone", style="bold")
-    _whole(train(regular, out / "regular").finished)
+    _whole(train(regular, out / "regular", progress=run_progress(console)).finished)
     console.print("\n2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", style="bold")
-    _whole(train(reasoning, out / "reasoning").finished)
+    _whole(train(reasoning, out / "reasoning", progress=run_progress(console)).finished)
     places = (out / "regular", out / "reasoning" / "checkpoints" / "000000", out / "reasoning")
     return [open_target(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
 
@@ -80,7 +81,7 @@ def _whole(finished: bool) -> None:
 
 def _compared(targets: list[Target], source: str, limit: int) -> Comparison:
     from grandrounds.api import EvaluationRequest, compare_targets
-    from grandrounds.cli.counting import counted
+    from grandrounds.cli.progress import counted
 
     with counted("evaluated") as progress:
         return compare_targets(targets, EvaluationRequest(source, limit=limit), progress)

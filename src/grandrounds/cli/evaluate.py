@@ -26,7 +26,7 @@ def show_evaluation(
     from rich.console import Console
 
     from grandrounds.api import EvaluationRequest, evaluate_target
-    from grandrounds.cli.counting import counted
+    from grandrounds.cli.progress import counted
     from grandrounds.report.tables import print_evaluation
     from grandrounds.training.target import open_target
 
@@ -57,7 +57,7 @@ def show_comparison(
     from rich.console import Console
 
     from grandrounds.api import EvaluationRequest, compare_targets
-    from grandrounds.cli.counting import counted
+    from grandrounds.cli.progress import counted
     from grandrounds.report.page import write_page
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison

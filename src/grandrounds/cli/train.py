@@ -14,17 +14,19 @@ def start_training(recipe: str, overrides: Sequence[str], out: Path | None) -> N
     """Begin a run."""
     resolved = load_recipe(recipe, overrides)
     quiet_libraries()
+    from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import train
 
-    _end(train(resolved, out).finished)
+    _end(train(resolved, out, progress=run_progress()).finished)
 
 
 def resume_training(run: Path) -> None:
     """Go on with a run."""
     quiet_libraries()
+    from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import resume
 
-    _end(resume(run).finished)
+    _end(resume(run, progress=run_progress()).finished)
 
 
 def _end(finished: bool) -> None:

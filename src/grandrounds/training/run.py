@@ -18,7 +18,7 @@ from grandrounds.training.interrupt import Interrupt, interruptible
 from grandrounds.training.metrics import round_metrics
 from grandrounds.training.objects import Objects
 from grandrounds.training.out_of_memory import memory_boundary
-from grandrounds.training.progress import Progress, progress_for
+from grandrounds.training.progress import PlainProgress, Progress
 from grandrounds.training.saving import restore_rounds, restore_warmup, save_checkpoint
 from grandrounds.training.setup import Setup, assemble, grpo_learner
 from grandrounds.training.warmup import run_warmup, teachable
@@ -55,14 +55,15 @@ def train(
         the weight and limits of each that it names.
     model: a causal LM of transformers and its tokenizer. The model is trained in place.
     sampler: made from the policy, once.
-    callbacks: each called with every `Round`, once it is written down. progress: what the terminal shows.
+    callbacks: each called with every `Round`, once it is written down. progress: what is told of them;
+        default: printed lines.
 
     Raises the `GrandRoundsError` family. Ctrl-C saves and returns a run that is not finished.
     """
     objects = Objects(cases, rewards, model, sampler)
     recipe = objects.named_in(recipe)
     folder = RunFolder.create(Path(out) if out else next_folder(recipe.name), recipe)
-    return _run(recipe, folder, progress or progress_for(recipe), objects, callbacks)
+    return _run(recipe, folder, progress or PlainProgress(), objects, callbacks)
 
 
 def resume(
@@ -81,7 +82,7 @@ def resume(
     """
     folder = RunFolder.open(path)
     recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
-    progress = progress or progress_for(recipe)
+    progress = progress or PlainProgress()
     for change in folder.environment_changes():
         progress.note(f"Since the run began: {change}. Numbers may differ.")
     return _run(recipe, folder, progress, objects, callbacks)
@@ -141,7 +142,7 @@ def _rounds(
         position, row = done.position, round_metrics(done)
         folder.write_rollouts(position.round, done.groups)
         folder.append_metrics(row)
-        setup.progress.round(row)
+        setup.progress.round(position.round, recipe.rounds, row)
         for callback in callbacks:
             callback(done)
         guard.check(row)

@@ -1,0 +1,118 @@
+"""Progress in a terminal: a panel for a run, a bar for what is counted in cases."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise, zip_longest
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from grandrounds.training.progress import PlainProgress, Row, components, number, readings
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def run_progress(console: Console | None = None) -> PlainProgress:
+    """The panel where the console is a terminal, else plain lines."""
+    console = console or Console(highlight=False)
+    return Panel(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress()
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that moves a bar in a terminal and is silent elsewhere."""
+    columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class Panel(PlainProgress):
+    """A run's bar, figures and rewards, redrawn in place; at least 60 columns wide."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        columns = (
+            TextColumn("[bold]{task.description} {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=16),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+        )
+        self._bar = Progress(*columns, console=console)
+        self._tasks: dict[str, TaskID] = {}
+        self._rewards: deque[float] = deque(maxlen=400)
+        self._live = Live(Text("Preparing …"), console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Panel:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def warmup(self, step: int, steps: int, metrics: Row) -> None:
+        loss, rate = number(metrics.get("loss")), number(metrics.get("learning_rate"))
+        self._show("warm-up", step, steps, _table([("loss", loss)], [("learning rate", rate)]))
+
+    def round(self, done: int, rounds: int, row: Row) -> None:
+        self._rewards.append(float(row.get("reward") or 0.0))
+        rewards = [("reward", row.get("reward"))] + [(f"· {name}", value) for name, value in components(row)]
+        curve = Text(f"reward {sparkline(self._rewards, 40)}", style="dim")
+        table = _table([(name, number(value)) for name, value in rewards], readings(row))
+        self._show("round", done, rounds, table, curve)
+
+    def finished(self, text: str) -> None:
+        self._live.stop()
+        super().finished(text)
+
+    def _show(self, phase: str, done: int, total: int, *below: RenderableType) -> None:
+        if phase not in self._tasks:
+            for earlier in self._tasks.values():
+                self._bar.update(earlier, visible=False)
+            self._tasks[phase] = self._bar.add_task(phase, total=total)
+        self._bar.update(self._tasks[phase], completed=done)
+        self._live.update(Group(self._bar, *below))
+
+    def _print(self, *parts: str) -> None:
+        text = "  ".join(part for part in parts if part)
+        self._live.console.print(text, soft_wrap=True, markup=False)
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The finite values as at most `width` characters, each the mean of as many values, lowest to highest."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    width = min(width, len(finite))
+    edges = [round(place * len(finite) / width) for place in range(width + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join(SPARKS[min(len(SPARKS) - 1, int((mean - low) / span * len(SPARKS)))] for mean in means)
+
+
+def _table(left: Sequence[tuple[str, str]], right: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True, overflow="ellipsis", max_width=18)
+    table.add_column(justify="right", min_width=8, no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", min_width=8, no_wrap=True)
+    for one, other in zip_longest(left, right, fillvalue=("", "")):
+        table.add_row(*one, *other)
+    return table
