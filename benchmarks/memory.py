@@ -4,7 +4,7 @@
     python benchmarks/memory.py --shapes small small-long --threads 1
 
 Planned: `grandrounds.plan` before the run. Measured: the run's peak resident memory (ru_maxrss). Two rounds, since the
-optimizer's state is there from the first step on, and the heap's holes grow.
+optimizer's state is there from the first step on, and the heap becomes fragmented.
 """
 
 from __future__ import annotations

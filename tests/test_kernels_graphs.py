@@ -99,7 +99,7 @@ def test_so_do_they_where_rows_join_later(
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
     token = batch.bytes_per_token(policy.base.config, 4)
-    monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SETTINGS.max_new_tokens) * token)
+    monkeypatch.setattr(batch, "KV_CACHE_BYTES", (2 * 30 + 4 * SETTINGS.max_new_tokens) * token)
     replayed = sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
     assert tape.replayed > tape.recorded > 1
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grandrounds.kernels.attention import Scoring
-from grandrounds.kernels.shared_prefix.merge import attention, merged, undivided_attention, unseen
+from grandrounds.kernels.shared_prefix.merge import additive_mask, attention, attention_output, merged
 
 SCALE = 0.3
 
@@ -27,14 +27,14 @@ def test_merged_parts_are_one_softmax(dtype: torch.dtype, softcap: float | None)
         scores = softcap * torch.tanh(scores / softcap)
     expected = torch.softmax(scores.masked_fill(hidden, -torch.inf), -1) @ value
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    bias = unseen(hidden, dtype)
+    bias = additive_mask(hidden, dtype)
     parts = [
         attention(query, key[:, :, a:b], value[:, :, a:b], bias[..., a:b], Scoring(SCALE, softcap=softcap))
         for a, b in ((0, 5), (5, 12), (12, 15))
     ]
     torch.testing.assert_close(merged(parts), expected.to(dtype), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(merged(reversed(parts)), expected.to(dtype), rtol=1e-5, atol=1e-6)
-    whole = undivided_attention(query, key, value, bias, Scoring(SCALE, softcap=softcap))
+    whole = attention_output(query, key, value, bias, Scoring(SCALE, softcap=softcap))
     torch.testing.assert_close(whole, expected.to(dtype), rtol=1e-5, atol=1e-6)
 
 

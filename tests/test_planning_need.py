@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.planning import need as module
-from grandrounds.planning.need import HOLES_LORA, Measured, Work, need, work_of
+from grandrounds.planning.need import FRAGMENTATION, Measured, Work, need, work_of
 from grandrounds.planning.plan import Plan, largest
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
@@ -32,12 +32,12 @@ TOKENS = 4 * (100 + 8 * 50)
 
 
 def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
-    parts = need({**COUNTS, "copies": 9 * MIB}, COSTS, WORK, holes=0.5)
+    parts = need({**COUNTS, "copies": 9 * MIB}, COSTS, WORK, fragmentation=0.5)
     assert WORK.pack_tokens == WORK.step_tokens == TOKENS
     assert parts["resident"] == (1 + 100 + 2 + 4) * MIB
-    assert parts["store"] == TOKENS * 1024
+    assert parts["kv_cache"] == TOKENS * 1024
     assert (parts["prefill"], parts["choosing"]) == (4 * 100 * 300, 32 * 16_000)
-    assert parts["sampling"] == 9 * MIB + parts["store"] + parts["choosing"]
+    assert parts["sampling"] == 9 * MIB + parts["kv_cache"] + parts["choosing"]
     assert parts["activations"] == TOKENS * 10_500 + 50
     assert parts["update"] == parts["activations"] + 3000
     assert parts["least"] == parts["resident"] + parts["update"]
@@ -47,24 +47,24 @@ def test_the_parts_of_a_small_round_are_those_worked_out_by_hand() -> None:
 def test_gradients_of_several_packs_stay_and_those_of_one_come_as_activations_go() -> None:
     large = {**COUNTS, "gradients": 900 * MIB}
     one, several = (
-        need(large, COSTS, replace(WORK, tokens_per_pack=tokens), holes=0) for tokens in (4096, 500)
+        need(large, COSTS, replace(WORK, tokens_per_pack=tokens), fragmentation=0) for tokens in (4096, 500)
     )
     assert one["update"] == 900 * MIB
     assert several["update"] == 900 * MIB + several["activations"] + 3000
 
 
 def test_what_waits_beside_a_gpu_is_told_and_in_no_sum() -> None:
-    here, away = (need(COUNTS, replace(COSTS, offloaded=size), WORK, holes=0) for size in (0.0, 40.0))
+    here, away = (need(COUNTS, replace(COSTS, offloaded=size), WORK, fragmentation=0) for size in (0.0, 40.0))
     assert away["offloaded"] == 40 * TOKENS
     assert away["peak"] == here["peak"]
 
 
 def test_the_kv_cache_has_the_samplers_limit_and_room_for_a_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STORE_BYTES", 10 * MIB)
+    monkeypatch.setattr(module, "KV_CACHE_BYTES", 10 * MIB)
     crowd = replace(WORK, prompts=10**6)
-    assert need(COUNTS, COSTS, crowd, holes=0)["store"] == 10 * MIB
+    assert need(COUNTS, COSTS, crowd, fragmentation=0)["kv_cache"] == 10 * MIB
     wide = {**COUNTS, "kv_token": 10 * MIB}
-    assert need(wide, COSTS, crowd, holes=0)["store"] == 150 * 10 * MIB
+    assert need(wide, COSTS, crowd, fragmentation=0)["kv_cache"] == 150 * 10 * MIB
 
 
 def test_a_pack_holds_a_prompt_and_a_completion_at_least() -> None:
@@ -77,7 +77,7 @@ def test_a_pack_holds_a_prompt_and_a_completion_at_least() -> None:
 )
 def test_more_work_never_needs_less(name: str, more: int) -> None:
     larger = replace(WORK, **{name: getattr(WORK, name) + more})
-    before, after = (need(COUNTS, COSTS, work, holes=0.3) for work in (WORK, larger))
+    before, after = (need(COUNTS, COSTS, work, fragmentation=0.3) for work in (WORK, larger))
     assert after["peak"] >= before["peak"]
 
 
@@ -138,8 +138,8 @@ def test_two_changes_where_one_does_not_suffice() -> None:
     assert set(changes) == {"grpo.max_new_tokens", "grpo.tokens_per_pack"}
 
 
-def test_the_heap_has_holes_on_a_cpu_alone_and_they_are_of_float32s_size() -> None:
+def test_the_heap_is_fragmented_on_a_cpu_alone_and_twice_as_much_in_bfloat16() -> None:
     here = plan_on(1000)
-    assert here.need["heap"] == round(HOLES_LORA * here.need["activations"])
+    assert here.need["heap"] == round(FRAGMENTATION["lora"] * here.need["activations"])
     assert replace(here, precision="bfloat16").need["heap"] == 2 * here.need["heap"]
     assert replace(here, device="cuda").need["heap"] == 0

@@ -30,7 +30,7 @@ from grandrounds.kernels.products import padded_rows
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import batch, native, prefill, store
+from grandrounds.sampling import batch, kv_cache, native, prefill
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import SamplingSettings
 
@@ -180,7 +180,7 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
         whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     # Two prompts of 23 and four rows of 20; the third prompt and its first row would make 3 * 23 + 5 * 20.
     token = batch.bytes_per_token(policy.base.config, 4)
-    monkeypatch.setattr(batch, "STORE_BYTES", (2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
+    monkeypatch.setattr(batch, "KV_CACHE_BYTES", (2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
     with embedded(policy) as counts_of_few:
         parts = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     assert_same(whole, parts)
@@ -200,7 +200,7 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
     prompts = make_prompts(policy)
     if room is not None:  # for about so many rows: the others wait
         token = batch.bytes_per_token(policy.base.config, 4)
-        monkeypatch.setattr(batch, "STORE_BYTES", (sum(LENGTHS) + room * SAMPLED.max_new_tokens) * token)
+        monkeypatch.setattr(batch, "KV_CACHE_BYTES", (sum(LENGTHS) + room * SAMPLED.max_new_tokens) * token)
     with embedded(policy) as counts:
         filled = sample(NativeSampler(policy), prompts, 12, SAMPLED, KEY)
     monkeypatch.setattr(batch.Batch, "_filled_up", lambda self, going: going)
@@ -217,33 +217,33 @@ def test_ended_rows_that_fill_a_batch_up_change_nothing(
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("common", [0, 33])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_prompt_brought_over_to_its_last_row_changes_nothing(
+def test_merging_a_prompt_with_its_last_row_changes_nothing(
     architecture: str, common: int, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = make_policy(tmp_path, architecture, ends=40)
     prompts = beginning_alike(make_prompts(policy), common)
     settings = SamplingSettings(max_new_tokens=60)
-    bring, rows = store.DecodeLayout._bring_prompts_over, []
+    merge, rows = kv_cache.KVCache._merge_prompts, []
 
-    def watched(layout: store.DecodeLayout) -> None:
-        rows.append((len(layout.group), layout.clock))
-        bring(layout)
+    def watched(cache: kv_cache.KVCache) -> None:
+        rows.append((len(cache.group), cache.step))
+        merge(cache)
 
-    monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", watched)
-    brought = sample(NativeSampler(policy), prompts, n, settings, KEY)
-    monkeypatch.setattr(store.DecodeLayout, "_bring_prompts_over", lambda layout: None)
-    assert_same(brought, sample(NativeSampler(policy), prompts, n, settings, KEY))
-    ((left, clock),) = rows  # once
-    assert (left, clock) == (len(prompts), 0) if n == 1 else left <= len(prompts) and clock > 0
+    monkeypatch.setattr(kv_cache.KVCache, "_merge_prompts", watched)
+    with_merging = sample(NativeSampler(policy), prompts, n, settings, KEY)
+    monkeypatch.setattr(kv_cache.KVCache, "_merge_prompts", lambda cache: None)
+    assert_same(with_merging, sample(NativeSampler(policy), prompts, n, settings, KEY))
+    ((left, step),) = rows  # once
+    assert (left, step) == (len(prompts), 0) if n == 1 else left <= len(prompts) and step > 0
 
 
-def test_a_store_for_less_than_a_row_takes_one_at_a_time(
+def test_a_kv_cache_for_less_than_a_row_takes_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = make_policy(tmp_path, "qwen3", ends=12)
     prompts = make_prompts(policy)
     whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
-    monkeypatch.setattr(batch, "STORE_BYTES", 1)
+    monkeypatch.setattr(batch, "KV_CACHE_BYTES", 1)
     with embedded(policy) as counts:
         parts = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
     assert_same(whole, parts)
@@ -264,7 +264,7 @@ def test_what_all_prompts_begin_with_passes_once_and_changes_nothing(
     assert counts[:2] == [33, sum(LENGTHS)]
     assert_same(together, alone)
     token = batch.bytes_per_token(policy.base.config, 4)
-    monkeypatch.setattr(batch, "STORE_BYTES", (33 + 2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
+    monkeypatch.setattr(batch, "KV_CACHE_BYTES", (33 + 2 * 30 + 4 * SAMPLED.max_new_tokens) * token)
     assert_same(sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY), alone)
 
 
@@ -332,12 +332,12 @@ def test_the_kv_cache_is_freed_with_the_last_group(tmp_path: Path, monkeypatch: 
     """At once, not by the garbage collector some time later: the update needs the memory."""
     made: list[weakref.ref[Any]] = []
 
-    class Watched(batch.DecodeLayout):
+    class Watched(batch.KVCache):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(batch, "DecodeLayout", Watched)
+    monkeypatch.setattr(batch, "KVCache", Watched)
     policy = make_policy(tmp_path, "qwen2")
     gc.disable()
     try:

@@ -32,8 +32,8 @@ from grandrounds.policy.outline import (
 )
 from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe, Recipe
-from grandrounds.sampling.batch import bytes_per_token
 from grandrounds.sampling.choose import choose
+from grandrounds.sampling.kv_cache import bytes_per_token
 from grandrounds.sampling.sampler import SamplingSettings
 
 # Tokens whose updates tell what a layer keeps, and those of the line: enough for layers that work on a part at a time.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grandrounds.recipe import Recipe
-from grandrounds.sampling.batch import STORE_BYTES
+from grandrounds.sampling.kv_cache import KV_CACHE_BYTES
 
-# Holes in the C library's heap, as a share of what lives in an update in float32: measured, docs/PERFORMANCE.md.
-HOLES, HOLES_LORA = 0.35, 1.0
+# Heap fragmentation on a CPU, as a share of an update's activations: measured, docs/memory.md.
+FRAGMENTATION = {"full": 0.35, "lora": 1.0}
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,26 @@ class Measured:
     row: float
 
 
-def need(counts: dict[str, int], measured: Measured, work: Work, *, holes: float) -> dict[str, int]:
+def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentation: float) -> dict[str, int]:
     """Every part and every sum by name; counts: of a model, and `process`.
 
     resident   process + weights + unpacked + adapters + reference + optimizer
-    sampling   copies + store, the KV cache, + the larger of prefill and choosing
+    sampling   copies + kv_cache + the larger of prefill and choosing
     update     activations + head, and gradients: besides, or with a single pack instead, if they are more
     least      resident + the larger of sampling and update: with less, the run cannot succeed
     peak       least + heap; `offloaded` is in no sum
     """
     parts = {name: count for name, count in counts.items() if name != "kv_token"}
-    parts["store"] = kv_cache(counts, work)
+    parts["kv_cache"] = kv_cache(counts, work)
     parts["prefill"] = round(measured.prefill * work.prompts * work.prompt_tokens)
     parts["choosing"] = round(measured.row * work.prompts * work.group_size)
     parts["activations"] = activations = round(measured.token * work.pack_tokens + measured.fixed)
-    parts["head"], parts["heap"] = measured.head, round(holes * activations)
+    parts["head"], parts["heap"] = measured.head, round(fragmentation * activations)
     parts["offloaded"] = round(measured.offloaded * work.pack_tokens)
 
     always = ("process", "weights", "unpacked", "adapters", "reference", "optimizer")
     resident = sum(parts[name] for name in always)
-    sampling = parts["copies"] + parts["store"] + max(parts["prefill"], parts["choosing"])
+    sampling = parts["copies"] + parts["kv_cache"] + max(parts["prefill"], parts["choosing"])
     # A single pack's gradients come as its activations go; those of several stay while the next is computed.
     computed, gradients = activations + parts["head"], parts["gradients"]
     several = work.step_tokens > work.pack_tokens
@@ -108,4 +108,4 @@ def need(counts: dict[str, int], measured: Measured, work: Work, *, holes: float
 def kv_cache(counts: dict[str, int], work: Work) -> int:
     """Keys and values of what is decoded at once: a sequence at least, else no more than the sampler's limit."""
     everything = work.prompts * work.group_tokens * counts["kv_token"]
-    return min(everything, max(STORE_BYTES, work.sequence * counts["kv_token"]))
+    return min(everything, max(KV_CACHE_BYTES, work.sequence * counts["kv_token"]))

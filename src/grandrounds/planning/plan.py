@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from grandrounds.planning.need import HOLES, HOLES_LORA, Measured, Work, need
+from grandrounds.planning.need import FRAGMENTATION, Measured, Work, need
 
 # Beyond these nothing is sought; fewer tokens hold no answer worth sampling.
 MOST_COMPLETIONS, SHORTEST = 4096, 16
@@ -41,9 +41,10 @@ class Plan:
 
     def needed(self, work: Work) -> dict[str, int]:
         """The same for other work."""
-        holes = HOLES_LORA if self.counts["adapters"] else HOLES
-        wider = 2 if self.precision == "bfloat16" else 1
-        return need(self.counts, self.measured, work, holes=holes * wider if self.device == "cpu" else 0)
+        share = FRAGMENTATION["lora" if self.counts["adapters"] else "full"]
+        if self.precision == "bfloat16":  # its results in float32 leave gaps of twice the size
+            share *= 2
+        return need(self.counts, self.measured, work, fragmentation=share if self.device == "cpu" else 0)
 
     @property
     def fits(self) -> bool | None:

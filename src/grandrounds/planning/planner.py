@@ -75,7 +75,7 @@ def plan(
 def check_memory(recipe: Recipe, book: CaseBook) -> str:
     """RunError where a run cannot fit into this device's memory; else a warning where it may not, or "".
 
-    Cannot: were the heap without holes and all else as planned, it still would not. What cannot be planned is not
+    Cannot: it would not fit even without heap fragmentation. What cannot be planned is not
     judged: loading the model says what is wrong with it.
     """
     try:

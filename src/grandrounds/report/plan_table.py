@@ -14,7 +14,7 @@ from grandrounds.machine import size
 # Each sum, and its parts.
 SUMS = {
     "resident": ("always", "process weights unpacked adapters reference optimizer"),
-    "sampling": ("while sampling", "copies store prefill choosing"),
+    "sampling": ("while sampling", "copies kv_cache prefill choosing"),
     "update": ("while updating", "gradients activations head"),
     "peak": ("peak", "heap"),
 }
@@ -23,11 +23,11 @@ NAMES = {
     "unpacked": "one layer's, unpacked",
     "reference": "reference copy",
     "copies": "packed copies of weights",
-    "store": "KV cache",
+    "kv_cache": "KV cache",
     "prefill": "prefill, or",
     "choosing": "logits to choose from",
     "head": "a chunk of logits",
-    "heap": "holes in the heap, of these",
+    "heap": "heap fragmentation, of these",
 }
 
 

@@ -78,13 +78,13 @@ class NativeSampler:
             decode = Batch if self.policy.kernels.shared_prefix else PlainBatch
             batch = decode(self.policy, prompts, n, settings.max_new_tokens)
             while len(batch.rows):
-                rows, ages = batch.rows, batch.ages
-                tokens, logprobs = self._next(batch.states, noise[rows, ages], settings)
-                sampled.put(rows, ages, tokens, logprobs)
+                rows, generated = batch.rows, batch.generated
+                tokens, logprobs = self._next(batch.states, noise[rows, generated], settings)
+                sampled.put(rows, generated, tokens, logprobs)
                 ended = torch.isin(tokens, self._ends)
                 if stops is not None:
-                    ended |= _at_a_stop(stops, sampled, rows, ages)
-                going, ended_rows = sampled.end(rows, ages, ended)
+                    ended |= _at_a_stop(stops, sampled, rows, generated)
+                going, ended_rows = sampled.end(rows, generated, ended)
                 for place in (row // n for row in ended_rows):
                     missing[place] -= 1
                     if not missing[place]:

@@ -1,6 +1,6 @@
-"""Decoding by transformers alone: its own attention and KV cache, every row behind a copy of its prompt.
+"""Decoding by transformers alone: its own attention and KV cache, a copy of the prompt for each row.
 
-What `policy.kernels.shared_prefix` replaces, and must equal.
+`policy.kernels.shared_prefix` replaces this, and must equal it.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ import torch
 from torch import Tensor
 
 from grandrounds.policy.model import Policy
-from grandrounds.sampling.batch import STORE_BYTES, bytes_per_token
+from grandrounds.sampling.kv_cache import KV_CACHE_BYTES, bytes_per_token
 from grandrounds.types import Prompt
 
 
 class PlainBatch:
-    """Rows at work, as in `Batch`. As many as fit decode together; when the last of them has ended, the next begin.
-
-    rows: int64 [B], in increasing order. states: [B, d], what each row's next token follows from. ages: [B] tokens
-    that each row has.
-    """
+    """Rows, states and tokens generated as in `Batch`. As many rows as fit decode together; when all have ended, the
+    next begin."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Prompt], n: int, longest: int) -> None:
         self._policy, self._n = policy, n
         self._prompts = [prompt.tokens for prompt in prompts]
         token = bytes_per_token(policy.base.config, policy.head().weight.element_size())
         row = max(len(tokens) for tokens in self._prompts) + longest
-        self._at_once = max(1, STORE_BYTES // (token * row))
+        self._at_once = max(1, KV_CACHE_BYTES // (token * row))
         self._begin(0)
 
     def _begin(self, first: int) -> None:
@@ -38,7 +35,7 @@ class PlainBatch:
         device, last = self._policy.device, len(self._prompts) * self._n
         self._next = min(first + self._at_once, last)
         self.rows = torch.arange(first, self._next, device=device)
-        self.ages = torch.zeros_like(self.rows)
+        self.generated = torch.zeros_like(self.rows)
         if not len(self.rows):
             return
         prompts = [self._prompts[row // self._n] for row in range(first, self._next)]
@@ -51,16 +48,16 @@ class PlainBatch:
         self.states = self._computed(torch.from_numpy(tokens).to(device))
 
     def feed(self, tokens: Tensor, going: Tensor) -> None:
-        """Compute the states behind these tokens [B]; going: indices, increasing, of the rows that have not ended."""
+        """Compute the states of these tokens [B]; going: indices, increasing, of the rows that have not ended."""
         if not len(going):
             self._begin(self._next)
             return
         if len(going) < len(self.rows):
-            self.rows, self.ages, self._mask = self.rows[going], self.ages[going], self._mask[going]
+            self.rows, self.generated, self._mask = self.rows[going], self.generated[going], self._mask[going]
             self._cache.batch_select_indices(going)
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], 1)
         self.states = self._computed(tokens[going, None])
-        self.ages = self.ages + 1
+        self.generated = self.generated + 1
 
     def _computed(self, tokens: Tensor) -> Tensor:
         """States [B, d] of the last of tokens [B, L]."""

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from grandrounds.kernels.attention import Scoring
 
-# Added to scores that are not to be seen. Finite: where a query sees nothing of a part, -inf would make NaN of it, and
-# this gives it no weight beside any part of which something is seen.
-UNSEEN = -1e30
+# Added to the scores of masked keys. Finite: where a whole part is masked, -inf would make its softmax NaN; this gives
+# the part no weight beside any other.
+MASKED = -1e30
 
 # With fewer queries to each block of keys the fused kernel's many small products take longer than batched ones.
 FUSED_QUERIES = 4
@@ -29,39 +29,39 @@ def attention(
     query: Tensor,  # [N, H, Q, D]
     key: Tensor,  # [N, H, K, D]
     value: Tensor,  # [N, H, K, D]
-    bias: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or UNSEEN
-    scoring: Scoring,  # its window is in the bias
+    mask: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or MASKED
+    scoring: Scoring,  # its window is in the mask
 ) -> Part:
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
     if scoring.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
-        return _fused(query, key, value, attn_mask=bias, scale=scoring.scale)
-    scores, shares = _softmax(query, key, bias, scoring)
+        return _fused(query, key, value, attn_mask=mask, scale=scoring.scale)
+    scores, shares = _softmax(query, key, mask, scoring)
     # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
     log = scores.amax(-1) - shares.amax(-1).log_()
     return shares.to(value.dtype) @ value, log
 
 
-def undivided_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scoring: Scoring
+def attention_output(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scoring: Scoring
 ) -> Tensor:
     """The output alone, where all keys lie in one place."""
-    _, shares = _softmax(query, key, bias, scoring)
+    _, shares = _softmax(query, key, mask, scoring)
     return shares.to(value.dtype) @ value
 
 
-def _softmax(query: Tensor, key: Tensor, bias: Tensor | None, scoring: Scoring) -> tuple[Tensor, Tensor]:
+def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scoring: Scoring) -> tuple[Tensor, Tensor]:
     """Scores and their softmax, [N, H, Q, K]."""
     softcap, scores = scoring.softcap, query * scoring.scale @ key.mT
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    if bias is not None:
-        scores = scores + bias
+    if mask is not None:
+        scores = scores + mask
     return scores, torch.softmax(scores, -1)
 
 
 def merged(parts: Iterable[Part]) -> Tensor:
-    """What attention over the keys of all parts would have put out."""
+    """The output of attention over the keys of all parts."""
     (out, log), *others = parts
     for number, (other, other_log) in enumerate(others, start=1):
         share = torch.sigmoid(other_log - log)
@@ -71,6 +71,6 @@ def merged(parts: Iterable[Part]) -> Tensor:
     return out
 
 
-def unseen(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bias from what is hidden, bool of any shape."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, UNSEEN)
+def additive_mask(masked: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 or MASKED from a bool tensor of any shape, True where a key is not seen."""
+    return torch.zeros(masked.shape, dtype=dtype, device=masked.device).masked_fill_(masked, MASKED)
