@@ -1,8 +1,8 @@
-"""What a model takes: weights, optimizer and KV cache counted, its computing measured. All sizes are bytes.
+"""A model's memory: weights, optimizer and KV cache are counted, activations are measured. All sizes are bytes.
 
-The real code runs forward and backward on few layers with random weights. What a layer keeps is the difference of two
-layers and one; the rest is a line through two updates of one layer. Wide models are measured as many times narrower as
-they allow, since what a layer keeps is as wide as the layer.
+The real code runs forward and backward through one and two layers with random weights. A layer's activations are the
+difference of the two; the rest is a line through updates of one layer with few and many tokens. A wide model is
+measured narrower, since activations grow in proportion to the width.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from grandrounds.sampling.choose import choose
 from grandrounds.sampling.kv_cache import bytes_per_token
 from grandrounds.sampling.sampler import SamplingSettings
 
-# Tokens whose updates tell what a layer keeps, and those of the line: enough for layers that work on a part at a time.
+# Tokens of the measured updates. The line goes through the two larger ones: some layers work on a part at a time.
 FEW, MANY, MORE = 256, 2048, 4096
-# Of the head's rows, and of logits that are chosen from.
+# Completion tokens of the measured head, and completions of the measured choice of tokens.
 HEAD_ROWS, CHOSEN_ROWS = 512, 8
-# Numbers that an update takes for each token and unit of width; layers of all families keep 2 to 5.
+# Numbers that an update keeps for each token and unit of width, at most; layers of all families keep 2 to 5.
 GENEROUS = 12
 
 
 def counted(recipe: Recipe, config: Any, dtype: torch.dtype, device: str) -> dict[str, int]:
-    """By name, counted on torch's meta device, which takes no memory. PolicyError where the model cannot be built.
+    """The exact parts by name, counted on the meta device. PolicyError where the model cannot be built.
 
-    unpacked: the largest layer of 4-bit weights. copies: of weights, packed for sampling on a CPU. kv_token: keys and
-    values of one token in all layers.
+    unpacked: the largest layer of 4-bit weights, unpacked. copies: packed copies of weights for sampling on a CPU.
+    kv_token: keys and values of one token in all layers.
     """
     model, base = random_model(recipe.policy, config, dtype)
     total, trained = parameter_bytes(model)
     saved, unpacked = saved_bytes(base) if recipe.policy.quantize == "4bit" else (0, 0)
     adapters = trained if model is not base else 0
-    # Where warm-up and rounds differ, the larger.
+    # The larger one where warm-up and rounds use different optimizers.
     used = {
         recipe.grpo.optimizer if recipe.rounds else None,
         recipe.sft.optimizer if recipe.sft.steps else None,
@@ -73,25 +73,26 @@ def counted(recipe: Recipe, config: Any, dtype: torch.dtype, device: str) -> dic
 
 
 def generous(config: Any, work: Work) -> Measured:
-    """More than any model takes: where even this fits, nothing needs to be measured."""
+    """An upper bound for every model: a run that fits with this needs no measurement."""
     text = config.get_text_config()
-    scores = text.num_attention_heads * work.sequence  # where attention keeps them
+    scores = text.num_attention_heads * work.sequence  # kept by attention that does not recompute them
     layers = text.num_hidden_layers * (text.hidden_size + text.intermediate_size + scores)
     token, row = (4 * GENEROUS * size for size in (layers, text.vocab_size))
     return Measured(token, fixed=0, offloaded=0, head=HEAD_ROWS * row, prefill=token, row=row)
 
 
 def measured(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, work: Work, device: str) -> Measured:
-    """Measure on the device. PolicyError for a model that our attention cannot compute.
+    """Measure activations on the device. PolicyError for a model that our attention cannot compute.
 
-    For a GPU that is not here: on the CPU in float32, and scaled; other types may take minutes there.
+    A GPU that is not here is replaced by the CPU in float32, and the result scaled: other types may take minutes
+    there.
     """
     here, exact = torch.device(device), dtype
     if here.type == "cuda" and not torch.cuda.is_available():
         here, exact = torch.device("cpu"), torch.float32
     recipe = with_new_adapter(recipe)
     offload = recipe.recompute == "offload"
-    if offload:  # keeps of a layer what `layers` does, elsewhere
+    if offload:  # keeps what `layers` keeps, in the computer's memory
         recipe = recipe.model_copy(update={"recompute": "layers"})
     kinds = layer_kinds(config)
     each = list(dict.fromkeys(kinds))
@@ -125,7 +126,7 @@ def measured(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, work: Work, 
 def _small(
     recipe: PolicyRecipe, config: Any, kinds: list[str | None], dtype: torch.dtype, device: torch.device
 ) -> tuple[Policy, int]:
-    """A policy of these layers that has all its gradients, and how many times narrower it is."""
+    """A policy of these layers with its gradients allocated, and how many times narrower it is."""
     small, times = shallow(config, kinds)
     policy = random_policy(recipe, small, dtype, device)
     for parameter in policy.model.parameters():
@@ -134,7 +135,7 @@ def _small(
 
 
 def _tree(work: Work, tokens: int, device: torch.device) -> TokenTree:
-    """As few groups of the work's proportions as its lengths allow, with about so many tokens."""
+    """A tree of about so many tokens, in as few groups as possible, with the run's proportions of lengths."""
     groups = -(-tokens // work.group_tokens)
     share = tokens / (groups * work.group_tokens)
     prompt, completion = (
@@ -148,13 +149,13 @@ def _update(policy: Policy, tree: TokenTree) -> int:
         states = completion_states(policy, tree)
         states.backward(torch.ones_like(states))
 
-    if policy.device.type == "cuda":  # libraries take their own memory, and kernels are compiled
+    if policy.device.type == "cuda":  # the first update compiles kernels and allocates libraries' workspaces
         update()
     return peak_bytes(policy.device, update)
 
 
 def _head(policy: Policy, config: Any, work: Work) -> int:
-    """Of some rows' logits; their memory does not depend on the states' width, a trained head's gradient does."""
+    """Memory of a chunk of logits. It does not depend on the hidden width; a trained head's gradient does."""
     text, rows, like = config.get_text_config(), min(HEAD_ROWS, work.pack_tokens), policy.head().weight
     device, dtype, trained = policy.device, like.dtype, like.requires_grad
     states = torch.zeros(rows, 1, dtype=dtype, device=device, requires_grad=True)
@@ -168,7 +169,7 @@ def _head(policy: Policy, config: Any, work: Work) -> int:
             torch.log_softmax((states @ weight.T).float(), -1)[:, 0].sum().backward()
 
     chunk = peak_bytes(device, update)
-    rows_at_once = 1 if policy.kernels.head else work.pack_tokens / rows  # a chunk of them, or all
+    rows_at_once = 1 if policy.kernels.head else work.pack_tokens / rows  # one chunk, or all rows
     return round(chunk * rows_at_once) + (4 * text.vocab_size * text.hidden_size if trained else 0)
 
 

@@ -1,4 +1,4 @@
-"""The memory of a round by part, from what it asks and what the model costs. All sizes are bytes."""
+"""A run's memory by part, from its sizes and what its model costs. All sizes are bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.kv_cache import KV_CACHE_BYTES
 
-# Heap fragmentation on a CPU, as a share of an update's activations: measured, docs/memory.md.
-FRAGMENTATION = {"full": 0.35, "lora": 1.0}
+# Heap fragmentation on a CPU, as a share of an update's activations: measured by benchmarks/memory.py,
+# docs/memory.md.
+FRAGMENTATION_FULL, FRAGMENTATION_LORA, FRAGMENTATION_BFLOAT16 = 0.35, 1.0, 2.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """A round at its worst: prompts as long as the longest, completions as long as allowed, named as in the recipe.
+    """The largest round: every prompt as long as the longest, every completion as long as allowed.
 
-    steps: optimizer steps that the prompts are spread over. demonstrations: of one step of the warm-up; 0 without one.
+    steps: optimizer steps of a round. demonstrations: of one warm-up step; 0 without a warm-up. Other names are the
+    recipe's.
     """
 
     prompts: int
@@ -28,7 +30,7 @@ class Work:
 
     @property
     def sequence(self) -> int:
-        """Tokens of a prompt and its completion: the least that a pack or the KV cache holds."""
+        """Tokens of a prompt and one completion, the smallest pack."""
         return self.prompt_tokens + self.max_new_tokens
 
     @property
@@ -48,7 +50,7 @@ class Work:
 
 
 def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Work:
-    """A round of the recipe on prompts of this length; cases: how many there are to draw from, if known."""
+    """The recipe's largest round with prompts of this length. cases: the number of training cases, if known."""
     grpo = recipe.grpo
     prompts = min(grpo.cases_per_round, cases or grpo.cases_per_round)
     return Work(
@@ -64,9 +66,12 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model computes with. token: of an update, for each token of a pack; fixed: once. offloaded: for each
-    token, in the computer's memory beside a GPU. head: a chunk of logits. prefill: for each prompt token. row: for each
-    completion whose next token is chosen."""
+    """Measured memory of a model's computing.
+
+    token: an update's activations for each token of a pack; fixed: and once. offloaded: for each token, in the
+    computer's memory beside a GPU. head: a chunk of logits. prefill: for each prompt token. row: for each completion
+    whose next token is chosen.
+    """
 
     token: float
     fixed: float
@@ -77,12 +82,12 @@ class Measured:
 
 
 def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentation: float) -> dict[str, int]:
-    """Every part and every sum by name; counts: of a model, and `process`.
+    """Every part and every sum by name. counts: the model's exact parts, and `process`.
 
     resident   process + weights + unpacked + adapters + reference + optimizer
     sampling   copies + kv_cache + the larger of prefill and choosing
-    update     activations + head, and gradients: besides, or with a single pack instead, if they are more
-    least      resident + the larger of sampling and update: with less, the run cannot succeed
+    update     activations + head + gradients; of a single pack the larger of gradients and the rest
+    least      resident + the larger of sampling and update: a run cannot succeed with less
     peak       least + heap; `offloaded` is in no sum
     """
     parts = {name: count for name, count in counts.items() if name != "kv_token"}
@@ -96,7 +101,8 @@ def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentatio
     always = ("process", "weights", "unpacked", "adapters", "reference", "optimizer")
     resident = sum(parts[name] for name in always)
     sampling = parts["copies"] + parts["kv_cache"] + max(parts["prefill"], parts["choosing"])
-    # A single pack's gradients come as its activations go; those of several stay while the next is computed.
+    # One pack's gradients appear while its activations are freed. With several packs gradients stay during the next
+    # one.
     computed, gradients = activations + parts["head"], parts["gradients"]
     several = work.step_tokens > work.pack_tokens
     update = computed + gradients if several else max(computed, gradients)
@@ -106,6 +112,6 @@ def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentatio
 
 
 def kv_cache(counts: dict[str, int], work: Work) -> int:
-    """Keys and values of what is decoded at once: a sequence at least, else no more than the sampler's limit."""
+    """The KV cache: of all completions, up to the sampler's limit, and of one completion at least."""
     everything = work.prompts * work.group_tokens * counts["kv_token"]
     return min(everything, max(KV_CACHE_BYTES, work.sequence * counts["kv_token"]))

@@ -6,20 +6,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from grandrounds.planning.need import FRAGMENTATION, Measured, Work, need
+from grandrounds.planning.need import (
+    FRAGMENTATION_BFLOAT16,
+    FRAGMENTATION_FULL,
+    FRAGMENTATION_LORA,
+    Measured,
+    Work,
+    need,
+)
 
-# Beyond these nothing is sought; fewer tokens hold no answer worth sampling.
+# The largest group size that is tried, and the fewest completion tokens that may hold an answer.
 MOST_COMPLETIONS, SHORTEST = 4096, 16
 SUMS = ("resident", "sampling", "update", "least", "peak")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs on a device.
+    """A run's memory and time on a device.
 
-    precision: of the weights. prompts: tokens of the longest, cases there are, and origin, where these come from.
-    counts: what is exact. context: the model's, in tokens. memory: that the device has for the run; None where the
-    system does not tell. seconds: of sampling, update and a round; None where not measured, and untimed says why.
+    precision: of the weights. prompts: `tokens` of the longest, number of `cases`, and `origin` of these two. counts:
+    the exact parts. context: the model's, in tokens. memory: what the device has for the run; None where the system
+    does not tell. seconds: of sampling, update and a round; None where not measured, and then `untimed` says why.
     """
 
     model: str
@@ -36,49 +43,54 @@ class Plan:
 
     @property
     def need(self) -> dict[str, int]:
-        """Every part and sum, `need.need`."""
+        """Every part and sum, see `need.need`."""
         return self.needed(self.work)
 
     def needed(self, work: Work) -> dict[str, int]:
-        """The same for other work."""
-        share = FRAGMENTATION["lora" if self.counts["adapters"] else "full"]
-        if self.precision == "bfloat16":  # its results in float32 leave gaps of twice the size
-            share *= 2
-        return need(self.counts, self.measured, work, fragmentation=share if self.device == "cpu" else 0)
+        """The same for a round of other sizes."""
+        return need(self.counts, self.measured, work, fragmentation=self._fragmentation)
+
+    @property
+    def _fragmentation(self) -> float:
+        if self.device != "cpu":
+            return 0.0
+        if self.precision == "bfloat16":
+            return FRAGMENTATION_BFLOAT16
+        return FRAGMENTATION_LORA if self.counts["adapters"] else FRAGMENTATION_FULL
 
     @property
     def fits(self) -> bool | None:
-        """None where the device's memory is not known."""
+        """Whether the run fits; None where the device's memory is not known."""
         return None if self.memory is None else self.holds()
 
     def holds(self, **changes: int) -> bool:
-        """Whether there is known to be enough memory, for the work with these changes."""
+        """Whether the round with these changes fits; False where the device's memory is not known."""
         work = replace(self.work, **changes)
         return self.memory is not None and self.needed(work)["peak"] <= self.memory
 
     @property
     def largest_group_size(self) -> int | None:
-        """The largest `grpo.group_size` that fits, all else as it is; None where none does or nobody knows."""
+        """The largest `grpo.group_size` that fits, all else unchanged; None where none fits or is known to."""
         return largest(lambda size: self.holds(group_size=size), 2, MOST_COMPLETIONS)
 
     @property
     def longest_completion(self) -> int | None:
-        """The largest `grpo.max_new_tokens` that fits, all else as it is; None as above."""
+        """The largest `grpo.max_new_tokens` that fits, all else unchanged; None as above."""
         most = self.context - self.work.prompt_tokens
         return largest(lambda tokens: self.holds(max_new_tokens=tokens), 1, most)
 
     @property
     def smallest_change(self) -> dict[str, int]:
-        """Where it does not fit: recipe keys to lower, and to what; empty where nothing so simple helps."""
+        """Recipe keys to lower, with values that make the run fit; empty where it fits or none of these helps."""
         for changes, low, high in self._ways() if self.fits is False else ():
             value = largest(lambda value, changes=changes: self.holds(**changes(value)), low, high - 1)  # type: ignore[misc]
             if value is not None:
-                step = 256 if value >= 1024 else 16 if value >= 64 else 1  # a number that one would write
+                step = 256 if value >= 1024 else 16 if value >= 64 else 1  # round numbers
                 return {f"grpo.{key}": new for key, new in changes(max(low, value // step * step)).items()}
         return {}
 
     def _ways(self) -> Iterator[tuple[Callable[[int], dict[str, int]], int, int]]:
-        """A number -> changes, and the lowest and highest to try. Packs first: they change nothing of the result."""
+        """(number -> changes, lowest, highest) to try. Smaller packs come first: the result stays the same."""
         work, longest = self.work, self.work.max_new_tokens
         yield (lambda tokens: {"tokens_per_pack": tokens}), work.sequence, work.tokens_per_pack
         yield (lambda tokens: {"max_new_tokens": tokens}), SHORTEST, longest

@@ -26,15 +26,15 @@ from grandrounds.recipe import MEMORY, Recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.types import CaseBook
 
-# Where nothing is known: a clinical vignette with options and the built-in system message has 300 to 500.
+# Of a prompt that cannot be read. A clinical vignette with options and the built-in system message has 300 to 500.
 ASSUMED_TOKENS = 512
-# The prompts with the most letters have the most tokens, nearly.
+# Only the prompts with the most letters are tokenized to find the longest.
 CANDIDATES = 32
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """tokens: of the longest. vocabulary: of a scratch model's tokenizer, at most. origin: where these are from."""
+    """tokens: of the longest. vocabulary: of a scratch model's tokenizer, at most. origin: how these were found."""
 
     tokens: int
     vocabulary: int
@@ -52,9 +52,9 @@ def plan(
     """Plan a run without loading the model, except to time a round.
 
     memory: of another device, "16GB" or in bytes; default: this one's. prompt_tokens: of the longest prompt; default:
-    counted in the recipe's cases, or assumed where these cannot be read. probe: decode a few steps and update once,
-    on the real model, where it fits here.
-    Raises the `GrandRoundsError` family: a model that is missing, or whose memory cannot be foretold.
+    counted in the recipe's cases, or assumed where these cannot be read. probe: time a few decoding steps and one
+    update of the real model, if it fits here.
+    Raises the `GrandRoundsError` family: a model that is missing, or whose memory cannot be planned.
     """
     there = parse_memory(memory) if isinstance(memory, str) else memory
     prompts = _prompts(recipe, prompt_tokens)
@@ -73,13 +73,13 @@ def plan(
 
 
 def check_memory(recipe: Recipe, book: CaseBook) -> str:
-    """RunError where a run cannot fit into this device's memory; else a warning where it may not, or "".
+    """RunError for a run that cannot fit into this device's memory, a warning for one that may not, else "".
 
-    Cannot: it would not fit even without heap fragmentation. What cannot be planned is not
-    judged: loading the model says what is wrong with it.
+    A run cannot fit if it would not fit without heap fragmentation. A model that cannot be planned passes: loading it
+    says what is wrong with it.
     """
     try:
-        # A scratch model has no tokenizer yet.
+        # A scratch model has no tokenizer yet, and its prompts are short.
         scratch = recipe.policy.model == SCRATCH
         tokens = 1 if scratch else longest_prompt(load_tokenizer(recipe.policy), book, recipe)
         made = _planned(recipe, Prompts(tokens, recipe.policy.scratch.vocabulary, "", book), quick=True)
@@ -101,7 +101,7 @@ def check_memory(recipe: Recipe, book: CaseBook) -> str:
 
 
 def counted_parts(recipe: Recipe) -> dict[str, int]:
-    """What of a run's memory can be counted without its cases; nothing for a model that cannot be read."""
+    """The exact parts of a run's memory, without its cases; empty for a model that cannot be read."""
     if recipe.policy.model == MEMORY:
         return {}
     try:
@@ -115,9 +115,9 @@ def counted_parts(recipe: Recipe) -> dict[str, int]:
 
 
 def chosen_device(recipe: Recipe, *, elsewhere: bool = False) -> tuple[str, torch.dtype]:
-    """The device's name and the weights' type. A GPU that the plan is for need not be here.
+    """The device's name and the weights' type. elsewhere: the plan is for a device that need not be here.
 
-    Raises RecipeError for a device that is not here, or that the update's activations cannot leave.
+    Raises RecipeError for a device that is not here, or that cannot offload activations.
     """
     policy = recipe.policy
     if elsewhere and policy.device.startswith("cuda") and not torch.cuda.is_available():
@@ -129,16 +129,16 @@ def chosen_device(recipe: Recipe, *, elsewhere: bool = False) -> tuple[str, torc
 
 
 def longest_prompt(tokenizer: Any, book: CaseBook, recipe: Recipe) -> int:
-    """Tokens of the longest prompt, of those with the most letters."""
+    """Tokens of the longest prompt among those with the most letters."""
     asked = [ask(case, recipe.prompt) for case in book.train]
     asked.sort(key=lambda messages: sum(len(message.content) for message in messages))
     return max((len(encode_prompt(tokenizer, messages)[0]) for messages in asked[-CANDIDATES:]), default=1)
 
 
 def _planned(recipe: Recipe, prompts: Prompts, memory: int | None = None, *, quick: bool = False) -> Plan:
-    """quick: nothing is measured where far more than is usual would fit. memory: of another device."""
+    """quick: measure only where an upper bound does not fit. memory: of another device."""
     if not quick:
-        pyarrow.array([0])  # for which it imports pandas: 64 MB, that the first round's trace would bring
+        pyarrow.array([0])  # imports pandas, 64 MB, as the first round's trace will
     device, dtype = chosen_device(recipe, elsewhere=memory is not None)
     config = configuration(recipe.policy, prompts.vocabulary)
     cases = None if prompts.book is None else len(prompts.book.train)
@@ -160,7 +160,7 @@ def _planned(recipe: Recipe, prompts: Prompts, memory: int | None = None, *, qui
 
 
 def _prompts(recipe: Recipe, given: int | None) -> Prompts:
-    """Read the cases and count tokens; `given` tokens, or an assumption that says so, where that cannot be done."""
+    """The longest prompt: `given`, or counted in the cases, or assumed where these cannot be read."""
     scratch, grammar = recipe.policy.scratch, Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     most = scratch.vocabulary + len(grammar.tags)
     if given is not None:

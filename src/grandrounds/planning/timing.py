@@ -1,4 +1,4 @@
-"""How long a round takes, from a few decoding steps and one small pack of the real model."""
+"""The time of a round, from a few decoding steps and one small pack of the real model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.types import Answer, Case, CaseBook, Completion, Group, Prompt
 
-STEPS = 4  # decoding steps whose time is taken, after the first
-PACK_TOKENS = 1024  # of the pack whose time is taken, a prompt and a completion at least
+STEPS = 4  # timed decoding steps, after the first
+PACK_TOKENS = 1024  # of the timed pack; a prompt and a completion at least
 
 
 def round_seconds(recipe: Recipe, work: Work, book: CaseBook | None) -> dict[str, float]:
-    """Of a round whose completions are all as long as allowed, rewards not counted: sampling, update, and both.
+    """Seconds of sampling, update and both for the largest round, without rewards.
 
-    book: the cases, of which a scratch model's tokenizer is made.
+    book: the cases; a scratch model's tokenizer is made from them.
     """
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     texts = None if book is None else lambda: corpus(recipe, book, grammar)
