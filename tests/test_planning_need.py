@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grandrounds.planning import need as module
-from grandrounds.planning.need import (
-    FRAGMENTATION_BFLOAT16,
-    FRAGMENTATION_FULL,
-    FRAGMENTATION_LORA,
-    Measured,
-    Work,
-    need,
-    work_of,
-)
+from grandrounds.planning.need import FRAGMENTATION, Measured, Work, need, work_of
 from grandrounds.planning.plan import Plan, largest
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
@@ -146,15 +138,16 @@ def test_two_changes_where_one_does_not_suffice() -> None:
     assert set(changes) == {"grpo.max_new_tokens", "grpo.tokens_per_pack"}
 
 
-def test_the_heap_is_fragmented_on_a_cpu_alone_and_most_in_bfloat16() -> None:
+def test_the_heap_is_fragmented_on_a_cpu_alone_and_more_in_bfloat16() -> None:
     here = plan_on(1000)
     full = replace(here, counts={**here.counts, "adapters": 0})
 
     def share(plan: Plan) -> float:
         return plan.need["heap"] / plan.need["activations"]
 
-    assert share(here) == pytest.approx(FRAGMENTATION_LORA)
-    assert share(full) == pytest.approx(FRAGMENTATION_FULL)
-    assert share(replace(here, precision="bfloat16")) == pytest.approx(FRAGMENTATION_BFLOAT16)
-    assert share(replace(full, precision="bfloat16")) == pytest.approx(FRAGMENTATION_BFLOAT16)
     assert share(replace(here, device="cuda")) == 0
+    for precision in ("float32", "bfloat16"):
+        for kind, plan in (("lora", here), ("full", full)):
+            found = share(replace(plan, precision=precision))
+            assert found == pytest.approx(FRAGMENTATION[kind, precision])
+    assert share(replace(here, precision="float64")) == pytest.approx(FRAGMENTATION["lora", "float32"])

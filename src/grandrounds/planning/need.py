@@ -9,7 +9,12 @@ from grandrounds.sampling.kv_cache import KV_CACHE_BYTES
 
 # Heap fragmentation on a CPU, as a share of an update's activations: measured by benchmarks/memory.py,
 # docs/memory.md.
-FRAGMENTATION_FULL, FRAGMENTATION_LORA, FRAGMENTATION_BFLOAT16 = 0.35, 1.0, 2.0
+FRAGMENTATION = {
+    ("full", "float32"): 0.35,
+    ("lora", "float32"): 1.0,
+    ("full", "bfloat16"): 1.2,
+    ("lora", "bfloat16"): 2.0,
+}
 
 
 @dataclass(frozen=True)

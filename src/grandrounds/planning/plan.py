@@ -6,14 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from grandrounds.planning.need import (
-    FRAGMENTATION_BFLOAT16,
-    FRAGMENTATION_FULL,
-    FRAGMENTATION_LORA,
-    Measured,
-    Work,
-    need,
-)
+from grandrounds.planning.need import FRAGMENTATION, Measured, Work, need
 
 # The largest group size that is tried, and the fewest completion tokens that may hold an answer.
 MOST_COMPLETIONS, SHORTEST = 4096, 16
@@ -54,9 +47,8 @@ class Plan:
     def _fragmentation(self) -> float:
         if self.device != "cpu":
             return 0.0
-        if self.precision == "bfloat16":
-            return FRAGMENTATION_BFLOAT16
-        return FRAGMENTATION_LORA if self.counts["adapters"] else FRAGMENTATION_FULL
+        precision = "bfloat16" if self.precision == "bfloat16" else "float32"
+        return FRAGMENTATION["lora" if self.counts["adapters"] else "full", precision]
 
     @property
     def fits(self) -> bool | None:
