@@ -32,7 +32,7 @@ test: $(VENV)/installed-dev
 # BENCH=kernels measures what each kernel gains, without anybody else's program.
 ifeq ($(firstword $(BENCH)),kernels)
 bench: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/kernels.py $(wordlist 2,$(words $(BENCH)),$(BENCH))
+	$(VENV)/bin/python benchmarks/kernel_gains.py $(wordlist 2,$(words $(BENCH)),$(BENCH))
 else
 bench: $(VENV)/installed $(PEERS)/installed
 	$(VENV)/bin/python benchmarks/compare.py --peers-venv "$(PEERS)" $(BENCH)

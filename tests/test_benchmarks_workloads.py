@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,3 +127,17 @@ def test_a_side_that_fails_says_why() -> None:
     job = Job(replace(WORKLOADS["smoke"], precision="no such type"), "nowhere", threads=1, warmup=0, steps=1)
     with pytest.raises(SideFailed, match="no such type"):
         run_side(Side("machine", "machine", sys.executable), job)
+
+
+def test_no_benchmark_hides_a_library() -> None:
+    """Peers run with this folder on their path: a file named like an optional library of theirs would replace it."""
+    from transformers.utils import import_utils
+
+    optional = {
+        name.removeprefix("is_").removesuffix("_available")
+        for name in dir(import_utils)
+        if name.startswith("is_")
+    }
+    assert "kernels" in optional
+    names = {path.stem for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
+    assert names.isdisjoint(optional | set(sys.stdlib_module_names))

@@ -1,7 +1,7 @@
 """What each kernel gains: rounds with all of them, with all but one, and with none, by `policy.kernels`.
 
-    python benchmarks/kernels.py                           both workloads
-    python benchmarks/kernels.py smol16 --steps 5
+    python benchmarks/kernel_gains.py                           both workloads
+    python benchmarks/kernel_gains.py smol16 --steps 5
 
 A gain is how much more a round takes without the kernel than with all, in processor time: on a machine that others
 use too, the clock would tell of them. Medians over rounds, for which the variants take turns. The result is
@@ -130,7 +130,7 @@ def write(file: Path, measured: dict[str, list[Row]], threads: int) -> None:
     )
     result = {
         "commit": commit.stdout.strip() or None,
-        "command": " ".join(["python", "benchmarks/kernels.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "benchmarks/kernel_gains.py", *sys.argv[1:]]),
         "processor": describe_machine(),
         "instructions": instructions(),
         "date": time.strftime("%Y-%m-%d"),
