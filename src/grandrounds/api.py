@@ -35,9 +35,9 @@ Done = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """On what policies are evaluated, and how; None takes the policy's own recipe.
+    """The cases to evaluate on, and how. None stands for the value in the policy's own recipe.
 
-    source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as `train` has them.
+    source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as for `train`.
     split: auto (held-out cases of the run's own source, else all), test, train or all.
     """
 
@@ -60,7 +60,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate one policy: a run's folder, a checkpoint, a model folder or a Hub name.
 
-    Given a run, cases are built as the run built its own: its labels, hard options and seed.
+    For a run, cases are built as the run built its own: with its labels, hard options and seed.
     Raises the `GrandRoundsError` family.
     """
     how = EvaluationRequest(
@@ -79,9 +79,9 @@ def compare(
     overrides: Sequence[str] = (),
     progress: Done | None = None,
 ) -> Comparison:
-    """Evaluate several policies on the same cases; the first is the regular one, the last the one of interest.
+    """Evaluate several policies on the same cases. The first is the regular one, the last the one of interest.
 
-    The cases are the first run's: every policy is asked them as they stand, in the form of its own recipe.
+    The cases are built by the first run. Every policy gets the same cases, with the prompt of its own recipe.
     """
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
     targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
@@ -145,7 +145,7 @@ def _evaluate(
 
 
 def _distinct_names(targets: Sequence[Target]) -> list[str]:
-    """Each target's name; numbered where two share one."""
+    """Each target's name. Where several share a name, the later ones get numbers."""
     names: list[str] = []
     for target in targets:
         choices = chain([target.name], (f"{target.name} ({number})" for number in count(2)))

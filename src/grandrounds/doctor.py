@@ -1,6 +1,4 @@
-"""What `grandrounds doctor` looks at: whether this machine can train, and what would make it better. No
-network.
-"""
+"""The checks of `grandrounds doctor`: whether this machine can train, and what to improve. They use no network."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ from grandrounds.training.environment import threads, version
 Level = Literal["ok", "warn", "bad"]
 GIB = 2**30
 
-# What an extra's package is for; none of them is needed.
+# Optional packages -> what each is for.
 EXTRAS = {
     "datasets": "cases from the Hugging Face Hub",
     "bitsandbytes": "4-bit weights",
@@ -37,10 +35,10 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
-    name: what was looked at. level: "ok"; "warn", works but should be known; "bad", will not work.
-    hint: what to do about it; empty where all is well.
+    name: what was checked. level: "ok"; "warn", works, but the user should know; "bad", will not work.
+    hint: what to do about it; empty where nothing is wrong.
     """
 
     name: str
@@ -50,9 +48,7 @@ class Finding:
 
 
 def diagnose(folder: Path | None = None) -> list[Finding]:
-    """Look at this machine. `folder`: where runs will be written; default: the current folder. About two
-    seconds.
-    """
+    """Check this machine in about two seconds. `folder`: where runs will be written; default: the current folder."""
     broken = _broken_torch()
     if broken:
         return [*_python(), *_packages(), broken]
@@ -79,7 +75,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Required packages: installed, new enough, and whether this version was tested."""
+    """Required packages: whether they are installed and new enough, and whether their versions were tested."""
     tested, strange = tested_versions(), []
     for requirement in _requirements():
         found = version(requirement.name)
@@ -106,7 +102,7 @@ def _packages() -> Iterator[Finding]:
 def _broken_torch() -> Finding | None:
     try:
         importlib.import_module("torch")
-    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of another system
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing or for another system
         return Finding(
             "torch",
             "bad",
@@ -117,7 +113,7 @@ def _broken_torch() -> Finding | None:
 
 
 def _requirements() -> list[Requirement]:
-    """The package's own requirements, without extras; none where it runs uninstalled."""
+    """The package's own requirements, without extras. Empty where the package is not installed."""
     try:
         lines = metadata.requires("grandrounds") or []
     except metadata.PackageNotFoundError:
@@ -127,7 +123,7 @@ def _requirements() -> list[Requirement]:
 
 
 def tested_versions() -> dict[str, str]:
-    """Package -> tested version, from constraints.txt beside the package or at the root of a checkout."""
+    """Package -> tested version, from constraints.txt in the package's folder or at the root of a checkout."""
     here = Path(__file__).parent
     for path in (here / "constraints.txt", here.parents[1] / "constraints.txt"):
         if path.is_file():
@@ -138,7 +134,7 @@ def tested_versions() -> dict[str, str]:
 
 
 def differs(found: str, tested: str | None) -> bool:
-    """Whether major or minor version are others than the tested ones."""
+    """Whether the major or minor version differs from the tested one."""
     return tested is not None and Version(found).release[:2] != Version(tested).release[:2]
 
 
@@ -217,7 +213,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _speed() -> Iterator[Finding]:
-    """A second of matrix products: that they are right, and how fast."""
+    """Multiply matrices for a second: whether the products are right, and how fast."""
     import torch
 
     from grandrounds.policy.load import choose_device

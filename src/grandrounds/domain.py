@@ -1,6 +1,7 @@
-"""What a field of use brings along: formats and sources of cases, words, rewards, recipes; and who has registered one.
+"""What a domain (a field of use) adds: formats and sources of cases, abbreviations, rewards, recipes; and which are
+registered.
 
-Ours are the folders of `grandrounds.domains`; any of them may be deleted. Others' are entry points:
+Our own domains are the folders of `grandrounds.domains`; any of them may be deleted. Others register entry points:
 
     [project.entry-points."grandrounds.domains"]
     law = "our_package.law:DOMAIN"
@@ -30,13 +31,13 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of the recipe."""
+    """A section of the recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class CasesSection(Section):
-    """What is asked: the keys of `cases` that every source has."""
+    """The recipe's section `cases`: the keys that every source has."""
 
     source: str = Field(
         "clinic",
@@ -54,12 +55,12 @@ class CasesSection(Section):
 
 @dataclass(frozen=True)
 class Format:
-    """Files of cases.
+    """A format of files with cases.
 
-    columns: the sets of columns that it is recognised by. known: further ones that it reads.
-    case: the `Fields` of a row -> a case. choose: all rows and the mapping of columns -> `case`, where it depends on
-        them.
-    book: instead of `case`, for cases that are built and split together: (rows, recipe, seed, `fitted` or None) ->
+    columns: sets of columns; a file with all columns of one set has this format. known: further columns that it reads.
+    case: makes a case of the `Fields` of a row. choose: makes `case` from all rows and the mapping of columns, where it
+        depends on them.
+    book: in place of `case`, for cases that are built and split together: (rows, recipe, seed, `fitted` or None) ->
         the book. tested_on: (book, rows, source) -> the book with another file's cases for testing.
     """
 
@@ -73,9 +74,9 @@ class Format:
 
 @dataclass(frozen=True)
 class Source:
-    """Cases that are made rather than read.
+    """A source that makes its cases rather than reading them.
 
-    book: (recipe, seed, `fitted` of a book made before or None) -> the book. notice: what must be said beside results.
+    book: (recipe, seed, `fitted` of an earlier book or None) -> the book. notice: must be shown beside results.
     """
 
     book: Callable[[Any, int, Mapping[str, Any] | None], CaseBook]
@@ -86,14 +87,15 @@ class Source:
 class Domain:
     """A field of use.
 
-    formats: name -> format, in the order of recognition. sources: name -> source; `name:SET` asks for one of its
-        held-out sets. keys: further keys of the recipe's section `cases`.
-    abbreviations: "MI" -> "myocardial infarction", for comparing answers. matchers: kind of gold answer -> how an
-        answer is judged, for kinds that the core does not know.
-    rewards: name -> function of a `RewardContext` and options that makes a scorer. recipes: a folder of YAML files.
+    formats: name -> format, in the order of recognition. sources: name -> source; `name:SET` names one of its held-out
+        sets. keys: further keys of the recipe's section `cases`.
+    abbreviations: "MI" -> "myocardial infarction", for comparing answers. matchers: kind of gold answer -> the function
+        that judges an answer, for kinds that the core does not know.
+    rewards: name -> function that makes a scorer from a `RewardContext` and options. recipes: a folder of YAML files.
 
-    The module that holds it is loaded with the first recipe: it imports this one, and all else in its functions.
-    What a domain knows of candidates and findings comes with the books that its formats and sources build.
+    The module that holds a domain is loaded with the first recipe. So it imports only this module at the top level, and
+    everything else inside its functions. What a domain knows about candidates and findings comes with the books of its
+    formats and sources.
     """
 
     name: str
@@ -108,7 +110,7 @@ class Domain:
 
 @cache
 def domains() -> tuple[Domain, ...]:
-    """All that are registered, ours first. RecipeError for an entry point that gives none, or a name given twice."""
+    """All registered domains, ours first. RecipeError for an entry point without one, or for a name used twice."""
     found = [module.DOMAIN for module in _own()]
     for point in metadata.entry_points(group=GROUP):
         try:
@@ -156,18 +158,18 @@ def _require_distinct(part: str, names: Iterable[str]) -> None:
 
 
 def every(part: str) -> dict[str, Any]:
-    """All domains' formats, sources, matchers or rewards, by name."""
+    """The formats, sources, matchers or rewards of all domains, by name."""
     return {name: value for domain in domains() for name, value in getattr(domain, part).items()}
 
 
 def sections_of_cases() -> list[type[Section]]:
-    """What domains add to the recipe's section `cases`."""
+    """The keys that domains add to the recipe's section `cases`."""
     return [domain.keys for domain in domains() if domain.keys is not Section]
 
 
 @cache
 def abbreviations() -> dict[str, str]:
-    """Of all domains; one that stands for different things in two of them means nothing here."""
+    """The abbreviations of all domains. One with different meanings in two domains is left out."""
     meanings: dict[str, set[str]] = {}
     for domain in domains():
         for short, long in domain.abbreviations.items():

@@ -1,4 +1,4 @@
-"""Users' own Python by name: "package.module:NAME" or "file.py:NAME"; and errors that say where it fails."""
+"""Loads users' own Python objects by name, "package.module:NAME" or "file.py:NAME". Errors name the file and line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from grandrounds.errors import GrandRoundsError
 
 
 def load_object(use: str, base: Path, error: type[GrandRoundsError]) -> tuple[Any, str]:
-    """(what `use` names, the file that it stands in). Files and modules may be relative to `base`.
+    """(the object that `use` names, the file that defines it). Files and modules may be relative to `base`.
 
-    Raises `error` where there is no such file, module or name, or where it raises when imported.
+    Raises `error` where there is no such file, module or name, or where importing it raises.
     """
     place, _, name = use.rpartition(":")
     module = _from_file(base / place, error) if place.endswith(".py") else _from_package(place, base, error)
@@ -41,7 +41,7 @@ def _from_file(path: Path, error: type[GrandRoundsError]) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look their module up by name.
+    # Dataclasses and pickling look their module up by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -56,7 +56,7 @@ def _from_file(path: Path, error: type[GrandRoundsError]) -> ModuleType:
 
 
 def _from_package(name: str, base: Path, error: type[GrandRoundsError]) -> ModuleType:
-    """Import a module; modules in the folder that the recipe is relative to are found as well."""
+    """Import a module, also from the folder that the recipe is relative to."""
     if str(base) not in sys.path:
         sys.path.append(str(base))
     try:
@@ -70,7 +70,7 @@ def _from_package(name: str, base: Path, error: type[GrandRoundsError]) -> Modul
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest known name, or ""."""
+    """A sentence with the most similar known name, or ""."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean `{close[0]}`?" if close else ""
 
@@ -82,7 +82,7 @@ def describe(error: BaseException) -> str:
 
 
 def place_of(error: BaseException, source: str) -> str:
-    """file:line of the deepest frame in the user's own file, else of the deepest frame at all."""
+    """file:line of the deepest frame in the user's own file, or else of the deepest frame of all."""
     place, own, trace = source, "", error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

@@ -8,12 +8,12 @@ from pydantic import Field, create_model, model_validator
 
 from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section, every, sections_of_cases
 
-# What a run's own recipe names where the caller passed an object.
+# The name in a run's saved recipe for an object that the caller passed in memory.
 MEMORY = "memory"
 
 
 class PromptRecipe(Section):
-    """How it is asked, and the form of the answer."""
+    """How cases are asked, and the form of the answer."""
 
     system: str | None = Field(
         None, description="System message; null takes the built-in one, empty sends none."
@@ -39,7 +39,7 @@ class ScratchRecipe(Section):
 
 
 class KernelsRecipe(Section):
-    """What makes a run fast, one switch each; without them all it is plain transformers."""
+    """Kernels that make a run fast, with one switch each. Without them a run is plain transformers."""
 
     shared_prefix: bool = Field(
         True, description="Compute a prompt once for all its completions, in sampling and in the update."
@@ -190,13 +190,13 @@ class EvaluationRecipe(Section):
 
 
 class GuardRecipe(Section):
-    """When the run stops by itself because learning cannot happen."""
+    """When the run stops because it cannot learn."""
 
     enabled: bool = Field(True, description="Stop with a diagnosis when learning cannot happen.")
     patience: Positive = Field(10, description="Rounds in a row that must look hopeless.")
 
 
-# Domains come last: what they are made of may need the sections above.
+# Domains are loaded last: their modules may import the sections above.
 if TYPE_CHECKING:
     _Keys = CasesSection
 else:
@@ -205,7 +205,7 @@ _Format: Any = Literal["auto", "own", "trl", *every("formats")]  # type: ignore[
 
 
 class CasesRecipe(_Keys):
-    """What is asked: the keys that every source has, and those that domains add."""
+    """The section `cases`: the keys that every source has, and those that domains add."""
 
     format: _Format = Field("auto", description="The source's format; `auto` recognises it by its columns.")
 

@@ -1,7 +1,7 @@
-"""Recipes as files: shipped ones or one's own YAML, with overrides; every mistake has its place and its hint.
+"""Recipes as files: shipped ones or users' own YAML, with overrides. Every error names its place and a fix.
 
-Paths inside a recipe (`cases.source`, `policy.model`, `rewards.*.use`) are relative to the folder the
-command runs in, not to the recipe's file, so that a shipped recipe works on the files at hand.
+Paths inside a recipe (`cases.source`, `policy.model`, `rewards.*.use`) are relative to the folder that the command runs
+in, not to the recipe's file. So a shipped recipe works on the user's files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from grandrounds.recipe import Recipe
 from grandrounds.recipe_help import expected, fields_of, known
 
 SHIPPED = Path(__file__).parent / "recipes"
-# 1e-5 is a number to everyone but YAML 1.1, which wants 1.0e-5.
+# YAML 1.1 reads 1e-5 as text, and only 1.0e-5 as a number.
 EXPONENT = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
 Keys = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key that occurs twice."""
+    """YAML's safe loader. It refuses a key that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML's safe dumper, quoting the rare line ends (NEL, LS, PS) that it would read back as spaces."""
+    """YAML's safe dumper. It quotes the rare line ends (NEL, LS, PS) that it would otherwise read back as spaces."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -57,43 +57,43 @@ for _reader_or_writer in (_Loader, _Dumper):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a recipe's keys stand: its name for messages, and key path -> line (from 1)."""
+    """The places of a recipe's keys. name: for messages. lines: key path -> line (from 1)."""
 
     name: str
     lines: Mapping[Keys, int]
 
     def of(self, keys: Keys) -> str:
-        """ "recipe.yaml:12" for the key or the nearest one above it that has a line."""
+        """ "recipe.yaml:12" for the key, or for the nearest key above it that has a line."""
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return f"{self.name}:{self.lines[keys]}" if keys else self.name
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package and its domains."""
+    """Name -> file of the recipes in the package and in its domains."""
     folders = [SHIPPED, *(domain.recipes for domain in domains() if domain.recipes)]
     paths = [path for folder in folders for path in folder.glob("*.yaml")]
     return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or a YAML file, with overrides "key.path=value" (values are YAML) put on top.
+    """A shipped recipe by name, or a YAML file, with overrides "key.path=value" (values are YAML) applied to it.
 
-    Raises RecipeError for a recipe that does not exist, is not YAML, or has a key that is unknown or of the
-    wrong type, naming key, place and hint.
+    Raises RecipeError, with key, place and hint, for a recipe that does not exist, is not YAML, or has a key that is
+    unknown or of the wrong type.
     """
     values, place = _read(_find(str(name_or_path)))
     return _validated(values, place, _override(values, overrides))
 
 
 def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """A recipe with overrides "key.path=value" put on top; RecipeError as from `load_recipe`."""
+    """A recipe with overrides "key.path=value" applied to it. RecipeError as from `load_recipe`."""
     values = recipe.model_dump(mode="json")
     return _validated(values, Place("the recipe", {}), _override(values, overrides))
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from a plain dict, with the same messages as from a file."""
+    """A recipe from a plain dict. The errors are the same as for a file."""
     return _validated(dict(values), Place("the recipe", {}), {})
 
 
@@ -180,7 +180,7 @@ def _lines(node: yaml.Node | None, keys: Keys) -> Iterable[tuple[Keys, int]]:
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[Keys, str]:
-    """Put overrides on top of a recipe's values, in place; returns key -> the override it came from."""
+    """Apply overrides to a recipe's values, in place. Returns key -> the override it came from."""
     origins: dict[Keys, str] = {}
     for override in overrides:
         keys, value = parse_override(override)
@@ -191,7 +191,7 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> dict[Keys, st
 
 def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
     if keys[0] == "rewards" and len(keys) > 1 and values.get("rewards") is None:
-        # One component's key changes the default components instead of replacing them all.
+        # A key of one component changes the default components instead of replacing them all.
         values["rewards"] = (
             Recipe.model_validate({}).model_dump(mode="json")["rewards"] if len(keys) > 1 else {}
         )
@@ -213,13 +213,13 @@ def _validated(values: dict[str, Any], place: Place, origins: Mapping[Keys, str]
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        # Unknown keys first: one misspelt key often causes further complaints.
+        # Unknown keys first: one misspelt key often causes further errors.
         details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
         mistakes = {_recipe_keys(detail["loc"]) for detail in details}
         raise _explained(details[0], len(mistakes) - 1, place, origins) from None
 
 
-# Pydantic's words where they speak of Python rather than of recipes.
+# Replacements for pydantic's messages that speak of Python rather than of recipes.
 _PLAIN = {
     "model_type": "it should be a section of keys",
     "dict_type": "it should be a section of keys",
@@ -254,12 +254,12 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
 
 
 def _overlap(one: Keys, other: Keys) -> bool:
-    """Whether one of two keys lies within the other, or they are the same."""
+    """Whether two keys are the same, or one lies within the other."""
     return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def _recipe_keys(location: Sequence[str | int]) -> Keys:
-    """Pydantic's location without the union branches it adds ("literal['all-linear']", "list[str]")."""
+    """Pydantic's location without the union branches that it adds ("literal['all-linear']", "list[str]")."""
     return tuple(part for part in location if isinstance(part, int) or not any(c in part for c in "[(-"))
 
 

@@ -1,6 +1,4 @@
-"""What each recipe key is, takes and means: for `grandrounds recipe --explain`, and for the hint of a
-mistake.
-"""
+"""What each recipe key takes and means, for `grandrounds recipe --explain` and for the hints of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from grandrounds.recipe import Recipe, RewardRecipe
 
 
 def known(what: str, given: str, there: Iterable[str], above: Sequence[str | int] = ()) -> str:
-    """ "Did you mean `x`?" by likeness, or where another section has the name; else all there are."""
+    """ "Did you mean `x`?" for a similar name, or for the same name in another section. Otherwise lists all names."""
     names = list(there)
     near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.6)
     prefix = "".join(f"{key}." for key in above)
@@ -39,13 +37,13 @@ def fields_of(keys: Sequence[str | int]) -> dict[str, Any]:
             section = RewardRecipe
             continue
         if section is RewardRecipe:
-            continue  # the component's own name
+            continue  # the component's name
         section = section.model_fields[str(key)].annotation  # type: ignore[assignment]
     return dict(section.model_fields)
 
 
 def expected(keys: Sequence[str | int]) -> str:
-    """What the key takes, from its own help line."""
+    """What the key takes and means, from its help line."""
     while keys:
         try:
             field = fields_of(keys[:-1]).get(str(keys[-1]))
@@ -70,7 +68,7 @@ class Explanation:
 
 
 def explain_rows(section: type[BaseModel] = Recipe, above: str = "") -> list[Explanation]:
-    """Every key of the recipe, in order; a reward component's keys stand under `rewards.NAME`."""
+    """Every key of the recipe, in order. The keys of a reward component have the prefix `rewards.NAME`."""
     rows: list[Explanation] = []
     for name, field in section.model_fields.items():
         key, kind = above + name, field.annotation

@@ -1,9 +1,9 @@
-"""The vocabulary, on a page: the few types that everything passes, in the order in which they arise.
+"""The vocabulary on a page: the few types that all parts share, in the order in which they arise.
 
     Case -> Prompt -> Completion, G of them a Group -> Sample, judged once -> ScoredGroup
 
-Each stage makes the next value; none fills in fields of an earlier one. Shapes: G completions of a prompt,
-P tokens of a prompt, T tokens of a completion.
+Each stage makes the next value; none fills in fields of an earlier one. Shapes: G completions of a prompt, P tokens of
+a prompt, T tokens of a completion.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grandrounds.response.grammar import Response
 
 FinishReason = Literal["stop", "length"]
 AnswerKind = Literal["choice", "text", "number", "label"]
-# The tag, and its value, of a case whose publication a run was trained on.
+# The tag, and its value, of a case from a publication that a run was trained on.
 PUBLICATION, TRAINED_ON = "publication", "trained on"
 
 
@@ -26,8 +26,8 @@ PUBLICATION, TRAINED_ON = "publication", "trained on"
 class Answer:
     """The gold answer of a case.
 
-    kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed
-        set of words such as yes / no / maybe); or one that a domain has a matcher for.
+    kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed set of words
+        such as yes / no / maybe); or a kind that a domain has a matcher for.
     text: the canonical text: the option's text for a choice, the number as written for a number.
     letter: the option's letter, for a choice only.
     synonyms: other texts that count as this answer.
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A response to learn the form from. Its answer need not be the gold one: demonstrations may be mediocre."""
+    """A response from which SFT learns the form. Its answer need not be right: demonstrations may be mediocre."""
 
     reasoning: str
     answer: str
@@ -61,7 +61,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Case:
-    """One question with its gold answer: what the policy is asked and what its answer is judged against.
+    """One question with its gold answer.
 
     id: unique within its source.
     question: text, or chat messages whose last one is the user's.
@@ -69,9 +69,9 @@ class Case:
     options: letter -> text, in order; empty for open questions.
     context: passages to read before the question (PubMedQA's abstract, a note); may be empty.
     facts: atomic facts or findings of the case, where known; a pertinent negative begins with "no ".
-    tags: what subgroups are formed by (age band, sex, source, specialty).
-    group: cases of one group never fall on both sides of a split (a PMID, a patient); None means the case alone.
-    demonstration: a response to learn from in the SFT warm-up, where there is one.
+    tags: define subgroups (age band, sex, source, specialty).
+    group: cases of one group (a PMID, a patient) are never in both splits; None means that the case has no group.
+    demonstration: a response for the SFT warm-up to learn from, or None.
     columns: the source row's other columns, passed to users' reward functions by name.
     """
 
@@ -89,13 +89,13 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseBook:
-    """All that was read from one source, split, with what was fitted on the training split.
+    """All cases read from one source, split, with what was fitted on the training split.
 
-    train, test: disjoint in their groups.
+    train, test: have no group in common.
     held_out: further named test sets (the clinic's "unseen phrasings", …); may be empty.
-    knowledge: what the source itself knows of candidates and findings, to check reasoning with; or None.
-    fitted: JSON-able state (labels, naive Bayes counts, seed): given back to `load_cases`, another file of the
-        same format is built into cases exactly as this one was.
+    knowledge: what the source knows about candidates and findings, to check reasoning with; or None.
+    fitted: JSON-able state (labels, naive Bayes counts, seed). Passed back to `load_cases`, it builds cases from
+        another file of the same format exactly as these were built.
     read: rows read from the source. dropped: reason -> number of rows left out.
     """
 
@@ -110,10 +110,10 @@ class CaseBook:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A case as the policy sees it.
+    """A case as the policy gets it.
 
-    tokens: int64 [P]. text: the rendered chat template. messages: what it was rendered from.
-    prefilled: what the template itself already opened of the response ("<think>\\n"), or "".
+    tokens: int64 [P]. text: the rendered chat template. messages: what was rendered.
+    prefilled: the part of the response that the template has already opened ("<think>\\n"), or "".
     """
 
     case: Case
@@ -127,11 +127,11 @@ class Prompt:
 class Completion:
     """One sampled response.
 
-    tokens: int64 [T], the end token included where one was sampled.
-    logprobs: float32 [T], of the distribution each token was actually sampled from (behaviour log-probs).
-    text: the tokens decoded, special tokens left out; up to a stop string, which is kept, where one was written.
+    tokens: int64 [T], with the end token if one was sampled.
+    logprobs: float32 [T], under the distribution that each token was sampled from (behaviour log-probs).
+    text: the decoded tokens without special tokens. It ends with a stop string where one was sampled.
     finish: "stop" for an end token or a stop string, "length" when cut off.
-    versions: the oldest and the newest version of the weights that its tokens were sampled from.
+    versions: the oldest and the newest version of the weights that sampled its tokens.
     """
 
     tokens: np.ndarray
@@ -143,7 +143,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Group:
-    """One prompt and its G completions. Groups are told apart by identity, never by prompt text."""
+    """One prompt and its G completions. Groups are identified by object, never by prompt text."""
 
     prompt: Prompt
     completions: tuple[Completion, ...]
@@ -153,8 +153,8 @@ class Group:
 class Verdict:
     """A judged answer.
 
-    score: 1 or 0. layer: what decided ("letter", "synonym", "no answer", …).
-    given: what the answer was understood to be, equal for answers that mean the same, for votes; or None.
+    score: 1 or 0. layer: the rule that decided ("letter", "synonym", "no answer", …).
+    given: the answer as understood, for votes: the same for answers that mean the same; or None.
     """
 
     correct: bool
@@ -165,7 +165,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sample:
-    """A completion with its prompt and parsed response; judged once, and everybody reads that judgement.
+    """A completion with its prompt, its parsed response and the verdict. It is judged once, and all rewards use that.
 
     max_new_tokens: the most tokens that the completion could have had.
     """
@@ -178,17 +178,17 @@ class Sample:
 
     @property
     def case(self) -> Case:
-        """What was asked."""
+        """The case that was asked."""
         return self.prompt.case
 
     @property
     def text(self) -> str:
-        """The completion as decoded."""
+        """The decoded completion."""
         return self.completion.text
 
     @property
     def length(self) -> int:
-        """Its tokens."""
+        """The number of its tokens."""
         return len(self.completion.tokens)
 
     @property
@@ -199,11 +199,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class ScoredGroup:
-    """One prompt's samples and what they earned; replaced, kept, written and packed as one value.
+    """One prompt's samples with their rewards. It is replaced, kept, written and packed as one value.
 
     scores: component -> its G scores, None where it does not apply. notes: what decided them, by component.
-    rewards: float64 [G], weights and gates applied.
-    advantages: float64 [G], or G times float64 [T]; None before groups are compared.
+    rewards: float64 [G], after weights and gates.
+    advantages: float64 [G], or G arrays of float64 [T]; None before they are computed.
     """
 
     samples: tuple[Sample, ...]
@@ -214,14 +214,14 @@ class ScoredGroup:
 
     @property
     def prompt(self) -> Prompt:
-        """What all of them answer."""
+        """The prompt of all samples."""
         return self.samples[0].prompt
 
     @property
     def group(self) -> Group:
-        """Prompt and completions alone."""
+        """The prompt and its completions alone."""
         return Group(self.prompt, tuple(sample.completion for sample in self.samples))
 
     def with_advantages(self, advantages: np.ndarray | tuple[np.ndarray, ...]) -> ScoredGroup:
-        """The group as compared with the others of its round."""
+        """The group with its advantages."""
         return replace(self, advantages=advantages)

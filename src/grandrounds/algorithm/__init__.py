@@ -1,1 +1,1 @@
-"""Group advantages, losses, packing and the learner: what GRPO computes, blind to medicine and to files."""
+"""What GRPO computes: group advantages, losses, packing and the learner. Nothing here knows medicine or files."""

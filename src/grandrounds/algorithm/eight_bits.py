@@ -1,10 +1,10 @@
 """Numbers in 8 bits, block by block: the dynamic map of Dettmers et al. 2021 (arXiv:2110.02861).
 
-A block's numbers are divided by the largest magnitude among them, its scale, and each is kept as the code of the
-nearest entry of one fixed map. The map covers seven decades, from 1 down to a ten-millionth, each with half as many
-entries as the one above: large numbers keep two digits, small ones their order of magnitude.
+A block's numbers are divided by the largest magnitude among them, the block's scale. Each number is stored as the code
+of the nearest entry of one fixed map. The map covers seven decades, from 1 down to a ten-millionth. Each decade has
+half as many entries as the one above: large numbers keep two digits, small ones their order of magnitude.
 
-Shapes: n numbers in ceil(n / 256) blocks, the last of which may be shorter.
+Shapes: n numbers in ceil(n / 256) blocks; the last block may be shorter.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ DECADES = 7
 
 
 def dynamic_map(signed: bool) -> Tensor:
-    """The 256 entries in ascending order, float32, from -1 or 0 to 1.
+    """The 256 entries in ascending order, float32, from -1 (signed) or 0 (unsigned) to 1.
 
-    Decade d = 0 … 6 runs from 10^(d - 7) to 10^(d - 6) and is cut into 2^d equal parts, twice as many where there is no
-    sign to keep. Entries are the parts' middles, with either sign or without one; and 0 and 1.
+    Decade d = 0 … 6 runs from 10^(d - 7) to 10^(d - 6). It is cut into 2^d equal parts, or into twice as many for
+    unsigned numbers. The entries are the middles of the parts, for signed numbers with both signs, and also 0 and 1.
     """
     middles = []
     for decade in range(DECADES):
@@ -36,10 +36,10 @@ def dynamic_map(signed: bool) -> Tensor:
 
 
 def quantise(values: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
-    """(codes uint8 [n], scales float32 [blocks]) of finite float32 values [n]; unsigned: none is negative.
+    """(codes uint8 [n], scales float32 [blocks]) of finite float32 values [n]. Unsigned values must not be negative.
 
-    Each code is that of the nearest entry, but a positive number without sign never becomes 0: AdamW divides by the
-    root of such numbers, and what was lost would let a weight jump.
+    Each number gets the code of the nearest entry, but a positive unsigned number never becomes 0. AdamW divides by the
+    square root of such numbers: with a 0, a weight could jump.
     """
     _, borders = _tables(signed, values.device)
     blocks = F.pad(values, (0, -len(values) % BLOCK)).view(-1, BLOCK)
@@ -50,7 +50,7 @@ def quantise(values: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
 
 
 def dequantise(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
-    """The numbers, float32 [n], that codes uint8 [n] and scales float32 [blocks] stand for."""
+    """The float32 numbers [n] for codes uint8 [n] and scales float32 [blocks]."""
     entries, _ = _tables(signed, codes.device)
     shares = entries.index_select(0, codes.int())
     return shares.mul_(scales.repeat_interleave(BLOCK)[: len(codes)])
@@ -58,7 +58,7 @@ def dequantise(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
 
 @cache
 def _tables(signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The map [256], and the borders [255] between what is nearest to an entry and to the next; on the device."""
+    """The map [256] and the borders [255] between neighbouring entries, on the device."""
     entries = dynamic_map(signed)
     borders = (entries[:-1] + entries[1:]) / 2
     if not signed:

@@ -3,15 +3,15 @@
 For each round of cases:
 
     1  group sampling     G completions of each case from the current policy
-    2  reward scoring     every completion judged by the recipe's reward components
+    2  reward scoring     every completion scored by the recipe's reward components
     3  group advantage    A = (r - mean of the group) / standard deviation of the group; no critic
     4  policy update      clipped objective on the completions' tokens, weighted by the advantage
 
-and again with the better policy (iterative refinement). What is left out, and why: the value model (the group's
-mean is the baseline), per-token rewards (an answer is right or wrong as a whole), and old-policy forward passes
-(the sampler returns each token's behaviour log-probability).
+Then the next round begins with the better policy (iterative refinement). What is left out, and why: the value model
+(the group's mean is the baseline), per-token rewards (an answer is right or wrong as a whole), and old-policy forward
+passes (the sampler returns each token's behaviour log-probability).
 
-Shapes: N groups of G completions a round; a completion has T tokens; a pack has C completion tokens.
+Shapes: N groups of G completions in a round; a completion has T tokens; a pack has C completion tokens.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from grandrounds.types import Case, Group, Prompt, Sample, ScoredGroup
 
 @dataclass(frozen=True)
 class Grpo:
-    """What the loop works with. `learner` moves the weights that `sampler` reads."""
+    """Everything that the loop uses. `learner` updates the weights that `sampler` reads."""
 
     recipe: GrpoRecipe
     rounds: int
@@ -48,7 +48,7 @@ class Grpo:
     cases: Sequence[Case]
     ask: Callable[[Sequence[Case]], list[Prompt]]
     sampler: Sampler
-    read: Callable[[Group], tuple[Sample, ...]]  # parses and judges a group's completions
+    read: Callable[[Group], tuple[Sample, ...]]  # parses completions and judges their answers
     rewards: RewardSet
     learner: Learner
     loss: Loss
@@ -56,7 +56,7 @@ class Grpo:
 
 @dataclass(frozen=True)
 class Position:
-    """Where the loop stands: all that a round depends on besides weights, optimizer and recipe."""
+    """The loop's position: all that a round depends on besides weights, optimizer state and recipe."""
 
     round: int = 0  # rounds done
     draws: int = 0  # cases drawn since round 1
@@ -65,7 +65,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Round:
-    """One round, done: its groups as learned from, where the loop then stands, and the update's metrics."""
+    """A finished round: the groups that it learned from, the position after it, and the update's metrics."""
 
     groups: tuple[ScoredGroup, ...]  # N
     position: Position
@@ -73,7 +73,7 @@ class Round:
 
 
 def run_rounds(grpo: Grpo, position: Position) -> Iterator[Round]:
-    """Each round from the one after `position` to the last, once it is done."""
+    """Yields each round when it is done, from the one after `position` to the last."""
     while position.round < grpo.rounds:
         started = time.perf_counter()
         groups, position = collect(grpo, position)
@@ -88,10 +88,10 @@ def run_rounds(grpo: Grpo, position: Position) -> Iterator[Round]:
 
 
 def collect(grpo: Grpo, position: Position) -> tuple[list[ScoredGroup], Position]:
-    """A round's scored groups [N], and the position behind them.
+    """A round's scored groups [N], and the position after them.
 
-    With dynamic sampling (DAPO, arXiv:2503.14476, section 3.2) groups without signal are replaced by groups of
-    further cases, at most `grpo.dynamic_sampling` times; what then still has no signal stays.
+    With dynamic sampling (DAPO, arXiv:2503.14476, section 3.2) groups without signal are replaced by groups of further
+    cases, at most `grpo.dynamic_sampling` times. Groups that then still have no signal stay.
     """
     number, draws, tokens = position.round + 1, position.draws, position.tokens
     wanted = min(grpo.recipe.cases_per_round, len(grpo.cases))
@@ -115,27 +115,27 @@ def collect(grpo: Grpo, position: Position) -> tuple[list[ScoredGroup], Position
 
 
 def sample_and_score(grpo: Grpo, number: int, draws: int, count: int) -> list[ScoredGroup]:
-    """Groups of the next `count` cases, in their order; each is scored while others are still sampled."""
+    """Groups of the next `count` cases, in order. Each group is scored while others are still being sampled."""
     recipe = grpo.recipe
     prompts = grpo.ask([grpo.cases[i] for i in take(len(grpo.cases), draws, count, grpo.seed)])
     settings = SamplingSettings(
         recipe.max_new_tokens, temperature=recipe.temperature, stop=tuple(recipe.stop)
     )
     scoring = Scoring(grpo.rewards)
-    # `draws` is part of the key: a case drawn twice in one round is sampled anew.
+    # `draws` is part of the key: a case drawn twice in one round is sampled differently.
     for group in grpo.sampler.sample(prompts, recipe.group_size, settings, (grpo.seed, number, draws)):
         scoring.add(grpo.read(group))
     return in_order(prompts, scoring.results())
 
 
 def has_signal(group: ScoredGroup) -> bool:
-    """Whether rewards differ within the group: equal ones teach nothing."""
+    """Whether rewards differ within the group. Equal rewards teach nothing."""
     return bool((group.rewards != group.rewards[0]).any())
 
 
 # Step 3: group advantage
 
-# Standard deviations divide by G - 1 and carry this, as TRL's and verl's do.
+# Added to standard deviations, which divide by G - 1; as in TRL and verl.
 EPSILON = 1e-4
 
 
@@ -162,8 +162,8 @@ def advantages(
         batch           standard deviation of all rewards     REINFORCE++, arXiv:2501.03262
         none            1                                     Dr. GRPO, arXiv:2503.20783
 
-    Scaling by the group favours cases that are nearly always or nearly never solved; the other two do not. A group
-    of equal rewards gets exactly 0: it carries no signal.
+    Scaling by the group's deviation favours cases that are nearly always or nearly never solved; the other two scales
+    do not. A group of equal rewards gets exactly 0: it carries no signal.
     """
     rewards = np.asarray(rewards, np.float64)
     size = rewards.shape[1]
@@ -174,7 +174,7 @@ def advantages(
         centred /= rewards.std(1, ddof=1, keepdims=True) + EPSILON
     elif scale == "batch":
         centred /= rewards.std(ddof=1) + EPSILON
-    # A mean of equal numbers may differ from them in the last bit; dividing by 1e-4 would make that a signal.
+    # The mean of equal numbers may differ from them in the last bit. Divided by 1e-4, that would become a signal.
     centred[(rewards == rewards[:, :1]).all(1)] = 0.0
     return centred
 
@@ -189,7 +189,7 @@ def clipped(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[st
     token loss   ℓ = -min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A) + β k3
     k3           π_ref/π - log(π_ref/π) - 1 ≥ 0, an unbiased estimate of KL(π || π_ref)
 
-    Two clips: arXiv:2503.14476, section 3.1.
+    The two clip bounds: arXiv:2503.14476, section 3.1.
     """
     ratio = (inputs.logprobs - inputs.behaviour).exp()
     bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
@@ -203,30 +203,30 @@ def clipped(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[st
 
 
 def per_completion(lengths: np.ndarray, totals: Totals) -> np.ndarray:
-    """Mean over completions of each one's mean over its tokens: 1 / (N G T). GRPO, arXiv:2402.03300 eq. 3."""
+    """Mean over completions of each completion's mean over its tokens: 1 / (N G T). GRPO, arXiv:2402.03300 eq. 3."""
     return 1.0 / (totals.completions * lengths)
 
 
 def per_step_token(lengths: np.ndarray, totals: Totals) -> np.ndarray:
-    """Mean over the step's active tokens. TRL's `bnpo` with the batch being the optimizer step."""
+    """Mean over the step's active tokens: TRL's `bnpo`, with the optimizer step as the batch."""
     return np.full(len(lengths), 1.0 / max(1, totals.active_tokens))
 
 
 def per_round_token(lengths: np.ndarray, totals: Totals) -> np.ndarray:
-    """Every active token of the round counts the same, whichever its step. DAPO, arXiv:2503.14476.
+    """Every active token of the round has the same weight, in whichever step it is. DAPO, arXiv:2503.14476.
 
-    With one step a pass it is `per_step_token`; with several, steps that hold more tokens move the policy more, and
+    With one step per pass it equals `per_step_token`. With several, steps that hold more tokens move the policy more;
     the mean over the steps of a pass is the round's token mean.
     """
     return np.full(len(lengths), totals.steps_per_pass / max(1, totals.round_active_tokens))
 
 
 def per_longest(lengths: np.ndarray, totals: Totals) -> np.ndarray:
-    """A constant that knows no length: 1 / (N G max_new_tokens). Dr. GRPO, arXiv:2503.20783, section 3.2."""
+    """A constant that does not depend on lengths: 1 / (N G max_new_tokens). Dr. GRPO, arXiv:2503.20783, section 3.2."""
     return np.full(len(lengths), 1.0 / (totals.completions * totals.max_new_tokens))
 
 
-# `grpo.loss` names one of these. Another is an entry in this table, or FILE.py:NAME in the recipe.
+# The values of `grpo.loss`. To add a loss, add an entry here, or name FILE.py:NAME in the recipe.
 LOSSES: dict[str, Loss] = {
     "grpo": Loss(clipped, per_completion),
     "bnpo": Loss(clipped, per_step_token),
@@ -238,13 +238,13 @@ LOSSES: dict[str, Loss] = {
 def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dict[str, float]:
     """`grpo.iterations` passes over the round's groups, each in `grpo.minibatches` optimizer steps.
 
-    Before the first step sampler and learner hold the same weights, so every ratio must be 1; RunError where one is
-    not. Returns the metrics of the steps, averaged; `sampling/ratio_error` is that of the first step.
+    Before the first step sampler and learner hold the same weights, so every ratio must be 1. Raises RunError where one
+    is not. Returns the mean of the steps' metrics; `sampling/ratio_error` is that of the first step.
     """
     recipe, learner = grpo.recipe, grpo.learner
     steps = [ranks.share(step) for step in steps_of_a_pass(grpo, groups)]
     if recipe.beta:
-        # The reference does not move: its log-probs serve every pass.
+        # The reference does not change, so its log-probs serve every pass.
         steps = [[learner.with_reference(pack) for pack in step] for step in steps]
     rows: list[dict[str, float]] = []
     for step in steps * recipe.iterations:
@@ -253,14 +253,14 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
         if not rows:
             learner.require_on_policy(where=f"round {number}")
         rows.append(learner.step(learning_rate(recipe, number, grpo.rounds)))
-    # Steps without any pack have few metrics.
+    # A step without packs has fewer metrics.
     names = {name: None for row in rows for name in row}
     metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
     return {**metrics, "sampling/ratio_error": rows[0].get("sampling/ratio_error", 0.0)}
 
 
 def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack]]:
-    """The packs of each optimizer step. Weights are normalised over all of a step, or the round, before any cut."""
+    """The packs of each optimizer step. Weights are normalised over the whole step, or round, before it is split."""
     recipe = grpo.recipe
     lengths = np.array([[sample.length for sample in group.samples] for group in groups])  # [N, G]
     cut_off = np.array([[sample.finish == "length" for sample in group.samples] for group in groups])

@@ -1,7 +1,7 @@
 """The learner: packs in, one optimizer step out.
 
-It knows tokens, behaviour log-probs, advantages and weights, and no algorithm's name: GRPO's variants and
-supervised fine-tuning differ only in the packs they make.
+It sees tokens, behaviour log-probs, advantages and weights, and does not know which algorithm made them: GRPO's
+variants and supervised fine-tuning differ only in their packs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from grandrounds.errors import RunError
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 
-# The greatest ratio or 1 / ratio, less 1, that rounding may explain. float32 comes to less than 1e-4 in the tests of
-# all architectures. bfloat16 has 8 bits, which rare tokens of a large vocabulary feel most: so its bound is wide.
+# The largest max(ratio, 1 / ratio) - 1 that rounding may explain. In float32 it stays below 1e-4 in the tests of all
+# architectures. bfloat16 has 8 significant bits, which affects rare tokens of a large vocabulary most: its bound is
+# wide.
 RATIO_TOLERANCE = {"float64": 1e-2, "float32": 1e-2, "bfloat16": 2.0}
 
 
 @dataclass(frozen=True)
 class LearnerSettings(LossSettings):
-    """How the policy is moved: the loss's numbers, and the optimizer's.
+    """How the policy is updated: the settings of the loss and of the optimizer.
 
     Weight decay acts on matrices only, not on biases and norms.
     """
@@ -45,8 +46,8 @@ class Learner:
     for pack in ranks.share(packs): learner.accumulate(pack)
     metrics = learner.step(learning_rate)
 
-    Where several processes learn together, each holds all weights and accumulates its share of the packs; gradients
-    and metrics are added up, so that all clip by the same norm, move alike and report the same.
+    Where several processes learn together, each holds all weights and accumulates its share of the packs. Gradients and
+    metrics are summed over the processes, so that all clip by the same norm, make the same step and report the same.
     """
 
     def __init__(self, policy: Policy, settings: LearnerSettings, objective: Objective) -> None:
@@ -63,7 +64,7 @@ class Learner:
             policy.freeze_reference()
 
     def accumulate(self, pack: Pack) -> None:
-        """Add a pack's gradient to the step's, and its statistics to the step's metrics."""
+        """Add a pack's gradient to the step's gradient, and its statistics to the step's metrics."""
         if self.settings.beta:
             pack = self.with_reference(pack)
         logprobs, entropy = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
@@ -81,7 +82,7 @@ class Learner:
 
     @torch.no_grad()
     def with_reference(self, pack: Pack) -> Pack:
-        """The pack with the reference policy's log-probs, for several passes over the same packs."""
+        """The pack with the reference policy's log-probs. Several passes over the same packs can then share them."""
         if pack.reference_logprobs is not None:
             return pack
         with self.policy.reference():
@@ -89,10 +90,10 @@ class Learner:
         return replace(pack, reference_logprobs=logprobs)
 
     def step(self, learning_rate: float) -> dict[str, float]:
-        """Clip the gradient, move the policy, and return the step's metrics (token means over its packs).
+        """Clip the gradient, update the policy, and return the step's metrics (token means over its packs).
 
-        A gradient that is not finite moves nothing and shows in `grad_norm`. Neither does a step without
-        packs. `sampling/ratio_error` is max(ratio, 1 / ratio) - 1: at the first step of a round it measures how far
+        A gradient that is not finite changes no weight; it shows in `grad_norm`. A step without packs changes none
+        either. `sampling/ratio_error` is max(ratio, 1 / ratio) - 1: at the first step of a round it measures how far
         sampler and learner disagree about the same weights.
         """
         metrics = _metrics(self._totals())
@@ -112,7 +113,7 @@ class Learner:
     def require_on_policy(self, *, where: str) -> None:
         """RunError where sampler and learner disagree about the log-probs of tokens accumulated for this step.
 
-        For the step before which the policy has not moved since sampling: every ratio is then 1, up to rounding.
+        Call it at a step before which the policy has not changed since sampling: every ratio is then 1, up to rounding.
         """
         error = max(one["ratio_error"] for one in self._totals())
         tolerance = RATIO_TOLERANCE[self.policy.precision]
@@ -128,7 +129,7 @@ class Learner:
         return ranks.gather(self._tally.totals(), self.policy.device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The optimizer's state by parameter name, `NAME.exp_avg` and so on; for safetensors."""
+        """The optimizer state by parameter name, `NAME.exp_avg` and so on, for safetensors."""
         return {
             f"{name}.{moment}": value
             for name, parameter in self.parameters.items()
@@ -137,7 +138,7 @@ class Learner:
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` gave. Parameters that were never stepped have no entry."""
+        """Restore what `state_dict` returned. Parameters that were never updated have no entry."""
         unknown = {key.rpartition(".")[0] for key in tensors} - self.parameters.keys()
         if unknown:
             raise RunError(
@@ -158,11 +159,11 @@ class Learner:
 
 
 class _Tally:
-    """Statistics of the packs of one step; tensors until the end, so that a GPU is not waited for."""
+    """Statistics of the packs of one step. They stay tensors until the end, so that nothing waits for a GPU."""
 
     def __init__(self) -> None:
-        self._tokens = 0  # forwarded, prompts counted once
-        self._targets = 0  # completion tokens forwarded
+        self._tokens = 0  # in forward passes, prompts counted once
+        self._targets = 0  # completion tokens in forward passes
         self._sums: dict[str, Tensor | float] = defaultdict(float)
         self._ratio_errors: list[Tensor] = []
 
@@ -176,10 +177,10 @@ class _Tally:
             ratio = statistics["ratio"]
             self._ratio_errors.append(
                 torch.maximum(ratio, 1 / ratio).max() - 1
-            )  # a half is as far off as two
+            )  # a ratio of 1/2 is as far off as a ratio of 2
 
     def totals(self) -> dict[str, Any]:
-        """As numbers; `ratio_error` is the greatest ratio or 1 / ratio so far, less 1, and 0 without completions."""
+        """The statistics as numbers. `ratio_error`: the largest max(ratio, 1 / ratio) - 1; 0 without completions."""
         return {
             "tokens": self._tokens,
             "targets": self._targets,
@@ -189,7 +190,7 @@ class _Tally:
 
 
 def _metrics(totals: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of the step, from every process's totals."""
+    """The step's metrics, from the totals of all processes."""
     sums: dict[str, float] = defaultdict(float)
     for one in totals:
         for name, value in one["sums"].items():

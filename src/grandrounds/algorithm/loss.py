@@ -1,7 +1,7 @@
-"""What a loss is: a function of log-probs, advantages and weights, and what each token counts in it.
+"""The parts of a loss: an objective of log-probs, advantages and weights, and the weight of each token in it.
 
-Because every weight comes from totals counted over the whole optimizer step or round, the sum over tokens may be cut
-into any parts: nothing is averaged within a pack.
+Every weight comes from totals over the whole optimizer step or round, and nothing is averaged within a pack. So the
+sum over tokens may be split in any way.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Totals:
-    """What weights are normalised by, counted outside of any pack.
+    """The totals that normalise weights, counted independently of packs.
 
-    A completion is active unless it was cut off and truncated ones are masked. Groups without signal are
-    active: they are not forwarded, but they count, so leaving them out changes speed and not the objective.
+    A completion is active unless it was truncated and truncated completions are masked. Groups without signal are
+    active: they have no forward pass, but they count. So leaving them out changes the speed and not the objective.
     """
 
     completions: int  # all completions of this optimizer step, masked ones included
     active_tokens: int  # tokens of the active completions of this optimizer step
     round_active_tokens: int  # tokens of the active completions of the whole round
-    steps_per_pass: int  # optimizer steps in which one pass over the round is made
+    steps_per_pass: int  # optimizer steps of one pass over the round
     max_new_tokens: int  # the longest completion allowed
 
 
 @dataclass(frozen=True, eq=False)
 class LossInputs:
-    """What a loss is computed from: M completions of C tokens in all, one behind the other."""
+    """The inputs of a loss: M completions, one after another, with C tokens in all."""
 
     logprobs: Tensor  # [C], with gradient
-    behaviour: Tensor  # [C], of the policy that sampled
+    behaviour: Tensor  # [C], log-probs under the policy that sampled
     advantages: Tensor  # [C]
     weights: Tensor  # [C], 0 where a token does not count
     offsets: np.ndarray  # [M + 1], completion m has the tokens offsets[m] … offsets[m + 1] - 1
-    reference: Tensor | None = None  # [C], of the reference policy; there where beta > 0
+    reference: Tensor | None = None  # [C], log-probs under the reference policy; given where beta > 0
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Numbers that losses share."""
+    """Settings that all losses share."""
 
     clip_low: float = 0.2
     clip_high: float = 0.28
     beta: float = 0.0
 
 
-# The sum over tokens that is descended, and per-token statistics [C] without gradient, `ratio` among them.
+# Returns the loss, a sum over tokens, and per-token statistics [C] without gradient, `ratio` among them.
 Objective = Callable[[LossInputs, LossSettings], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """An objective, and what each token of a completion counts in it: float64 [M] of lengths [M] and totals."""
+    """An objective, and the weight of each token of a completion: float64 [M] from lengths [M] and totals."""
 
     objective: Objective
     weights: Callable[[np.ndarray, Totals], np.ndarray]
@@ -67,14 +67,14 @@ class Loss:
         active: np.ndarray,  # [M] bool
         totals: Totals,
     ) -> np.ndarray:
-        """What each token of each completion counts, float64 [M]; 0 for completions that are not active."""
+        """The weight of each completion's tokens, float64 [M]; 0 for completions that are not active."""
         return np.where(active, self.weights(lengths, totals), 0.0)
 
 
 @torch.no_grad()
 def ratio_statistics(inputs: LossInputs, settings: LossSettings) -> dict[str, Tensor]:
-    """Statistics [C] of ratios: `ratio`; `clip_low`, `clip_high`, 1 where a clip cuts the gradient off;
-    `policy_kl`, k3 to the behaviour policy.
+    """Statistics [C] of ratios: `ratio`; `clip_low` and `clip_high`, 1 where a clip removes the gradient; `policy_kl`,
+    k3 to the behaviour policy.
     """
     difference, advantages = inputs.logprobs - inputs.behaviour, inputs.advantages
     ratio = difference.exp()
@@ -87,7 +87,7 @@ def ratio_statistics(inputs: LossInputs, settings: LossSettings) -> dict[str, Te
 
 
 def k3(difference: Tensor) -> Tensor:
-    """exp(x) - x - 1 for x = log q - log p of a token drawn from p: never negative, expectation KL(p || q).
+    """exp(x) - x - 1 for x = log q - log p of a token drawn from p. Never negative; its expectation is KL(p || q).
 
     expm1 keeps the digits that exp(x) - 1 would cancel near 0.
     """
@@ -95,5 +95,5 @@ def k3(difference: Tensor) -> Tensor:
 
 
 def likelihood(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """Negative log-likelihood, for supervised fine-tuning: behaviour and advantages are not looked at."""
+    """Negative log-likelihood, for supervised fine-tuning. It ignores behaviour log-probs and advantages."""
     return -(inputs.weights * inputs.logprobs).sum(), {}

@@ -1,4 +1,4 @@
-"""Which loss a recipe names: one of the table, or somebody's own in a file or module."""
+"""Finds the loss that a recipe names: an entry of the table, or the user's own in a file or module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""AdamW's two moments, the gradient's mean and its square's, in float32 or in 8 bits a number.
+"""AdamW's two moments, the running means of the gradient and of its square, in float32 or in 8 bits a number.
 
-They lie in the optimizer's state: `exp_avg` and `exp_avg_sq`, float32 or codes, each of the parameter's shape; codes
-with `exp_avg_scales` and `exp_avg_sq_scales`, one for each block (`eight_bits`).
+The optimizer state holds `exp_avg` and `exp_avg_sq`, each of the parameter's shape, as float32 numbers or as codes.
+Codes come with `exp_avg_scales` and `exp_avg_sq_scales`, one scale per block (`eight_bits`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from grandrounds.algorithm.eight_bits import BLOCK, dequantise, quantise
 
-# Smaller tensors stay in float32: norms and biases take next to nothing, and move every token.
+# Smaller tensors stay in float32: norms and biases take almost no memory, and affect every token.
 SMALLEST = 4096
 # Name of a moment -> whether its numbers have a sign.
 MOMENTS = {"exp_avg": True, "exp_avg_sq": False}
@@ -30,13 +30,13 @@ class Moment:
     signed: bool
 
     def values(self) -> Tensor:
-        """float32 [n], to be changed in place and kept."""
+        """The numbers, float32 [n]. Change them in place, then call `keep`."""
         if self.scales is None:
             return self.numbers
         return dequantise(self.numbers, self.scales, signed=self.signed)
 
     def keep(self, values: Tensor) -> None:
-        """Take the changed values."""
+        """Store the changed values."""
         if self.scales is not None:
             codes, scales = quantise(values, signed=self.signed)
             self.numbers.copy_(codes)
@@ -44,7 +44,7 @@ class Moment:
 
 
 def fresh(parameter: Tensor, *, eight_bits: bool) -> dict[str, Tensor]:
-    """Moments of a parameter before its first step, all zero: what the optimizer's state holds of them."""
+    """The optimizer state of a parameter's moments before its first step: all zero."""
     state: dict[str, Tensor] = {}
     packed = eight_bits and parameter.numel() >= SMALLEST
     for name in MOMENTS:
@@ -55,7 +55,7 @@ def fresh(parameter: Tensor, *, eight_bits: bool) -> dict[str, Tensor]:
 
 
 def parts(state: dict[str, Any], name: str, size: int) -> Iterator[Moment]:
-    """A moment of the state in parts of `size` numbers, a multiple of a block's."""
+    """A moment in parts of `size` numbers, which must be a multiple of BLOCK."""
     numbers = state[name].view(-1).split(size)
     scales = state.get(f"{name}_scales")
     some = [None] * len(numbers) if scales is None else scales.split(size // BLOCK)
@@ -63,7 +63,7 @@ def parts(state: dict[str, Any], name: str, size: int) -> Iterator[Moment]:
 
 
 def moment_bytes(parameter: Tensor, *, eight_bits: bool) -> int:
-    """Bytes of both moments; in the parameter's precision where that is float64."""
+    """Bytes of both moments. In float32 mode, float64 parameters have float64 moments."""
     if eight_bits and parameter.numel() >= SMALLEST:
         each = parameter.numel() + 4 * _blocks(parameter)
     else:

@@ -1,4 +1,4 @@
-"""AdamW, with moments in float32 or 8 bits, or Muon for the hidden layers' matrices with AdamW for the rest."""
+"""AdamW with moments in float32 or 8 bits; or Muon for the matrices of hidden layers, with AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from grandrounds.algorithm.rounding import RoundingAdamW
 
 Optimizer = Literal["adamw", "adamw_8bit", "muon"]
 
-# beta2 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of
-# them.
+# beta2 is 0.95 rather than 0.999: a run has a few hundred steps, and the gradient's size changes within tens of steps.
 BETAS = (0.9, 0.95)
 
 
@@ -24,10 +23,9 @@ def build_optimizers(
     """Optimizers that share a learning rate. Weight decay acts on matrices only, not on biases and norms.
 
     adamw_8bit: keep both moments in 8 bits a number instead of 32.
-    muon: orthogonalise the momentum of the hidden layers' matrices (`muon`), scaled to AdamW's step size, so that
-    one learning rate serves both. A small model built from scratch learns rare
-    associations in about half the steps; embeddings stay with AdamW. Weights in bfloat16 get the AdamW that rounds
-    stochastically (`rounding`).
+    muon: orthogonalise the momentum of the hidden layers' matrices (`muon`), scaled to AdamW's step size, so that one
+    learning rate serves both. With it a small model built from scratch learns rare associations in about half the
+    steps. Embeddings stay with AdamW. Weights in bfloat16 get the AdamW that rounds stochastically (`rounding`).
     """
     embeddings = {id(weight) for module in model.modules() for weight in _embedding_of(module)}
     muon, eight_bits = optimizer == "muon", optimizer == "adamw_8bit"

@@ -1,6 +1,6 @@
-"""From groups to packs: what the learner forwards at once.
+"""From groups to packs. A pack is what the learner computes in one forward and backward pass.
 
-Packing is a matter of memory and speed only. The weights carry the whole objective, so any cut gives the same
+Packing affects only memory and speed. The weights carry the whole objective, so any split into packs gives the same
 loss and gradient up to floating-point noise.
 """
 
@@ -20,15 +20,15 @@ from grandrounds.types import Completion, Group
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """All the learner sees: tokens, how they branch, and what each completion token counts; C of these."""
+    """All that the learner sees: tokens, their tree, and the weight of each of the C completion tokens."""
 
     tree: TokenTree
     targets: Tensor  # [C] int64, the completion tokens
-    behaviour_logprobs: Tensor  # [C] float32; 0 for demonstrations, which nobody sampled
+    behaviour_logprobs: Tensor  # [C] float32; 0 for demonstrations, which were not sampled
     advantages: Tensor  # [C] float32
     weights: Tensor  # [C] float32
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
-    temperature: float = 1.0  # that the completions were sampled at
+    temperature: float = 1.0  # at which the completions were sampled
 
     @property
     def offsets(self) -> np.ndarray:
@@ -38,7 +38,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class _Branch:
-    """One completion behind its prompt. `group` tells prompts apart: by identity, never by their tokens."""
+    """One completion with its prompt. `group` identifies the prompt; equal tokens do not make prompts the same."""
 
     group: int
     prompt: np.ndarray
@@ -51,17 +51,17 @@ class _Branch:
 def packs(
     groups: Sequence[Group],
     advantages: Sequence[Any] | np.ndarray,  # N times G numbers, or N times G arrays [T]
-    weights: np.ndarray,  # [N, G], of each completion's tokens
+    weights: np.ndarray,  # [N, G], the weight of each completion's tokens
     *,
     tokens_per_pack: int,
     temperature: float = 1.0,
     skip_zero_advantage: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
-    """Even packs of at most `tokens_per_pack` tokens, prompts counted; a longer branch gets a pack of its own.
+    """Packs of similar size, each of at most `tokens_per_pack` tokens with prompts. A longer branch gets its own pack.
 
-    Completions of weight 0 are left out, and with `skip_zero_advantage` (right where beta is 0) those of
-    advantage 0 too: neither has a gradient. The result depends on the arguments alone, and may be empty.
+    Completions of weight 0 are left out: they have no gradient. With `skip_zero_advantage`, which is right where beta
+    is 0, completions of advantage 0 are left out too. The result depends only on the arguments, and may be empty.
     """
     branches: list[list[_Branch]] = []
     for index, group in enumerate(groups):
@@ -91,7 +91,7 @@ def likelihood_packs(
     tokens_per_pack: int,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
-    """Packs for supervised fine-tuning from prompts [P], completions [T] and the weight of each token [T]."""
+    """Packs for supervised fine-tuning, from prompts [P], completions [T] and the weight of each token [T]."""
     branches = [
         [_Branch(index, prompt, tokens, np.zeros(len(tokens)), np.ones(len(tokens)), np.asarray(weights))]
         for index, (prompt, tokens, weights) in enumerate(examples)
@@ -100,7 +100,7 @@ def likelihood_packs(
 
 
 def _balanced(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
-    """As few packs as the budget allows, and then as even ones: the smallest budget that takes no more packs."""
+    """As few packs as the budget allows, of similar size: cuts by the smallest budget that takes no more packs."""
     fitting = [size for size in map(_size, groups) if size <= budget]
     low, high = max(fitting, default=budget), budget
     parts = _cut(groups, budget)
@@ -119,9 +119,9 @@ def _size(group: list[_Branch]) -> int:
 
 
 def _cut(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
-    """Groups of similar length beside one another, so that attention pads little; then as many as fit.
+    """Puts groups of similar length into the same pack, as many as fit, so that little is padded where rows are padded.
 
-    A group that does not fit into one pack is spread over several, its prompt repeated in each.
+    A group that does not fit into one pack is split over several; each repeats its prompt.
     """
     ordered = sorted(groups, key=lambda group: (_longest(group), len(group[0].prompt), group[0].group))
     parts: list[list[_Branch]] = []
@@ -151,7 +151,7 @@ def _longest(group: list[_Branch]) -> int:
 
 
 def _pack(branches: list[_Branch], temperature: float, device: torch.device | str) -> Pack:
-    """Branches of one group lie together already; they share its prompt."""
+    """A pack of branches. Branches of one group are already contiguous, and share its prompt."""
     groups: dict[int, list[_Branch]] = {}
     for branch in branches:
         groups.setdefault(branch.group, []).append(branch)

@@ -1,6 +1,6 @@
-"""Processes that learn together: each accumulates its share of a step's packs, and all take the same step.
+"""Processes that learn together. Each accumulates its share of a step's packs, and all make the same step.
 
-torch.distributed says how many there are; without a process group there is one, and nothing is sent.
+torch.distributed knows their number. Without a process group there is one process, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Item = TypeVar("Item")
 
 
 def count() -> int:
-    """How many processes learn together."""
+    """The number of processes that learn together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's part of what all of them have."""
+    """This process's share of items that all processes hold."""
     return items if count() == 1 else items[dist.get_rank() :: count()]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up each parameter's gradient over the processes, in place; where one had no pack, it adds nothing."""
+    """Sum each parameter's gradient over the processes, in place. A process that had no pack adds nothing."""
     if count() == 1:
         return
     for parameter in parameters:
@@ -37,7 +37,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def gather(value: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
-    """Every process's JSON-able value, in the order of ranks."""
+    """The JSON-able values of all processes, in the order of their ranks."""
     if count() == 1:
         return [value]
     text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)

@@ -1,9 +1,9 @@
-"""AdamW that computes in float32 and keeps less: weights in bfloat16, moments in 8 bits, either or both.
+"""AdamW that computes in float32 and stores less: weights in bfloat16, moments in 8 bits, or both.
 
-bfloat16 has 8 significant bits, and a step below 1/512 of a weight rounds to nothing, however often it is taken.
-Computed in float32 and rounded up or down with probabilities that make the rounded weight right on average, steps add
-up, without a float32 copy of the weights. Moments are float32, since their own steps are as small; or 8 bits with a
-scale for each block (`moments`), which lose digits but no order of magnitude.
+bfloat16 has 8 significant bits: a step below 1/512 of a weight rounds to nothing, however often it is repeated. So the
+new weight is computed in float32 and rounded up or down at random, with probabilities that make it right on average.
+Small steps then add up without a float32 copy of the weights. Moments are float32, since their own steps are as small;
+or they are 8 bits with a scale for each block (`moments`), which loses digits but not the order of magnitude.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from grandrounds.algorithm.moments import fresh, parts
 
-PART = 1 << 22  # numbers at a time: a large embedding's float32 copies would take more than its moments
+PART = 1 << 22  # numbers at a time: a whole embedding's float32 copies would take more than its moments
 
 
 class RoundingAdamW(torch.optim.Optimizer):
-    """AdamW (arXiv:1711.05101) in float32 on float32 or bfloat16 parameters, the latter rounded stochastically.
+    """AdamW (arXiv:1711.05101) in float32, on float32 or bfloat16 parameters. bfloat16 is rounded stochastically.
 
-    eight_bits: keep the moments of all but small parameters in 8 bits. The noise is keyed by step and parameter, so
-    that a resumed run takes the same.
+    eight_bits: store the moments in 8 bits, except those of small parameters. Step and parameter determine the random
+    noise, so that a resumed run draws the same.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RoundingAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         number = 0
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -73,7 +73,7 @@ class RoundingAdamW(torch.optim.Optimizer):
 def _adamw(
     weight: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, group: dict[str, Any]
 ) -> Tensor:
-    """The weight after the step; float32, moments updated in place."""
+    """The weight after the step, in float32. The moments are updated in place."""
     (beta1, beta2), rate = group["betas"], group["lr"]
     mean.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -84,9 +84,9 @@ def _adamw(
 
 
 def round_stochastically(values: Tensor, generator: torch.Generator) -> Tensor:
-    """float32 to bfloat16, up or down at random, right on average.
+    """Round float32 to bfloat16, up or down at random, so that the result is right on average.
 
-    bfloat16 is float32 without its last 16 bits: noise below their carry is added, then they are cut off.
+    bfloat16 is float32 without its last 16 bits. Random noise of 16 bits is added, then the last 16 bits are cut off.
     """
     noise = torch.randint(
         0, 1 << 16, values.shape, generator=generator, device=values.device, dtype=torch.int32

@@ -1,4 +1,4 @@
-"""Learning rates as shares of their peak."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 from grandrounds.recipe import GrpoRecipe
 
-# A tenth of SFT's steps to reach the peak: AdamW's second moment is unreliable before that.
+# The share of SFT's steps in which the rate rises to its peak: AdamW's second moment is unreliable at first.
 WARMUP_SHARE = 0.1
 
 
 def sft_share(step: int, steps: int) -> float:
-    """Of SFT step `step` (from 1): linear warm-up, then cosine to zero; in (0, 1]."""
+    """The share of the peak learning rate at SFT step `step` (from 1): linear warm-up, then cosine to 0; in (0, 1]."""
     rise = max(1, round(steps * WARMUP_SHARE))
     if step <= rise:
         return step / rise
@@ -19,7 +19,7 @@ def sft_share(step: int, steps: int) -> float:
 
 
 def learning_rate(recipe: GrpoRecipe, number: int, rounds: int) -> float:
-    """Of round `number` (from 1) of `rounds`: linear warm-up, then constant or decayed to a tenth."""
+    """The learning rate of round `number` (from 1) of `rounds`: linear warm-up, then constant or decayed to a tenth."""
     if number <= recipe.warmup_rounds:
         return recipe.learning_rate * number / recipe.warmup_rounds
     done = (number - recipe.warmup_rounds) / max(1, rounds - recipe.warmup_rounds)

@@ -1,4 +1,4 @@
-"""How a case is put to a policy, and what the answer to it should look like."""
+"""Turns a case into the messages that a policy is asked, and gives the gold answer in the form asked for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WITH_OPTIONS = " Answer with the text of one option."
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
     """Chat messages: the system message unless the recipe's is empty, then the case.
 
-    A case that already is a conversation is passed on as it is: its author has put context and options into
-    it, and its own system message stands in for the recipe's.
+    A case that is a conversation already is passed on unchanged: it contains its context and options, and its own
+    system message replaces the recipe's.
     """
     system = prompt.system
     if system is None:
@@ -43,9 +43,9 @@ def _user_text(case: Case) -> str:
 
 
 def gold_text(case: Case) -> str:
-    """The gold answer in the form that is asked for: "Pericarditis", or the number with its unit, if any.
+    """The gold answer in the form that is asked for: "Pericarditis", or a number with its unit if it has one.
 
-    An option whose text another one has too takes its letter along: "B. Pericarditis".
+    Where another option has the same text, the letter is added: "B. Pericarditis".
     """
     gold = case.gold
     if (
@@ -59,5 +59,5 @@ def gold_text(case: Case) -> str:
 
 
 def lettered_gold(case: Case) -> str:
-    """The gold answer for a reader, with its option's letter where it has one: "B. Pericarditis"."""
+    """The gold answer for a reader, with its option's letter if there is one: "B. Pericarditis"."""
     return gold_text(case) if case.gold.letter is None else f"{case.gold.letter}. {case.gold.text}"

@@ -1,4 +1,4 @@
-"""What it means to check a reasoning against knowledge; who knows something implements `Knowledge`."""
+"""The check of a reasoning against knowledge. Each source of knowledge implements `Knowledge`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from grandrounds.types import Case
 
 @dataclass(frozen=True)
 class ReasoningCheck:
-    """The verdict on one reasoning.
+    """The result of checking one reasoning.
 
-    claims, true_claims: statements that could be checked, and those of them that hold.
-    conclusion_follows: the conclusion is the one that the reasoning's own claims support best; None where it
-        cannot be told, for there is no conclusion or nothing it could follow from.
-    complete: everything was weighed that decides the case.
-    false_claims: the statements that do not hold, as written, for the reader.
+    claims, true_claims: statements that could be checked, and how many of them are true.
+    conclusion_follows: the conclusion is the one that the reasoning's own claims support best. None without a
+        conclusion, or without anything that it could follow from.
+    complete: everything that decides the case was weighed.
+    false_claims: the false statements as written, for the reader.
     """
 
     claims: int
@@ -30,7 +30,7 @@ class ReasoningCheck:
 
     @property
     def valid(self) -> bool:
-        """Strict: something is claimed, all of it is true, it is complete, and the conclusion follows."""
+        """Strict: something is claimed, all claims are true, it is complete, and the conclusion follows."""
         return (
             self.claims > 0
             and self.true_claims == self.claims
@@ -40,7 +40,7 @@ class ReasoningCheck:
 
     @property
     def score(self) -> float:
-        """In [0, 1], 1 if and only if valid: half for true claims, a quarter each for the other two."""
+        """In [0, 1], and 1 only if valid: half for the share of true claims, a quarter each for the other two."""
         if self.claims == 0:
             return 0.0
         follows = self.conclusion_follows is True
@@ -49,10 +49,10 @@ class ReasoningCheck:
 
 @runtime_checkable
 class Knowledge(Protocol):
-    """What a source of cases knows of candidates and findings."""
+    """What a source of cases knows about candidates and findings."""
 
     def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
-        """Ways to answer without understanding, or simple models: name -> case id -> whether it is right."""
+        """Answers by guessing or by simple models: name -> case id -> whether the answer is right."""
         ...
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
@@ -71,13 +71,13 @@ def check_points(
 ) -> ReasoningCheck:
     """Check a reasoning that weighs findings by points, claim by claim.
 
-    Claims are: each listed finding is in the case; each candidate may be one; each point is the table's; each sum,
-    total and standing is right; the check compares rightly. What is claimed a second time is false, or repeating what
-    is known to be true would pay. The conclusion follows where no candidate has a higher total.
+    A claim is: each listed finding is in the case; each candidate is an option; each claim's points are the table's;
+    each sum, total and standing is right; the check's comparison is right. A repeated claim counts as false, since
+    repeating true claims would otherwise raise the score. The conclusion follows if no candidate has a higher total.
 
-    points: candidate -> finding of the case -> points, in lower case. facts: the case's, in lower case.
-    complete: whether all was weighed that the domain asks for; the comparison is asked for here.
-    tolerance: how far a point may be off, on its own side of 0. stated: whether points and totals have to be said.
+    points: candidate -> finding of the case -> points, in lower case. facts: those of the case, in lower case.
+    complete: whether all that the domain requires was weighed. In addition, this function requires the comparison.
+    tolerance: how far points may be off, with the right sign. stated: whether points and totals must be stated.
     """
     verdicts = [
         (finding, once and finding.lower() in facts)
@@ -113,7 +113,7 @@ def check_points(
 def _verdicts(
     candidate: Candidate, table: Mapping[str, int], tolerance: int, stated: bool
 ) -> list[tuple[str, bool]]:
-    """Each of a candidate's claims as written, and whether it is true."""
+    """(claim of the candidate as written, whether it is true) for each claim."""
     name = candidate.name
     sides = ((candidate.supports, 1), (candidate.contradicts, -1), (candidate.neutral, 0))
     claims = [(claim, side) for of_side, side in sides for claim in of_side]

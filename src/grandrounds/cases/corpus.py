@@ -1,4 +1,4 @@
-"""What a tokenizer from scratch is trained on."""
+"""The texts that a scratch model's tokenizer is trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grandrounds.types import Case, CaseBook
 
 
 def corpus(recipe: Recipe, book: CaseBook, grammar: Grammar) -> Iterator[str]:
-    """What is asked and answered in the training cases."""
+    """The prompts and answers of the training cases."""
     for case in book.train:
         for message in ask(case, recipe.prompt):
             yield message.content

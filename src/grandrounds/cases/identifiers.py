@@ -1,4 +1,4 @@
-"""Patterns that look like patient identifiers. A hint to look closer, never a proof that there are none."""
+"""Finds patterns that look like patient identifiers. They are a reason to look closer; finding none proves nothing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ MOST_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Suspicion:
-    """cases: how many have the pattern. examples: (case id, what was found, masked)."""
+    """cases: the number of cases with the pattern. examples: (case id, masked match)."""
 
     cases: int
     examples: tuple[tuple[str, str], ...]
 
 
 def find_identifiers(texts: Iterable[tuple[str, str]]) -> dict[str, Suspicion]:
-    """Pattern -> what was found, of (case id, text); patterns that nothing looks like are left out."""
+    """Pattern -> its matches in (case id, text) pairs. Patterns without a match are left out."""
     found: dict[str, list[tuple[str, str]]] = {name: [] for name in PATTERNS}
     for identity, text in texts:
         for name, pattern in PATTERNS.items():
@@ -47,5 +47,5 @@ def find_identifiers(texts: Iterable[tuple[str, str]]) -> dict[str, Suspicion]:
 
 
 def masked(text: str) -> str:
-    """The first letter, if it is one, and the shape of the rest: "M•. •••••"."""
+    """The text with its word characters masked, except a first letter: "M•. •••••"."""
     return text[:1] + re.sub(r"\w", "•", text[1:]) if text[:1].isalpha() else re.sub(r"\w", "•", text)

@@ -1,4 +1,4 @@
-"""What a source of cases holds, and what is wrong with it, before a run is spent on it."""
+"""Reports what a source of cases holds and what is wrong with it, before a run is spent on it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Pair, asked_text, dup
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, CaseBook
 
-# Texts -> their lengths, in whatever unit the caller counts.
+# Texts -> their lengths, in the caller's unit.
 Lengths = Callable[[Sequence[str]], Sequence[int]]
 MOST_ANSWERS = 10
-# Tags with more values than this identify cases rather than group them.
+# Tags with more values than this identify cases and do not group them.
 MOST_VALUES = 40
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How long texts are, in the report's unit."""
+    """Statistics of text lengths, in the report's unit."""
 
     mean: float
     median: int
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A way to answer without understanding. accuracy: on `cases` cases. detail: what it does, where that varies."""
+    """A way to answer without understanding. accuracy: on `cases` cases. detail: what it answers, where that varies."""
 
     name: str
     accuracy: float
@@ -44,12 +44,12 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class CasesReport:
-    """What was read.
+    """The report on a source.
 
     count: rows read. splits: split -> cases kept. dropped: reason -> rows left out. kinds: answer kind -> cases.
-    unit: what `lengths` counts, "words" or "tokens". letters, answers: how often each is the gold one; answers
-    are the most frequent of `distinct_answers`. tags: tag -> value -> cases. duplicates: cases that copy an
-    earlier one; duplicate_pairs shows some.
+    unit: what `lengths` counts, "words" or "tokens". letters, answers: how often each is the gold answer; answers holds
+    the most frequent of `distinct_answers`. tags: tag -> value -> cases. duplicates: the number of cases that copy an
+    earlier one; duplicate_pairs holds some.
     """
 
     count: int
@@ -75,9 +75,9 @@ class CasesReport:
 
 
 def inspect_cases(book: CaseBook, *, lengths: Lengths | None = None) -> CasesReport:
-    """Evaluate a book. lengths: counts tokens; without it, lengths are in words.
+    """Report on a book. lengths: counts tokens; without it, lengths are in words.
 
-    Answers, shortcuts and duplicates are over the training and test splits; held-out sets are counted only.
+    Answers, shortcuts and duplicates come from the training and test splits. Held-out sets are only counted.
     """
     cases = [*book.train, *book.test]
     answers = Counter(case.gold.text for case in cases)
@@ -152,7 +152,7 @@ def _shortcuts(book: CaseBook, cases: Sequence[Case]) -> Iterable[Shortcut]:
 
 
 def _source_shortcuts(book: CaseBook) -> Iterable[Shortcut]:
-    """What the source itself knows."""
+    """The baselines of the source's own knowledge, on the test split."""
     if book.knowledge is None or not book.test:
         return
     for name, correct in book.knowledge.baselines(book.test).items():
@@ -160,14 +160,14 @@ def _source_shortcuts(book: CaseBook) -> Iterable[Shortcut]:
 
 
 def _longest_option(case: Case) -> float:
-    """1 where the longest option is right; shared where several are as long."""
+    """1 where the longest option is right; a fraction where several are equally long."""
     longest = max(map(len, case.options.values()))
     longest_ones = [letter for letter, text in case.options.items() if len(text) == longest]
     return (case.gold.letter in longest_ones) / len(longest_ones)
 
 
 def _everything(case: Case) -> str:
-    """All that a case says, where an identifier might hide."""
+    """All text of a case in which an identifier might be."""
     shown = case.demonstration.reasoning if case.demonstration else ""
     columns = (value for value in case.columns.values() if isinstance(value, str))
     return "\n".join((asked_text(case), *case.options.values(), case.gold.text, shown, *case.facts, *columns))

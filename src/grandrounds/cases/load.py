@@ -1,4 +1,4 @@
-"""One entry for every source of cases."""
+"""Loads the cases of any source."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def load_cases(
     """Read, check and split the recipe's source.
 
     source: a file, a Hub dataset, a domain's source, or `SOURCE:NAME`, which makes that held-out set the test split.
-    fitted: `CaseBook.fitted` of a book made before; this source is then built as that one was.
-    given: a book, cases or rows in memory, instead of the source.
+    fitted: `CaseBook.fitted` of an earlier book; this source's cases are then built as that book's were.
+    given: a book, cases or rows in memory, which replace the source.
     Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
     """
     if isinstance(given, CaseBook):
@@ -48,7 +48,7 @@ def load_cases(
     name = recognise(rows, recipe.format, recipe.columns, recipe.source)
     form = formats()[name]
     if fitted is not None and (form.book or built_whole(fitted)) and fitted.get("format") != name:
-        fitted = None  # nothing that was fitted on one kind of source says anything of the other
+        fitted = None  # what was fitted on one kind of source does not apply to another kind
     if form.book:
         _refuse_columns(recipe, name)
         book = form.book(rows, recipe, seed, fitted)
@@ -80,7 +80,7 @@ def _split(cases: Sequence[Case], recipe: CasesRecipe, seed: int, state: Mapping
 
 
 def built_whole(fitted: Mapping[str, Any]) -> bool:
-    """Whether a book's cases were built and split together, by a domain's format or source."""
+    """Whether a domain's format or source built and split a book's cases together."""
     form = formats().get(fitted.get("format", ""))
     return fitted.get("format") in every("sources") or (form is not None and form.book is not None)
 
@@ -95,9 +95,9 @@ def _refuse_columns(recipe: CasesRecipe, name: str) -> None:
 
 
 def split_key(case: Case) -> str:
-    """What decides a case's side: its group, or what it asks, so that copies of a case stay together.
+    """The key that decides a case's split: its group, or its question, so that copies of a case stay together.
 
-    Letters and digits alone: published copies differ in a colon, a hyphen or a space.
+    Only letters and digits count: published copies differ in a colon, a hyphen or a space.
     """
     if case.group is not None:
         return case.group
@@ -108,7 +108,7 @@ def split_key(case: Case) -> str:
 
 
 def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping[str, Any]) -> CaseBook:
-    """All cases of `source` for training; those of `test_source` for testing, but for groups trained on."""
+    """All cases of `source` for training, and those of `test_source` for testing, except groups that are trained on."""
     source = recipe.test_source or ""
     rows = read_rows(source, recipe.limit)
     name = recognise(rows, recipe.format, recipe.columns, source)
@@ -127,14 +127,14 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
             where=source,
             hint="Give cases.test_source of other groups.",
         )
-    if {case.id for case in train} & {case.id for case in test}:  # ids that follow the rows
+    if {case.id for case in train} & {case.id for case in test}:  # where ids are row numbers
         test = [replace(case, id=f"test-{case.id}") for case in test]
     dropped = {_SEEN_GROUP: len(cases) - len(test)} if len(test) < len(cases) else {}
     return CaseBook(train=train, test=test, fitted=state, read=len(train) + len(cases), dropped=dropped)
 
 
 def _asked_for(book: CaseBook, source: str, name: str) -> CaseBook:
-    """The book with the held-out set `name` for its test split; as it is where none is named."""
+    """The book with the held-out set `name` as its test split; unchanged if the name is empty."""
     if not name:
         return book
     sets = {"new vignettes": book.test, **book.held_out}

@@ -1,4 +1,4 @@
-"""Cases that the caller has in memory: made already, or rows in any format that a file may have."""
+"""Cases that the caller has in memory: as `Case`, or as rows in any format that files may have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grandrounds.types import Case
 
 
 def cases_of(given: Any, recipe: CasesRecipe) -> list[Case]:
-    """Cases of cases, or of rows as mappings. CaseError for anything else, and where a row is no case."""
+    """Cases from a list of cases, or from rows as mappings. CaseError for anything else, or a row that is no case."""
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise _refusal(given)
     items = list(given)[: recipe.limit]
@@ -38,7 +38,7 @@ def _refusal(given: Any) -> CaseError:
 
 
 def fingerprint(cases: Iterable[Case]) -> str:
-    """SHA-256 of all that the cases say, to know them again."""
+    """SHA-256 of the whole content of the cases, to recognise them later."""
     digest = hashlib.sha256()
     for case in cases:
         digest.update(repr(case).encode())

@@ -1,4 +1,4 @@
-"""Copies of cases: duplicates, and test cases that training cases give away."""
+"""Copies of cases: duplicates, and test cases that are contained in training cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from grandrounds.types import Case
 
 GRAM = 8
-# An 8-gram in more training cases than this is a turn of phrase ("which of the following is the most likely …").
+# An 8-gram in more training cases than this is a common phrase ("which of the following is the most likely …").
 COMMONPLACE = 20
 SUSPICIOUS = 0.5
 MOST_PAIRS = 10
@@ -19,9 +19,9 @@ _WORDS = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Pair:
-    """A case and one that it resembles. containment: share of the case's 8-grams that the other has too.
+    """A case and a similar one. containment: the share of the case's 8-grams that the other case also has.
 
-    shared: the longest run of words that both have; empty for exact copies.
+    shared: the longest run of words in both; empty for exact copies.
     """
 
     case: str
@@ -32,9 +32,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leakage:
-    """Test cases given away by training cases: exact copies, and those of 8-gram containment >= 0.5.
+    """Test cases leaked by training cases: exact copies, and cases with an 8-gram containment of at least 0.5.
 
-    pairs: the worst of both. compared: test cases long enough to have an 8-gram.
+    pairs: the worst of both kinds. compared: the number of test cases long enough to have an 8-gram.
     """
 
     exact: int
@@ -51,7 +51,7 @@ def asked_text(case: Case) -> str:
 
 
 def content(case: Case) -> Hashable:
-    """What makes two cases copies: the same gold, and the same facts or else the same words in the same order."""
+    """Equal for copies: the gold answer with the facts, or without facts with the words in order."""
     gold = case.gold.text.casefold()
     if case.facts:
         return gold, frozenset(fact.casefold() for fact in case.facts), ()
@@ -59,7 +59,7 @@ def content(case: Case) -> Hashable:
 
 
 def duplicates(cases: Iterable[Case]) -> list[Pair]:
-    """Each case that copies an earlier one, with the first of these."""
+    """Each case that copies an earlier one, with the first such case."""
     first: dict[Hashable, str] = {}
     pairs = []
     for case in cases:

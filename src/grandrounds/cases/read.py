@@ -1,4 +1,4 @@
-"""Rows of files and Hub datasets, each with its place, so that every complaint can point at a line."""
+"""Reads rows of files and Hub datasets, each with its place, so that every error can name a line."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Row:
 
 
 def read_rows(source: str, limit: int | None = None) -> list[Row]:
-    """All rows, or the first `limit`, of a file or of a Hub dataset ("owner/name" or "owner/name:split").
+    """All rows of a file or Hub dataset ("owner/name" or "owner/name:split"), or the first `limit`.
 
-    Raises CaseError for what does not exist, cannot be read, is not what its name says, or is empty.
+    Raises CaseError for a source that does not exist, cannot be read, has the wrong file type, or is empty.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -88,7 +88,7 @@ def _json_lines(path: Path, data: bytes) -> Iterator[Row]:
 
 
 def _json(path: Path, data: bytes) -> Iterator[Row]:
-    """A list of rows, rows by id, a single row, or JSON Lines under the wrong name."""
+    """Rows of a list of rows, of rows by id, of a single row, or of JSON Lines with the wrong suffix."""
     text = _text(data, str(path))
     try:
         whole = json.loads(text)
@@ -119,7 +119,7 @@ def _csv(path: Path, data: bytes) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     end = 1
     while True:
-        place = f"{path}:{end + 1}"  # the line that the row begins on: fields may hold line breaks
+        place = f"{path}:{end + 1}"  # the row's first line, since fields may contain line breaks
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -151,7 +151,7 @@ def _parquet(path: Path, data: bytes) -> Iterator[Row]:
 
 
 def _read_hub(source: str, path: Path) -> Iterator[Row]:
-    """A dataset on the Hub, or what was downloaded of it before."""
+    """Rows of a dataset on the Hub, or of its local download."""
     looks_like_path = path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in _SUFFIXES
     if looks_like_path or not _HUB_NAME.match(source):
         _missing(source, path)
@@ -160,7 +160,7 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
     name, _, split = source.partition(":")
     try:
         loaded = datasets.load_dataset(name, split=split or None)
-    except Exception as error:  # the Hub's client raises a dozen unrelated types; each means "not to be had"
+    except Exception as error:  # the Hub's client raises a dozen unrelated types when it cannot get a dataset
         raise CaseError(
             f"there is no such file, and no such dataset can be had from the Hub "
             f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''})",

@@ -1,4 +1,4 @@
-"""Keyed splits: on which side a case falls depends on the seed and its group alone, never on row order."""
+"""Keyed splits: a case's split depends only on the seed and its group, never on the order of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def keyed_unit(seed: int, *key: str) -> float:
-    """A number in [0, 1) that is fixed by the seed and the key."""
+    """A number in [0, 1) determined by the seed and the key."""
     text = "|".join((str(seed), *key))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64

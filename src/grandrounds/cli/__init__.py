@@ -1,4 +1,4 @@
-"""The command line: thin, calls the Python API, prints errors as what, where and how to fix it."""
+"""The command line: it calls the Python API, and prints errors as what, where and hint."""
 
 from __future__ import annotations
 

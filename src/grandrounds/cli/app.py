@@ -1,4 +1,4 @@
-"""Every command, its arguments and its help; the work is done elsewhere."""
+"""Every command with its arguments and help. Other modules do the work."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def plan(
 
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")]) -> None:
-    """Go on with an interrupted run from its newest checkpoint; the result is that of an uninterrupted one."""
+    """Resume an interrupted run from its newest checkpoint. The result equals that of an uninterrupted run."""
     from grandrounds.cli.train import resume_training
 
     resume_training(run)

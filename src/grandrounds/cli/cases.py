@@ -1,4 +1,4 @@
-"""`cases`."""
+"""The command `cases`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def show_cases(
     source: str, format: str, overrides: Sequence[str], tokenizer: str | None, as_json: bool
 ) -> None:
-    """Read a source as a run would, and print what it holds."""
+    """Read a source as a run would, and print a report on it."""
     from grandrounds.cases.inspect import inspect_cases
     from grandrounds.cases.load import load_cases
     from grandrounds.recipe import Recipe
@@ -37,7 +37,7 @@ def show_cases(
 
 
 def token_lengths(tokenizer: str) -> Lengths:
-    """A function that counts a tokenizer's tokens. Raises PolicyError where it cannot be loaded."""
+    """A function that counts tokens of a tokenizer. Raises PolicyError where it cannot be loaded."""
     from grandrounds.cli.train import quiet_libraries
 
     quiet_libraries()

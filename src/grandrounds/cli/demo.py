@@ -1,4 +1,4 @@
-"""`demo`: a regular and a reasoning model trained on the embedded clinic, and compared."""
+"""The command `demo`: trains a regular and a reasoning model on the embedded clinic, and compares them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from grandrounds.evaluation import Comparison
     from grandrounds.training.target import Target
 
-# A model from scratch learns nothing from a system message that is always the same, and it is a sixth of the tokens.
+# A model from scratch learns nothing from a system message that never changes, and it is a sixth of the tokens.
 SHORT = ("prompt.system=''",)
-# The regular model learns the answer alone, a far shorter target; more steps only teach it the training cases by heart.
+# The regular model learns only the answer, a far shorter text. With more steps it would memorise the training cases.
 REGULAR = ("rounds=0", "sft.reasoning=false", "sft.steps=400", "name=regular", *SHORT)
 # Half of the clinic recipe's warm-up and two thirds of its rounds: minutes instead of half an hour on a laptop.
 REASONING = ("sft.steps=800", "rounds=30", *SHORT)
@@ -28,7 +28,7 @@ HELD_OUT_CASES = 150
 
 
 def run_demo(out: Path, seed: int) -> None:
-    """Train both, evaluate them with the cold start between, print tables and one case, write the page."""
+    """Train both models, compare them and the cold start, print tables and one case, and write the page."""
     quiet_libraries()
     from rich.console import Console
 
@@ -51,7 +51,7 @@ def run_demo(out: Path, seed: int) -> None:
 
 
 def _free(out: Path) -> Path:
-    """The folder, numbered where an earlier demo lies there."""
+    """The folder, with a number if it exists already."""
     folder, number = out, 1
     while folder.exists():
         number += 1
@@ -88,7 +88,7 @@ def _compared(targets: list[Target], source: str, limit: int) -> Comparison:
 
 
 def _held_out(console: Console, targets: list[Target]) -> dict[str, Comparison]:
-    """Each further held-out set, one line for each."""
+    """The comparison on each held-out set, printed in one row each."""
     from rich.table import Table
 
     from grandrounds.domains.clinic.book import HELD_OUT

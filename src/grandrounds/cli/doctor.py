@@ -1,4 +1,4 @@
-"""`doctor`."""
+"""The command `doctor`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def show_doctor() -> None:
-    """Print what was found; exit with 1 where something is bad."""
+    """Print the results of all checks. Exits with 1 where one is bad."""
     from rich.console import Console
     from rich.text import Text
 

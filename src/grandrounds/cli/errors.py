@@ -1,4 +1,4 @@
-"""The one boundary where errors become messages and exit codes."""
+"""The one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grandrounds.errors import GrandRoundsError
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Print a `GrandRoundsError` as its parts and exit with 1; Ctrl-C exits with 130, a closed pipe quietly."""
+    """Print a `GrandRoundsError` in its parts and exit with 1. Ctrl-C exits with 130, a closed pipe with 0."""
     try:
         yield
     except GrandRoundsError as error:
@@ -22,7 +22,7 @@ def errors_shown() -> Iterator[None]:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python must not try to flush to it again at exit.
+        # The reader (head, less) has closed the pipe. Python must not try to flush to it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 

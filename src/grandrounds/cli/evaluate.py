@@ -1,4 +1,4 @@
-"""`evaluate` and `compare`."""
+"""The commands `evaluate` and `compare`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def show_comparison(
 
 
 def notice_of(cases: str) -> str:
-    """What must be said of results on these cases."""
+    """The notice that must be shown with results on these cases, or ""."""
     from grandrounds.domain import every
 
     source = every("sources").get(cases.partition(":")[0])
@@ -95,13 +95,13 @@ def _notice(cases: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file; RunError where it cannot be written."""
+    """Write a JSON file. RunError where it cannot be written."""
     with _writing(path):
         path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _writable(path: Path | None) -> None:
-    """RunError before minutes of work, not after them: opens the file without changing what is there."""
+    """RunError if the file cannot be written, before minutes of work. Opens it without changing its content."""
     if path is None:
         return
     if path.is_dir():
@@ -115,7 +115,7 @@ def _writable(path: Path | None) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Makes the folder that the file goes to; RunError where either cannot be written."""
+    """Makes the file's folder. RunError where the folder or the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,4 +1,4 @@
-"""`plan`."""
+"""The command `plan`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def show_plan(
     probe: bool,
     as_json: bool,
 ) -> None:
-    """Plan a run and print what it needs."""
+    """Plan a run and print the memory and time that it needs."""
     from grandrounds.cli.train import quiet_libraries
 
     resolved = load_recipe(recipe, overrides)

@@ -1,4 +1,4 @@
-"""`recipe`."""
+"""The command `recipe`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grandrounds.recipe_help import explain_recipe
 
 
 def show_recipe(name: str | None, overrides: Sequence[str], explain: bool) -> None:
-    """Explain every key, print a recipe (a shipped one as it is written), or list the shipped ones."""
+    """Explain every key, print a recipe (a shipped one as it is in its file), or list the shipped ones."""
     if explain:
         print(explain_recipe())
     elif name in shipped_recipes() and not overrides:

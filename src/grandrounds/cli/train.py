@@ -1,4 +1,4 @@
-"""`sft`, `train` and `resume`."""
+"""The commands `sft`, `train` and `resume`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def start_training(recipe: str, overrides: Sequence[str], out: Path | None) -> N
 
 
 def resume_training(run: Path) -> None:
-    """Go on with a run."""
+    """Resume a run."""
     quiet_libraries()
     from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import resume
@@ -35,7 +35,7 @@ def _end(finished: bool) -> None:
 
 
 def quiet_libraries() -> None:
-    """Libraries' progress bars and advice would tear our own output apart; errors still come as exceptions."""
+    """Silence libraries' progress bars and advice, which would disrupt our output. Errors remain exceptions."""
     import os
     import warnings
 

@@ -1,1 +1,1 @@
-"""Fields of use, a folder each; `grandrounds.domain` finds them here, and nothing else names them."""
+"""Domains (fields of use), one folder each. `grandrounds.domain` finds them here; no other file names them."""

@@ -1,4 +1,4 @@
-"""How good a policy is, and whether two policies differ. Imports no torch."""
+"""Measures how good a policy is, and whether two policies differ. Imports no torch."""
 
 from grandrounds.evaluation.compare import Comparison, Pair, compare
 from grandrounds.evaluation.evaluate import evaluate

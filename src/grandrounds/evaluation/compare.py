@@ -1,4 +1,4 @@
-"""Comparing policies that were evaluated on the same cases: who was right where the other was wrong."""
+"""Compares policies that were evaluated on the same cases: which cases each got right where the other did not."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "both_right", "both_wrong")
 class Pair:
     """Two policies on the same cases.
 
-    gained: cases where `after` did better; lost: where `before` did. With one answer each: alone was right.
-    both_right, both_wrong: the others, by whether all answers of both were wrong (both_wrong) or not.
-    difference: accuracy of `after` less that of `before`. interval: paired bootstrap, by groups if any.
-    p, log10_p: of the exact McNemar test; with several answers, of the sign test on each case's share of
-        right ones, which is the same test where there is one.
+    gained: cases where `after` did better; lost: where `before` did. With one answer each, only that policy was right.
+    both_right, both_wrong: the other cases; both_wrong where every answer of both policies was wrong.
+    difference: accuracy of `after` minus that of `before`. interval: paired bootstrap, by groups if there are any.
+    p, log10_p: of the exact McNemar test. With several answers per case: of the sign test on each case's share of
+        right answers, which is the same test where there is one answer.
     """
 
     before: str
@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Example:
-    """A case to show, and what the first and the last policy made of it (their first answers)."""
+    """A case to show: how the first answers of the first and the last policy compare in it."""
 
     outcome: Outcome
     id: str
@@ -52,9 +52,9 @@ class Example:
 class Comparison:
     """Policies in the order they were named: the first is the regular one, the last the one of interest.
 
-    pairs: the first against each other, then each other against the last.
-    outcomes: how often the first answers of first and last came out which way.
-    baselines: each baseline of the last policy against it.
+    pairs: the first policy against each other one, then each other one against the last.
+    outcomes: the number of cases with each outcome, by the first answers of the first and the last policy.
+    baselines: each baseline of the last policy against that policy.
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -71,20 +71,20 @@ class Comparison:
 
     @property
     def count(self) -> int:
-        """Cases."""
+        """The number of cases."""
         return next(iter(self.evaluations.values())).count
 
     @property
     def headline(self) -> Pair | None:
-        """The first against the last; None with one policy."""
+        """The first policy against the last; None if there is only one."""
         return next((pair for pair in self.pairs if pair.after == self.names[-1]), None)
 
     def examples(self, each: int = 1) -> tuple[Example, ...]:
-        """Up to `each` cases of every outcome, drawn by a hash of their ids: nobody has picked them."""
+        """Up to `each` cases of every outcome, drawn by a hash of their ids and not picked by hand."""
         return tuple(Example(outcome, id) for outcome in OUTCOMES for id in self._ranked[outcome][:each])
 
     def results(self, id: str) -> dict[str, CaseResult]:
-        """What each policy made of one case; KeyError for an unknown one."""
+        """Each policy's result on one case. KeyError for an unknown id."""
         found = {
             name: next((case for case in evaluation.cases if case.id == id), None)
             for name, evaluation in self.evaluations.items()
@@ -121,7 +121,7 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 
 
 def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparison:
-    """Compare evaluations of the same cases; CaseError, which says how they differ, for others."""
+    """Compare evaluations of the same cases. CaseError, which says how they differ, for different cases."""
     if not evaluations:
         raise CaseError("there is nothing to compare", hint="Name at least one policy.")
     names = list(evaluations)
@@ -130,7 +130,7 @@ def compare(evaluations: Mapping[str, Evaluation], *, seed: int = 0) -> Comparis
         _require_same_cases(names[0], first, name, evaluations[name])
     aligned = {name: _in_order_of(first, evaluation) for name, evaluation in evaluations.items()}
     rights = {name: [case.share_correct for case in results] for name, results in aligned.items()}
-    # Every case is its own group where the source knows none; ids cannot meet group names.
+    # A case without a group is its own group. The prefix keeps ids and group names apart.
     groups = [("group", case.group) if case.group else ("case", case.id) for case in first.cases]
     couples = [(names[0], name) for name in names[1:]] + [(name, names[-1]) for name in names[1:-1]]
     ranked = _ranked(aligned[names[0]], aligned[names[-1]], seed) if len(names) > 1 else _alone(last, seed)
@@ -191,10 +191,10 @@ def _pair(
     groups: Sequence[tuple[str, str]],
     seed: int,
 ) -> Pair:
-    """one, other: a name and its share of right answers to each case, in the same order as the cases' groups."""
+    """Each policy: its name and its share of right answers to each case, in the order of the cases' groups."""
     (before, after), rights = (one[0], other[0]), (np.array(one[1]), np.array(other[1]))
     differences = rights[1] - rights[0]
-    # Shares of equal answers may differ in the last bit where the policies were sampled differently often.
+    # Shares that are equal may differ in the last bit where the policies gave different numbers of answers.
     gained, lost = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
     both_wrong = int(((rights[0] == 0) & (rights[1] == 0)).sum())
     test: McNemar = mcnemar_exact(lost, gained)
@@ -213,7 +213,7 @@ def _pair(
 
 
 def _ranked(before: list[CaseResult], after: list[CaseResult], seed: int) -> dict[Outcome, tuple[str, ...]]:
-    """Ids by outcome of the first answers, each list in an order that depends on seed and id alone."""
+    """Ids by outcome of the first answers. The order in each list depends only on seed and id."""
     ids: dict[Outcome, list[str]] = {outcome: [] for outcome in OUTCOMES}
     for one, other in zip(before, after, strict=True):
         ids[_outcome(one.first.correct, other.first.correct)].append(one.id)

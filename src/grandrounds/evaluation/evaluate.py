@@ -1,4 +1,4 @@
-"""Evaluating a policy: sample every case, parse, judge, add up."""
+"""Evaluates a policy: samples answers to every case, parses and judges them, and computes the totals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from grandrounds.rewards.scorer import RewardContext
 from grandrounds.sampling.sampler import Sampler, SamplingSettings, in_order
 from grandrounds.types import Case, Prompt, Sample
 
-# Completions asked of the sampler at once: enough to keep it busy, few enough to see progress.
+# Completions per call of the sampler: enough to keep it busy, few enough to show progress.
 ROWS_PER_CHUNK = 256
 
 
@@ -38,13 +38,13 @@ def evaluate(
     skipped: Mapping[str, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Ask the sampler every prompt and judge what it says.
+    """Sample answers to every prompt and judge them.
 
-    samples: answers to each case. One is decoded greedily, whatever `settings` say of temperature.
-    knowledge: what reasoning is checked against, where the cases bring some.
-    skipped: reason -> cases the caller could not ask, to be reported.
+    samples: answers to each case. A single one is decoded greedily, whatever temperature `settings` has.
+    knowledge: checks reasoning, where the cases come with knowledge.
+    skipped: reason -> number of cases that the caller could not ask, for the report.
     progress: called with (cases done, cases in all).
-    CaseError where there is no prompt, or two have one id.
+    CaseError where there is no prompt, or where two prompts have the same id.
     """
     _distinct(prompts)
     if samples == 1:
@@ -79,7 +79,7 @@ _cited = evidence(RewardContext())
 
 
 def _case_result(samples: Sequence[Sample], knowledge: Knowledge | None) -> CaseResult:
-    """A case with its answers."""
+    """The result of a case, with its answers."""
     case = samples[0].case
     return CaseResult(
         id=case.id,
@@ -118,7 +118,7 @@ def _answered(sample: Sample, knowledge: Knowledge | None) -> Answered:
 
 
 def question_text(case: Case) -> str:
-    """What was asked, for a reader: context and question, or what the user said in a conversation."""
+    """The question for a reader: context and question, or the messages of a conversation without the system's."""
     if isinstance(case.question, str):
         return "\n".join([*case.context, case.question])
     said = [message.content for message in case.question if message.role != "system"]
@@ -126,7 +126,7 @@ def question_text(case: Case) -> str:
 
 
 def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Evaluation:
-    """Add up judged cases, each with the same number of answers."""
+    """Summarise judged cases, each with the same number of answers."""
     answers = [answer for case in cases for answer in case.answers]
     lengths = np.array([answer.length for answer in answers])
     return Evaluation(
@@ -154,7 +154,7 @@ def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Eva
 
 
 def _accuracy(cases: Sequence[CaseResult]) -> Share:
-    """Wilson's interval; where cases have several answers, of the number of answers they are worth."""
+    """Accuracy with Wilson's interval. Several answers per case count as their effective number."""
     means = np.array([case.share_correct for case in cases])
     samples = len(cases[0].answers)
     worth, mean = effective_count(means, samples), float(means.mean())
@@ -163,7 +163,7 @@ def _accuracy(cases: Sequence[CaseResult]) -> Share:
 
 def _share(values: Iterable[float | bool]) -> Share:
     listed = [float(value) for value in values]
-    total = min(sum(listed), float(len(listed)))  # a mean of scores may round above 1
+    total = min(sum(listed), float(len(listed)))  # rounding may take a mean of scores above 1
     return Share(total / len(listed), len(listed), wilson(total, len(listed)))
 
 
@@ -173,7 +173,8 @@ def _share_known(values: Iterable[float | bool | None]) -> Share | None:
 
 
 def _validity(correct: Sequence[Answered], answers: Sequence[Answered]) -> Share | None:
-    """A right answer without a reasoning has no valid one; a policy that never reasons is not measured."""
+    """The share of right answers with a valid reasoning. An answer without reasoning counts as not valid. None for a
+    policy that never reasons."""
     if not correct or not any(answer.check for answer in answers):
         return None
     return _share(answer.check is not None and answer.check.valid for answer in correct)
@@ -191,7 +192,7 @@ def _votes(cases: Sequence[CaseResult]) -> dict[int, float]:
 
 
 def _passes(cases: Sequence[CaseResult]) -> dict[int, float]:
-    """For k = 1, 2, 4, … and all samples."""
+    """pass@k for k = 1, 2, 4, … and the number of samples."""
     samples = len(cases[0].answers)
     if samples == 1:
         return {}
@@ -201,7 +202,7 @@ def _passes(cases: Sequence[CaseResult]) -> dict[int, float]:
 
 
 def _subgroups(cases: Sequence[CaseResult]) -> tuple[Subgroup, ...]:
-    """By tag in the order of appearance, by value in alphabetical order."""
+    """Subgroups by tag in order of appearance, then by value in alphabetical order."""
     members: dict[str, dict[str, list[CaseResult]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
         for tag, value in case.tags.items():

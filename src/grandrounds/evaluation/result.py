@@ -1,4 +1,4 @@
-"""The vocabulary of an evaluation: each answer, each case, and what they add up to; all of it JSON-able."""
+"""The types of an evaluation: each answer, each case, and their totals. All of them can be written as JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from grandrounds.cases.check import ReasoningCheck
 from grandrounds.evaluation.statistics import Interval, wilson
 from grandrounds.types import PUBLICATION, TRAINED_ON
 
-# A subgroup smaller than this is reported and flagged: its interval is some 35 points wide.
+# Subgroups with fewer cases are flagged in the report: their intervals are some 35 points wide.
 SMALL = 30
 
 
 @dataclass(frozen=True)
 class Share:
-    """A proportion (or a mean of scores in [0, 1]), what it is a share of, and its interval.
+    """A proportion (or a mean of scores in [0, 1]), its denominator and its interval.
 
-    interval: Wilson's for proportions, of the effective number of answers where cases have several.
+    interval: Wilson's, for proportions. Where cases have several answers, it uses the effective number of answers.
     """
 
     value: float
@@ -29,14 +29,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Answered:
-    """One response, judged.
+    """One judged response.
 
-    answer: the text inside the answer tags. given: what it was understood to be. layer: what decided.
+    answer: the text inside the answer tags. given: the answer as understood. layer: the rule that decided.
     defects: of form, by name. length: tokens. finish: "stop", or "length" where it was cut off.
     consistent: the answer is what the reasoning concludes; None without a reasoning.
-    evidence: score of the findings cited; None without a reasoning or where the case has no facts.
-    invented: findings cited that the case does not have, normalised.
-    check: the reasoning checked against knowledge; None without a reasoning or without knowledge.
+    evidence: score of the cited findings; None without a reasoning or where the case has no facts.
+    invented: cited findings that the case does not have, normalised.
+    check: the check of the reasoning against knowledge; None without a reasoning or without knowledge.
     """
 
     answer: str | None
@@ -54,7 +54,7 @@ class Answered:
     check: ReasoningCheck | None = None
 
     def to_json(self, *, responses: bool = True) -> dict[str, Any]:
-        """Everything; without `responses`, all but the model's own words."""
+        """All fields. Without `responses`, the model's text and reasoning are left out."""
         row = asdict(self)
         row["check"] = None if self.check is None else {**row["check"], "valid": self.check.valid}
         if not responses:
@@ -67,7 +67,7 @@ class Answered:
 class CaseResult:
     """One case and the policy's answers to it, in the order they were sampled.
 
-    question: with its context. group: cases of one group are not independent of each other; or None.
+    question: with its context. group: cases of one group are not independent of each other; None without a group.
     """
 
     id: str
@@ -80,12 +80,12 @@ class CaseResult:
 
     @property
     def share_correct(self) -> float:
-        """Of its answers."""
+        """The share of right answers."""
         return sum(answer.correct for answer in self.answers) / len(self.answers)
 
     @property
     def first(self) -> Answered:
-        """The answer that is shown where one is."""
+        """The first answer, which is shown where only one is."""
         return self.answers[0]
 
     def to_json(self, *, responses: bool = True) -> dict[str, Any]:
@@ -117,39 +117,39 @@ class Subgroup:
 
     @property
     def small(self) -> bool:
-        """Too small to conclude anything from."""
+        """Whether the subgroup is too small for any conclusion."""
         return self.count < SMALL
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something without a language model that answered the same cases. correct: case id -> whether it is right."""
+    """A method without a language model that answered the same cases. correct: case id -> whether it was right."""
 
     name: str
     correct: Mapping[str, bool] = field(repr=False)
 
     @property
     def accuracy(self) -> Share:
-        """Of these cases."""
+        """Its accuracy on these cases."""
         count, right = len(self.correct), sum(self.correct.values())
         return Share(right / count, count, wilson(right, count))
 
     def to_json(self) -> dict[str, Any]:
-        """Its accuracy, named as a policy's."""
+        """Its accuracy, under the same names as a policy's."""
         return _flat("accuracy", self.accuracy)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one policy did on one set of cases. Shares are None where they do not apply.
+    """The result of one policy on one set of cases. Shares are None where they do not apply.
 
-    count: cases evaluated. samples: answers to each; 1 is greedy. skipped: reason -> cases not asked.
+    count: cases evaluated. samples: answers to each; 1 is greedy. skipped: reason -> number of cases not asked.
     accuracy: of all answers. answered: an answer was given at all. reasoned: a reasoning was shown.
     format: exactly one reasoning, then one answer, and nothing else.
     consistency, evidence: of answers with a reasoning; evidence is a mean score.
     validity_given_correct: of the right answers of a policy that reasons, those with a valid reasoning.
     maj_at_k, pass_at_k: k -> share; empty for one sample.
-    baselines: on these very cases.
+    baselines: methods without a language model, on the same cases.
     """
 
     count: int
@@ -171,11 +171,11 @@ class Evaluation:
 
     @property
     def trained_on(self) -> int:
-        """Cases of publications that the run was trained on; the source tags them where it can tell."""
+        """Cases whose publications the run was trained on. The source tags them where it can tell."""
         return sum(case.tags.get(PUBLICATION) == TRAINED_ON for case in self.cases)
 
     def to_json(self, *, cases: bool = True, responses: bool = True) -> dict[str, Any]:
-        """Numbers by name; `cases` adds each case's record, `responses` the model's own words in it."""
+        """Numbers by name. `cases` adds a record of each case, `responses` the model's text in that record."""
         row: dict[str, Any] = {
             "count": self.count,
             "samples": self.samples,
@@ -213,7 +213,7 @@ class Evaluation:
 
 
 def _flat(name: str, share: Share | None) -> dict[str, Any]:
-    """The value under its own name, its denominator and interval beside it."""
+    """A share's value under its own name, with its denominator and interval."""
     if share is None:
         return {name: None, f"{name}_of": 0, f"{name}_interval": None}
     return {name: share.value, f"{name}_of": share.of, f"{name}_interval": list(share.interval)}

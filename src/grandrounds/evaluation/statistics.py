@@ -1,4 +1,4 @@
-"""The statistics of an evaluation, as functions of numbers. All intervals are two-sided, 95 %.
+"""The statistics of an evaluation, as functions of numbers. All intervals are two-sided 95 % intervals.
 
 wilson            interval of a proportion                Wilson 1927, doi:10.1080/01621459.1927.10502953
 mcnemar_exact     do two policies differ on paired cases  McNemar 1947, doi:10.1007/BF02295996, exact binomial
@@ -19,7 +19,7 @@ import numpy as np
 
 Z95 = 1.959963984540054  # the 97.5th percentile of the standard normal distribution
 RESAMPLES = 10_000
-# Indices drawn at once by the bootstrap: 16 MB.
+# Indices that the bootstrap draws at once: 16 MB.
 _BLOCK = 2_000_000
 
 Interval = tuple[float, float]
@@ -30,7 +30,7 @@ def wilson(successes: float, count: float) -> Interval:
 
         centre ± z / (1 + z²/n) sqrt(p (1 - p) / n + z² / 4n²),   centre = (p + z²/2n) / (1 + z²/n)
 
-    Both may be fractional: an effective sample size is.
+    Both arguments may be fractional, since an effective sample size may be.
     """
     if count <= 0:
         return 0.0, 1.0
@@ -40,16 +40,16 @@ def wilson(successes: float, count: float) -> Interval:
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = share * (1 - share) / count + square / (4 * count * count)
     half = Z95 / (1 + square / count) * math.sqrt(spread)
-    # At the ends the interval touches 0 or 1 exactly; rounding must not leave it a hair away.
+    # At the ends the interval reaches 0 or 1 exactly; rounding must not change that.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == count else min(1.0, centre + half)
     return low, high
 
 
 def effective_count(case_means: np.ndarray, samples: int) -> float:
-    """How many independent answers n cases with `samples` answers each are worth: between n and n * samples.
+    """The number of independent answers that n cases with `samples` answers each are worth: from n to n * samples.
 
-    n_eff = p (1 - p) / Var(mean of the case means). Answers to one case resemble each other; counting each as
+    n_eff = p (1 - p) / Var(mean of the case means). Answers to the same case are correlated: counting them as
     independent would make intervals too narrow.
     """
     count = len(case_means)
@@ -63,9 +63,9 @@ def effective_count(case_means: np.ndarray, samples: int) -> float:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Discordant cases and the two-sided p that they are due to chance.
+    """Discordant cases, and the two-sided p-value under the hypothesis that the policies do not differ.
 
-    only_first, only_second: cases that one policy alone got right (b and c).
+    only_first, only_second: cases that only one policy got right (b and c).
     p may underflow to 0 beyond some thousand cases; log10_p never does.
     """
 
@@ -76,7 +76,7 @@ class McNemar:
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> McNemar:
-    """Exact two-sided McNemar test: each discordant case is a fair coin.
+    """Exact two-sided McNemar test: under the hypothesis, each discordant case is a fair coin toss.
 
     p = min(1, 2 * sum over i <= min(b, c) of C(b + c, i) / 2^(b + c)), summed in logarithms.
     """
@@ -84,7 +84,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> McNemar:
         raise ValueError(f"negative counts: {only_first}, {only_second}")
     tosses, fewer = only_first + only_second, min(only_first, only_second)
     if 2 * fewer >= tosses - 1:
-        # Both tails cover everything (and count the middle twice): no evidence at all.
+        # The two tails together cover everything, and count the middle twice: p is 1.
         return McNemar(only_first, only_second, 1.0, 0.0)
     i = np.arange(1, fewer + 1, dtype=np.float64)
     log_choose = np.concatenate([[0.0], np.cumsum(np.log((tosses - i + 1) / i))])
@@ -102,9 +102,9 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile interval of the mean of per-case differences [n], by resampling cases.
 
-    groups: what each case belongs to (a patient, a publication). Whole groups are resampled then, for cases
-        of one group are not independent of each other.
-    key: the result is a function of the key and of the data, their order included.
+    groups: what each case belongs to (a patient, a publication). Whole groups are then resampled, since cases of one
+        group are not independent of each other.
+    key: the seed. The result depends only on the key and on the data, including their order.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.size == 0:
@@ -126,7 +126,7 @@ def paired_bootstrap(
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """The chance that one of k samples is right, where `correct` of `samples` were: unbiased.
+    """The probability that at least one of k samples is right, if `correct` of `samples` were; an unbiased estimate.
 
     1 - C(n - c, k) / C(n, k), as a product, so that nothing overflows.
     """
@@ -139,10 +139,10 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def maj_at_k(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
-    """The chance that the most frequent answer of all k samples is right; equal answers vote together.
+    """The probability that the most frequent answer of all k samples is right. Equal answers vote together.
 
-    None (no readable answer) does not vote; without any vote the result is 0. Ties are split fairly: the
-    result is the expectation over drawing one of the tied answers, so that neither order nor luck decides.
+    None (no readable answer) does not vote; without any vote the result is 0. With a tie, the result is the expectation
+    over drawing one of the tied answers, so that neither order nor chance decides.
     """
     marks: dict[str, list[bool]] = defaultdict(list)
     for vote, mark in zip(votes, correct, strict=True):

@@ -1,13 +1,14 @@
-"""What makes training and sampling fast. Each kernel has a switch in `policy.kernels`; without them all, a run is plain
-transformers.
+"""The kernels that make training and sampling fast. Each has a switch in `policy.kernels`. With all of them off, a run
+is plain transformers.
 
     shared_prefix    attention in which a prompt is computed once for all its completions
-    head             log-probabilities of completion tokens in chunks of rows
-    fused            norms, feed-forward blocks and linear layers as single steps of autograd
-    packed_weights   linear layers that are copied into the order a product reads them in, while sampling
-    cuda_graphs      decoding steps that a GPU replays
+    head             log-probabilities of completion tokens, a chunk of rows at a time
+    fused            norms, feed-forward blocks and linear layers as single autograd functions
+    packed_weights   linear layers whose weights are copied into oneDNN's layout while the model samples
+    cuda_graphs      decoding steps that are captured in a CUDA graph and replayed
 
-Two of them replace forward functions of a model's modules. Which module gets which is decided here alone.
+`fused` and `packed_weights` replace the forward functions of a model's modules. Only this file decides which module
+gets which.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from grandrounds.kernels.fused import training_forward
 from grandrounds.kernels.linear import is_linear
 from grandrounds.kernels.packed_weights import packed_forwards
 
-# The attribute in which a module's packed forward function waits while the model samples.
+# The attribute that holds a module's packed forward function while the model samples.
 _PACKED = "_grandrounds_packed"
 
 
 def install(model: nn.Module, *, fused: bool, packed_weights: bool, keep_inner: bool = True) -> None:
-    """Choose the forward function of every module; a later call chooses anew.
+    """Choose the forward function of every module. A later call replaces the choice.
 
-    With gradients a module computes by `fused`, without them by its packed weights within `packed`; everything else,
-    and every module that no kernel knows, computes by its own class.
-    keep_inner: whether outputs of norms and the inside of feed-forward blocks are kept for the backward pass.
+    With gradients a module computes by `fused`. Without gradients, and within `packed`, it computes by its packed
+    weights. In every other case, and for every module that no kernel knows, its own class computes.
+    keep_inner: whether norm outputs and the inner activations of feed-forward blocks are kept for the backward pass.
     """
     for module in model.modules():
         if getattr(getattr(vars(module).get("forward"), "__func__", None), "func", None) is _forward:
             del module.forward
         training = training_forward(module, keep_inner=keep_inner) if fused else None
         if training or (packed_weights and is_linear(module)):
-            # A method, so that a deep copy of the module gets one of its own.
+            # A bound method, so that a deep copy of the module binds its own.
             module.forward = MethodType(partial(_forward, training), module)
             setattr(module, _PACKED, None)
 
@@ -55,9 +56,9 @@ def _forward(training: Callable[..., Tensor] | None, module: Any, *inputs: Any, 
 
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
-    """Within the block linear layers for which `packed_weights` is installed multiply by packed copies.
+    """Within the block, linear layers for which `packed_weights` is installed multiply by packed copies.
 
-    The weights must not change in the block.
+    The weights must not change within the block.
     """
     before: list[tuple[nn.Module, Any]] = []
     try:

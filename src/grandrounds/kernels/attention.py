@@ -1,8 +1,8 @@
-"""Attention by layout: the one place where Grand Rounds reaches into a transformers model.
+"""Attention by layout: the one place where Grand Rounds hooks into a transformers model.
 
-With `policy.kernels.shared_prefix` forward passes run a model over one flat row of tokens, [1, S], with explicit
-positions. Which of those tokens see one another is decided by the `Layout` in force: a tree of prompts and completions
-in training, a KV cache in sampling. transformers calls the function registered here from every attention layer, so no
+With `policy.kernels.shared_prefix`, forward passes run a model over one flat row of tokens, [1, S], with explicit
+positions. The active `Layout` decides which of those tokens see one another: a tree of prompts and completions in
+training, a KV cache in sampling. transformers calls the function registered here from every attention layer, so no
 model file is forked.
 """
 
@@ -23,9 +23,9 @@ ATTENTION = "grandrounds"
 
 
 class Scoring(NamedTuple):
-    """How a query scores keys: scale · q k, with a softcap softcap · tanh(scale · q k / softcap).
+    """How a query scores keys: scale · q k, or with a softcap softcap · tanh(scale · q k / softcap).
 
-    window: a token at position p sees positions > p - window only.
+    window: a token at position p sees only positions > p - window.
     """
 
     scale: float
@@ -34,7 +34,7 @@ class Scoring(NamedTuple):
 
 
 class Layout(Protocol):
-    """Which tokens of a flat row see one another, and how that is computed."""
+    """Which tokens of a flat row see one another, and how their attention is computed."""
 
     def attend(
         self,
@@ -62,7 +62,7 @@ def seen_through(layout: Layout | None) -> Iterator[None]:
 
 
 def current_layout() -> Layout | None:
-    """The layout in force; None where a model runs through transformers' own attention."""
+    """The active layout. None where a model runs through transformers' own attention."""
     return _layout.get()
 
 
@@ -78,7 +78,7 @@ def _attention(
     softcap: float | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention signature, handed on to the layout in force."""
+    """Has transformers' attention signature; passes the call on to the active layout."""
     layout = _layout.get()
     if layout is None:
         raise PolicyError(
@@ -93,7 +93,7 @@ def _attention(
 
 
 def register() -> None:
-    """Make `ATTENTION` known to transformers; called once when a policy is loaded."""
+    """Register `ATTENTION` with transformers. Called once when a policy is loaded."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION, _attention)
@@ -101,19 +101,19 @@ def register() -> None:
 
 
 def attention_of(config: Any, shared_prefix: bool) -> str:
-    """The `attn_implementation` of a model: ours, or the fastest of transformers' that computes it exactly."""
+    """The `attn_implementation` of a model: ours, or the fastest of transformers' that computes the model exactly."""
     if shared_prefix:
         return ATTENTION
     return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else "sdpa"
 
 
 def causal_attention(
-    query: Tensor,  # [B, H, Q, D], the last of the keys' tokens
+    query: Tensor,  # [B, H, Q, D], the last Q of the L tokens
     key: Tensor,  # [B, K, L, D]
     value: Tensor,  # [B, K, L, D]
     scoring: Scoring,
 ) -> Tensor:  # [B, H, Q, D]
-    """Each query sees the keys up to its own, `window` at most."""
+    """Causal attention: each query sees its own key and those before it, at most `window` keys in all."""
     (scale, window, softcap), queries, keys = scoring, query.shape[2], key.shape[2]
     if window is not None and window >= keys:
         window = None
@@ -140,7 +140,7 @@ def causal_attention(
 
 
 def _visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """[Q, L] bool: the last Q of L keys are the queries' own."""
+    """The causal mask, [Q, L] bool. The queries belong to the last Q of the L keys."""
     places = torch.arange(keys, device=device)
     distance = places[keys - queries :, None] - places
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)

@@ -1,7 +1,7 @@
-"""A decoding step captured in a CUDA graph and replayed, as long as the batch's shape stays the same.
+"""A decoding step captured in a CUDA graph, and replayed while the batch's shape stays the same.
 
-A model's forward pass is a thousand small kernels, which Python launches one by one; for a few rows that takes longer
-than their arithmetic. A graph launches all of them at once, on the same memory each time.
+A model's forward pass is about a thousand small kernels, which Python launches one by one. For a few rows the launches
+take longer than the arithmetic. A graph launches all of them at once, on the same memory each time.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Columns of the KV cache by which attention grows where steps are captured: with few a graph serves for few steps, with
-# many attention goes over columns that nothing is in yet.
+# Where steps are captured, attention reads the KV cache up to a multiple of this many columns. A small stride needs a
+# new graph every few steps; a large stride makes attention read columns that are still empty.
 STRIDE = 64
 
 Run = Callable[[], Tensor]
-# Captures a function: what it returns does the same operations on the same memory, and returns the same tensor.
+# Captures a function. The captured one does the same operations on the same memory, and returns the same tensor.
 Capture = Callable[[Run], Run]
 
 
 class Step:
-    """States [B, d] of B rows' newest tokens [B] at their positions [B].
+    """Computes the hidden states [B, d] of B rows' newest tokens [B] at their positions [B].
 
-    compute: a step. capture: None computes each step as it comes. Otherwise the first step of a shape is computed, the
-    second is captured, and the others replay it; a step's states are then overwritten by the next.
+    compute: computes one step. capture: captures it, or None to compute each step eagerly. With a capture, the first
+    step of a shape is computed, the second is captured, and the others replay it. A replayed step overwrites the
+    states of the step before.
     """
 
     def __init__(self, compute: Callable[[Tensor, Tensor], Tensor], capture: Capture | None) -> None:
@@ -35,7 +36,7 @@ class Step:
         self._replay: Run | None = None
 
     def __call__(self, tokens: Tensor, positions: Tensor, shape: int) -> Tensor:
-        """shape: another number wherever steps differ by more than the values in tensors."""
+        """shape: a number that must differ wherever two steps differ by more than the values in their tensors."""
         if self._capture is None or self._shape != shape:
             self._shape, self._replay = shape, None
             self._tokens, self._positions = tokens.clone(), positions
@@ -54,7 +55,7 @@ class Step:
             return capture(self._run)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # an operation that a graph cannot hold
+        except RuntimeError as error:  # an operation that a CUDA graph cannot hold
             reason = " ".join(str(error).split())
             warnings.warn(
                 f"decoding steps cannot be captured here, and take longer ({reason[:200]})", stacklevel=2
@@ -64,11 +65,9 @@ class Step:
 
 
 def cuda_graph(run: Run) -> Run:
-    """Captured by CUDA. The graph's memory is its own, and is free again with it."""
+    """A CUDA graph of the function. The graph has its own memory, which is freed with it."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(
-        graph, capture_error_mode="thread_local"
-    ):  # rewards may be at work in other threads
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # rewards may use CUDA in other threads
         states = run()
 
     def replay() -> Tensor:
@@ -79,5 +78,5 @@ def cuda_graph(run: Run) -> Run:
 
 
 def capture_on(device: torch.device) -> Capture | None:
-    """How steps are captured on a device; None where they are not."""
+    """The capture function for a device; None where steps are not captured."""
     return cuda_graph if device.type == "cuda" else None

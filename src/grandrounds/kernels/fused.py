@@ -1,14 +1,15 @@
-"""A layer's norms, feed-forward block and linear layers, each one step of autograd: less is kept, less passes memory.
+"""A layer's norms, feed-forward block and linear layers, each as one autograd function: fewer activations are kept, and
+fewer bytes pass through memory.
 
-What transformers and PEFT compute op by op keeps every op's result for the backward pass. Here
+transformers and PEFT compute op by op, and keep every op's result for the backward pass. Here
 
-    RMS norm        keeps its input and a number for each row; the rest is recomputed, a part of the rows at a time
+    RMS norm        keeps its input and one number per row; the rest is recomputed, a part of the rows at a time
     feed-forward    keeps its input, gate and up; or none of these
-    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ keeps its input, or not; adds its branch into the product's own memory
+    linear, LoRA    y = x Wᵀ + b + s (x Aᵀ) Bᵀ keeps its input, or not; adds the LoRA term in place
 
-An input is not kept where one of our norms has made it and memory is to be saved: norm outputs are then recomputed in
-the backward pass. It is the same arithmetic in another order of rounding. A module is served only if a small twin of it
-computes what ours does (`recognise`), and the linear layers in it only as `linear_of` knows them.
+To save memory, an input that one of our norms has produced is not kept: norm outputs are then recomputed in the
+backward pass. The arithmetic is the same, rounded in another order. A module is replaced only if a small twin of it
+computes what our function computes (`recognise`). Its linear layers must be of a kind that `linear_of` knows.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from grandrounds.kernels.linear import is_linear, linear_of
 from grandrounds.kernels.products import add_product, linear, summing_type
 from grandrounds.kernels.recognise import agree, feed_forward_twin, norm_twin
 
-# Rows whose widest tensor of a part stays in the cache; with fewer, reading the weights anew would take the time.
+# A part of the rows is small enough that its widest tensor stays in the CPU cache. With fewer rows than SMALLEST_PART,
+# reading the weights again for each part would dominate the time.
 PART_BYTES = 2 << 20
 SMALLEST_PART = 512
 
 _aten = torch.ops.aten
-# (activation; from the result's gradient and the input, the input's gradient, into `grad_input`)
+# (activation; its backward, which takes the result's gradient and the input, and writes to `grad_input`)
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[..., Any]]] = {
     "silu": (F.silu, _aten.silu_backward.grad_input),
     "gelu": (F.gelu, _aten.gelu_backward.grad_input),
@@ -39,14 +41,14 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[..., Any]]] =
         partial(_aten.gelu_backward.grad_input, approximate="tanh"),
     ),
 }
-# What model files call the linear layers of a feed-forward block: those before its activation, and the one behind.
+# Names of a feed-forward block's linear layers in model files: those before the activation, and the one after it.
 _BLOCKS = ((("gate_proj", "up_proj"), "down_proj"), (("fc1",), "fc2"))
-# Norms and blocks that were recognised, or not, by what distinguishes them.
+# Norms and blocks that were tried: the function that serves them, or None. The key is all that distinguishes them.
 _known: dict[tuple[Any, ...], Callable[[Any, Tensor], Tensor] | None] = {}
 
 
 def training_forward(module: nn.Module, *, keep_inner: bool) -> Callable[[Any, Tensor], Tensor] | None:
-    """Our forward function with gradients for a module; None where it is not one of ours."""
+    """Our forward function with gradients for a module; None where we have none for it."""
     if is_linear(module):
         return partial(_linear, keep_inner=keep_inner)
     if _is_norm(module):
@@ -58,7 +60,7 @@ def training_forward(module: nn.Module, *, keep_inner: bool) -> Callable[[Any, T
 
 
 def _is_norm(module: Any) -> bool:
-    """Whether it is w · x / √(mean x² + ε)."""
+    """Whether the module computes w · x / √(mean x² + ε)."""
     if list(module._parameters) != ["weight"] or module._modules or not hasattr(module, "variance_epsilon"):
         return False
     key = (type(module), module.variance_epsilon)
@@ -70,7 +72,7 @@ def _is_norm(module: Any) -> bool:
 def _feed_forward_of(
     module: nn.Module, first: tuple[str, ...], last: str, keep_inner: bool
 ) -> Callable[[Any, Tensor], Tensor] | None:
-    """The block's forward function with the activation it has, found by trying each."""
+    """Our forward function for the block. Finds the block's activation by trying each one that we know."""
     inner = [child for name, child in module.named_children() if name not in (*first, last)]
     bias = getattr(getattr(module, last), "bias", None) is not None
     key = (type(module), *map(type, inner), bias, keep_inner)
@@ -93,7 +95,7 @@ def _feed_forward(
 ) -> Tensor:
     modules = (getattr(self, name) for name in (*first, last))
     layers = [layer for module in modules if (layer := linear_of(module)) is not None]
-    if len(layers) <= len(first):  # an adapter of a kind that only PEFT computes
+    if len(layers) <= len(first):  # a kind of adapter that only PEFT computes
         return type(self).forward(self, states)
     tensors = [tensor for *four, _ in layers for tensor in four]
     scales = [scale for *_, scale in layers]
@@ -110,9 +112,9 @@ def _linear(self: Any, states: Tensor, *, keep_inner: bool) -> Tensor:
 
 
 class _Matrix:
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ of rows x [n, in], and the gradients, summed over parts of the rows.
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ for rows x [n, in], and its gradients, summed over parts of the rows.
 
-    A and B are multiplied in W's precision and kept in their own, as it is with autocast.
+    A and B are multiplied in W's precision and stored in their own, as autocast does.
     """
 
     a: Any  # Tensor, or None
@@ -130,7 +132,7 @@ class _Matrix:
         self._sums: list[Tensor | None] = [None] * 4
 
     def of(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """y [n, out], and x Aᵀ [n, r], which the backward pass takes back."""
+        """y [n, out], and x Aᵀ [n, r], which the backward pass needs again."""
         y = linear(x, self.weight, self.bias)
         if self.a is None:
             return y, None
@@ -139,12 +141,12 @@ class _Matrix:
         return y, low
 
     def back(self, x: Tensor, low: Tensor | None, gradient: Tensor) -> Tensor:
-        """x's gradient [n, in] from y's; adds to the sums of those of W, b, A and B."""
+        """The gradient of x [n, in] from that of y. Adds to the summed gradients of W, b, A and B."""
         to_x = linear(gradient, self.weight.T)
         if self.wanted[0]:
             if (total := self._sums[0]) is None:
                 self._add(0, gradient.T @ x)
-            else:  # in its own memory
+            else:  # in place
                 add_product(total, gradient.T, x)
         if self.wanted[1]:
             self._add(1, gradient.sum(0, dtype=summing_type(gradient)))
@@ -158,18 +160,18 @@ class _Matrix:
         return to_x
 
     def gradients(self) -> Iterator[Tensor | None]:
-        """Of W, b, A and B."""
+        """The gradients of W, b, A and B."""
         for tensor, total in zip(self._tensors, self._sums, strict=True):
             yield None if total is None or tensor is None else total.to(tensor.dtype)
 
     def _add(self, place: int, gradient: Tensor) -> None:
-        """Sums are float32 at least: bfloat16 sums over many parts would lose the small terms."""
+        """Sums are at least float32: bfloat16 sums over many parts would lose small terms."""
         total, precise = self._sums[place], gradient.to(summing_type(gradient))
         self._sums[place] = precise if total is None else total.add_(precise)
 
 
 def _parts(rows: int, width: int) -> Iterator[slice]:
-    """Equal parts, since a short one at the end would be multiplied slowly."""
+    """Parts of equal size, since a short part at the end would be multiplied slowly."""
     size = max(SMALLEST_PART, PART_BYTES // (4 * width))
     count = max(1, rows // size)
     return (slice(rows * part // count, rows * (part + 1) // count) for part in range(count))
@@ -193,7 +195,7 @@ class _Linear(torch.autograd.Function):
 
 
 class _FeedForward(torch.autograd.Function):
-    """act(x Gᵀ) Dᵀ, or (act(x Gᵀ) · x Uᵀ) Dᵀ, with biases and LoRA. keep: gate and up, for the backward pass."""
+    """act(x Gᵀ) Dᵀ, or (act(x Gᵀ) · x Uᵀ) Dᵀ, with biases and LoRA. keep: whether gate and up are kept for backward."""
 
     @staticmethod
     def forward(
@@ -248,7 +250,7 @@ class _FeedForward(torch.autograd.Function):
             active = act(gate)
             product = active * up[0] if up else active
             to_product = last.back(product, None if low is None else low[part], gradient[part])
-            # In memory that is there: fresh memory takes longer than the arithmetic.
+            # In place: allocating new memory takes longer than the arithmetic.
             to_gate = torch.mul(to_product, up[0], out=product) if up else to_product
             act_backward(to_gate, gate, grad_input=to_gate)
             to_inner = [to_gate, *([to_product.mul_(active)] if up else [])]
@@ -273,7 +275,7 @@ def _matrices(scales: list[float], tensors: Sequence[Any], wanted: Sequence[bool
 
 
 class _RmsNorm(torch.autograd.Function):
-    """w · x / √(mean x² + ε), the mean in float32 at least."""
+    """w · x / √(mean x² + ε), with the mean in float32 at least."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -305,12 +307,15 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _norm_of(states: Tensor) -> Any:
-    """The step of autograd that normalised the states; None where none of ours did."""
+    """The autograd node of our norm that produced the states; None where none of ours did."""
     return states.grad_fn if isinstance(states.grad_fn, _RmsNorm._backward_cls) else None
 
 
 def _given(kept: Tensor | None, norm: Any, part: slice = slice(None)) -> Tensor:
-    """Rows [n, d]: kept, or the same bits from what their norm keeps until its own backward pass, which comes later."""
+    """The input's rows [n, d]: kept, or recomputed to the same bits from the tensors that its norm has saved.
+
+    The norm's own backward pass comes later, so its saved tensors are still there.
+    """
     if kept is not None:
         return kept[part]
     states, weight, scale = norm.saved_tensors

@@ -1,8 +1,8 @@
 """The output head on completion tokens only: log-probabilities and entropy, in chunks.
 
-The [C, V] matrix of logits (C completion tokens, V vocabulary) never exists whole, neither forward nor
-backward: the backward pass computes each chunk's logits once more. For a vocabulary of 151,936 the whole
-matrix would be the largest tensor of a training step by far.
+The full [C, V] matrix of logits (C completion tokens, V vocabulary) never exists, neither in the forward nor in the
+backward pass: the backward pass recomputes each chunk's logits. For a vocabulary of 151,936 the full matrix would be
+by far the largest tensor of a training step.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from grandrounds.kernels.products import add_product, linear, summing_type
 
-CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the cache: half the time of one of 32 MB, measured
-CPU_COLUMNS = 4096  # of the vocabulary, multiplied at once on a CPU: their logits pass through the cache
-SMALLEST_CHUNK = 256  # tokens; with fewer, reading a large vocabulary's weights would take the time
+CHUNK_BYTES = 8 << 20  # a chunk of logits that stays in the CPU cache: half the time of 32 MB, measured
+CPU_COLUMNS = 4096  # vocabulary entries multiplied at once on a CPU, so that their logits stay in the cache
+SMALLEST_CHUNK = 256  # tokens; with fewer, reading a large vocabulary's weights would dominate the time
 
 
 def token_logprobs(
@@ -31,8 +31,8 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log p(target | state) [C] and entropy of p [C, no gradient]; p = softmax(cap(W h + b) / temperature).
 
-    cap(z) = softcap · tanh(z / softcap) where the model has one. Results are float32 (float64 for float64
-    states); the softmax is taken in that precision whatever the weights' type. `chunk`: tokens at a time.
+    cap(z) = softcap · tanh(z / softcap) where the model has a softcap. Results are float32 (float64 for float64
+    states). The softmax is computed in that precision, whatever the weights' type. `chunk`: tokens at a time.
     """
     chunk = chunk or chunk_rows(weight.shape[0])
     logprobs, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, softcap, temperature, chunk)
@@ -40,7 +40,7 @@ def token_logprobs(
 
 
 def chunk_rows(vocabulary: int) -> int:
-    """Tokens whose logits exist at once."""
+    """The number of tokens whose logits exist at once."""
     return max(SMALLEST_CHUNK, CHUNK_BYTES // (4 * vocabulary))
 
 
@@ -67,14 +67,15 @@ def _logits(
 
 
 def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
-    """Room for one chunk's logits, used again by every chunk: fresh memory costs more than arithmetic."""
+    """A buffer for one chunk's logits. All chunks reuse it: allocating new memory costs more than the arithmetic."""
     precision = summing_type(hidden)
     return hidden.new_empty(min(chunk, len(hidden)), weight.shape[0], dtype=precision)
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """With a head that is not trained, each state's gradient of its own log-prob is taken at once, while the logits
-    are there; a trained head's gradient needs that of the log-probs, and its logits are computed once more."""
+    """With a frozen head, the forward pass takes the gradient of each log-prob with respect to its state at once, while
+    the logits exist. A trained head's gradient needs the gradient of the log-probs, so the backward pass recomputes the
+    logits."""
 
     @staticmethod
     def forward(
@@ -116,7 +117,7 @@ class _TokenLogprobs(torch.autograd.Function):
         softcap, temperature = ctx.softcap, ctx.temperature
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        # Summed over chunks in float32: bfloat16 sums would lose the small terms.
+        # Summed over chunks in float32: bfloat16 sums would lose small terms.
         grad_weight = torch.zeros_like(weight, dtype=normaliser.dtype) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=normaliser.dtype) if wants_bias else None
         buffer = _buffer(hidden, weight, ctx.chunk)
@@ -126,7 +127,7 @@ class _TokenLogprobs(torch.autograd.Function):
             cap = _cap_slope(logits, softcap, temperature)
             probabilities = logits.sub_(normaliser[part, None]).exp_()
             dlogits = _dlogits(probabilities, targets[part, None], cap, weight.dtype)
-            # The gradient of the log-probs scales rows: of the narrow states rather than of the wide logits.
+            # The gradient of the log-probs scales rows. Scaling the narrow states is cheaper than the wide logits.
             factor = gradients[0][part, None] / -temperature
             if grad_hidden is not None:
                 torch.mm(dlogits, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
@@ -134,7 +135,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 add_product(grad_weight, dlogits.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
                 grad_bias += probabilities.T @ factor[:, 0]
-            del dlogits  # a copy where weights are narrow, which would stand beside the next chunk's logits
+            del dlogits  # with narrow weights it is a copy, which would add to the next chunk's logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
@@ -149,7 +150,7 @@ def _softmax_(
     entropy: Tensor,  # [c], written
     normaliser: Tensor,  # [c], written: log of the softmax's denominator
 ) -> Tensor:  # [c, V]
-    """Probabilities in the logits' own memory; on a CPU so many rows at a time as stay in the cache."""
+    """Probabilities, written over the logits. On a CPU it works on as many rows at a time as stay in the cache."""
     cached = CHUNK_BYTES // (logits.shape[1] * logits.element_size())
     step = max(1, cached) if logits.device.type == "cpu" else len(logits)
     logs_buffer = torch.empty_like(logits[:step])
@@ -161,12 +162,12 @@ def _softmax_(
         logprobs[rows] = logs.gather(1, word)[:, 0]
         normaliser[rows] = chosen - logprobs[rows]
         torch.exp(logs, out=part)
-        entropy[rows] = -logs.mul_(part).sum(1)  # in memory that is there
+        entropy[rows] = -logs.mul_(part).sum(1)  # in place
     return logits
 
 
 def _cap_slope(logits: Tensor, softcap: float | None, temperature: float) -> Tensor | None:
-    """Derivative of the cap at logits that are capped and divided already: 1 - tanh²."""
+    """Derivative of the softcap, 1 - tanh², from logits that are already capped and divided by the temperature."""
     return None if softcap is None else 1 - (logits * (temperature / softcap)).square_()
 
 
@@ -176,7 +177,7 @@ def _dlogits(
     cap: Tensor | None,  # [c, V]
     dtype: torch.dtype,
 ) -> Tensor:  # [c, V]
-    """-T d log p_y / d z_v = p_v - [v = y], through the cap; in the weights' precision."""
+    """-T d log p_y / d z_v = p_v - [v = y], through the softcap, in the weights' precision."""
     probabilities.scatter_add_(1, target, probabilities.new_full((), -1.0).expand(target.shape))
     if cap is not None:
         probabilities.mul_(cap)

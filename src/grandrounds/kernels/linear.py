@@ -1,4 +1,4 @@
-"""What a linear layer computes: plain, or with one LoRA adapter of PEFT."""
+"""The arithmetic of a linear layer: plain, or with one LoRA adapter of PEFT."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Linear(NamedTuple):
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ; A and B are None without an adapter."""
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ. A and B are None without an adapter."""
 
     weight: Tensor  # W [out, in]
     bias: Tensor | None  # b [out]
@@ -18,14 +18,14 @@ class Linear(NamedTuple):
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether it is torch's linear layer, or PEFT's around one: exactly these classes, whose arithmetic is known."""
+    """Whether the module is torch's linear layer, or PEFT's LoRA layer around one. Subclasses do not count."""
     if _is_lora(module):
         return type(module.base_layer) is nn.Linear
     return type(module) is nn.Linear
 
 
 def linear_of(module: Any) -> Linear | None:
-    """What the layer computes as it is set up now; None for merged, several or unusual adapters and other layers."""
+    """What the layer computes in its present state. None for merged, several or unusual adapters and other layers."""
     if not is_linear(module):
         return None
     if not _is_lora(module):
@@ -46,5 +46,5 @@ def linear_of(module: Any) -> Linear | None:
 
 
 def _is_lora(module: Any) -> bool:
-    kind = type(module)  # by name, so that PEFT is not imported for models without an adapter
+    kind = type(module)  # compared by name, so that models without an adapter do not import PEFT
     return kind.__module__ == "peft.tuners.lora.layer" and kind.__name__ == "Linear"

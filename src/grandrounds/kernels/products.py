@@ -1,8 +1,8 @@
-"""Matrix products: by the fastest library there is, and sums of them in a precision that keeps small terms.
+"""Matrix products by the fastest library available, and sums of products in a precision that keeps small terms.
 
-On a CPU torch multiplies float32 matrices by MKL, few rows by wide weights slowly, and on some makes of processor
-everything. oneDNN, which torch brings along for its own compiled models, is measured beside it in docs/PERFORMANCE.md.
-Nothing here has a gradient of its own.
+On a CPU, torch multiplies float32 matrices by MKL. MKL is slow for few rows by wide weights, and on some processors for
+every shape. oneDNN, which torch includes for its compiled models, is compared with it in docs/PERFORMANCE.md.
+No function here has a gradient.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _onednn = torch.ops.mkldnn
-# From so many rows on oneDNN multiplies by the same pieces of code whatever their number.
+# From this many rows on, oneDNN uses the same generated code for every number of rows.
 _MANY_ROWS = 512
 _TYPES = (torch.float32, torch.bfloat16)
 
 
 def linear(
     states: Tensor,  # [..., in]
-    weight: Tensor,  # [out, in], or what `packed` makes of it
+    weight: Tensor,  # [out, in], or the result of `packed`
     bias: Tensor | None = None,  # [out]
 ) -> Tensor:  # [..., out]
     """x Wᵀ + b."""
@@ -34,9 +34,11 @@ def linear(
 
 
 def padded_rows(rows: int) -> int:
-    """So many up to 16, then the next multiple of 4 up to 64, the next of 64 up to `_MANY_ROWS`, and so many again.
+    """The number of rows that `linear` multiplies: the same up to 16; then the next multiple of 4 up to 64, and the
+    next multiple of 64 up to `_MANY_ROWS`; the same above.
 
-    For each lower number oneDNN makes code of its own for each shape of weights, half a megabyte, and keeps it.
+    Below `_MANY_ROWS`, oneDNN generates and keeps half a megabyte of code for each number of rows and each shape of
+    weights.
     """
     step = 1 if rows <= 16 or rows > _MANY_ROWS else 4 if rows <= 64 else 64
     return -(-rows // step) * step
@@ -47,14 +49,14 @@ def _multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """The weight [out, in] copied into oneDNN's own order, for many products by `linear`; without oneDNN itself."""
+    """The weight [out, in] copied into oneDNN's layout, for many products by `linear`; unchanged without oneDNN."""
     if can_pack(weight):
         return _onednn._reorder_linear_weight(weight.detach(), None)
     return weight
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether oneDNN serves it: torch may lack it, and a processor instructions for bfloat16."""
+    """Whether oneDNN can multiply by it. torch may lack oneDNN, and a processor may lack bfloat16 instructions."""
     if weight.device.type != "cpu" or weight.dtype not in _TYPES:
         return False
     available = torch.backends.mkldnn.is_available()
@@ -62,7 +64,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) -> None:
-    """total += scale · left right, in total's precision and memory."""
+    """total += scale · left right, in place and in total's precision."""
     if left.dtype == total.dtype:
         total.addmm_(left, right, alpha=scale)
     else:
@@ -70,5 +72,5 @@ def add_product(total: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) 
 
 
 def summing_type(tensor: Tensor) -> torch.dtype:
-    """The tensor's type, float32 at least."""
+    """The tensor's type, but at least float32."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Chat messages to prompt tokens, through the model's own template."""
+"""Renders chat messages through the model's own template and encodes them as prompt tokens."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from grandrounds.errors import PolicyError
 from grandrounds.types import Message
 
-# A tag that the template opened and left open: "<think>\n" at the very end of the prompt.
+# A tag that the template opens and does not close: "<think>\n" at the very end of the prompt.
 _OPENED = re.compile(r"<([A-Za-z][A-Za-z0-9_-]*)>\s*$")
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> tuple[np.ndarray, str, str]:
-    """(tokens int64 [P], rendered text, what the template already opened of the response or "").
+    """(tokens int64 [P], rendered text, the tag of the response that the template already opened, or "").
 
-    A template that refuses a system message (Gemma's) gets it in front of the first user message.
+    Where a template refuses a system message (Gemma's), the message goes in front of the first user message.
     """
     text = _render(tokenizer, messages)
     tokens = tokenizer.encode(text, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Where a response ends, and where a model's context does."""
+"""The tokens that end a response, and the length of a model's context."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from grandrounds.errors import PolicyError
 
-# Ends of turn that chat templates use while the tokenizer's eos is another token.
+# End-of-turn tokens that chat templates use although the tokenizer's eos token is another one.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
 def response_ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
-    """Every token that ends a response, and the one that ends the template's own assistant turn."""
+    """All tokens that end a response, and the one that ends an assistant turn in the chat template."""
     configured = (
         getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
     )
@@ -35,10 +35,11 @@ def response_ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
 
 
 def context_length(config: Any) -> int:
-    """The longest sequence, in tokens, that the model computes in one and the same way.
+    """The longest sequence, in tokens, that the model computes independently of the rest of its batch.
 
     LongRoPE (Phi-3's 128k models) changes every token's rotation once any token of the batch is past the original
-    context, keys that are stored already included: results would depend on the batch. We stop in front of it.
+    context, including keys that are already in the KV cache. Results would then depend on the batch, so the original
+    context is the limit.
     """
     context = int(getattr(config, "max_position_embeddings", 0) or 2**20)
     rope = getattr(config, "rope_parameters", None) or {}

@@ -1,4 +1,4 @@
-"""How much memory a computation takes at its peak: counted on a CPU, asked of the allocator on a GPU."""
+"""The peak memory of a computation: on a CPU its tensors are counted, on a GPU the allocator reports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_iter
 
 
 def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
-    """The most that tensors made in the course of this take at once."""
+    """The most bytes that tensors made by `work` take at once."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -26,7 +26,7 @@ def peak_bytes(device: torch.device, work: Callable[[], object]) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors made within the block: `now` alive, `most` alive at once."""
+    """Counts the bytes of tensors made within the block: `now` alive, and `most` alive at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Loading a policy: from a folder, the Hub, or from scratch; with LoRA or whole; in the device's precision."""
+"""Loads a policy from a folder, from the Hub or from scratch, with LoRA or all weights, in the device's precision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from grandrounds.policy.verify import HINT, verify
 from grandrounds.recipe import PolicyRecipe
 
 SCRATCH = "scratch"
-# Devices that compute in the computer's own memory.
+# Devices that have no memory besides the computer's.
 SHARED_MEMORY = ("cpu", "mps")
 
 
@@ -38,12 +38,12 @@ def load_policy(
 ) -> Policy:
     """The policy that a recipe names, ready to be sampled from and trained.
 
-    corpus: texts for a scratch model's tokenizer; tags: strings it holds as single tokens. mix: what it will be used
-    for, where the precision is to be chosen. given: model and tokenizer in memory; of the recipe's model then only a
-    saved adapter is read.
-    A folder may be a whole model or a LoRA adapter as `save_policy` writes them.
-    Raises PolicyError for a model that is missing, cannot be read, or that our attention does not serve exactly, and
-    RecipeError for settings that do not go together.
+    corpus: texts for a scratch model's tokenizer. tags: strings that this tokenizer has as single tokens. mix: the work
+    of a round, by which the precision is chosen. given: a model and tokenizer in memory; of the recipe's model only a
+    saved adapter is then read.
+    A folder may hold a whole model or a LoRA adapter, as `save_policy` writes them.
+    Raises PolicyError for a model that is missing, that cannot be read, or that our attention does not compute exactly,
+    and RecipeError for settings that do not go together.
     """
     attention.register()
     device = device_of(recipe)
@@ -56,19 +56,19 @@ def load_policy(
         )
     with torch.random.fork_rng(
         devices=[]
-    ):  # initial weights are keyed by the seed; torch's own state is not touched
+    ):  # the seed determines initial weights; torch's global random state is not touched
         torch.manual_seed(seed)
         if given is not None:
             model, tokenizer = given
             for (
                 parameter
-            ) in model.parameters():  # out of a mapped file, whose rows lie unaligned and round otherwise
+            ) in model.parameters():  # out of a mapped file, whose unaligned tensors round differently
                 parameter.data = parameter.data.clone()
         elif recipe.model == SCRATCH:
             model, tokenizer = _scratch(recipe, dtype, corpus, tags)
         else:
             model, tokenizer = _pretrained(recipe, dtype, device)
-        # Not the type: what a model keeps in float32, above all its rotary frequencies, must stay so.
+        # Moved without a cast: what a model keeps in float32, above all its rotary frequencies, must stay float32.
         model = model.to(device)
         model, base = with_adapter(model, recipe)
     model.eval()
@@ -92,7 +92,7 @@ def load_policy(
 
 
 def recomputed(recipe: PolicyRecipe) -> Recompute:
-    """What the update computes again; `auto` spares memory where models are large, and time where they are small."""
+    """What the backward pass recomputes. `auto` saves memory where models are large, and time where they are small."""
     if recipe.recompute != "auto":
         return recipe.recompute
     large = recipe.adapter == "lora" and recipe.model != SCRATCH
@@ -100,7 +100,7 @@ def recomputed(recipe: PolicyRecipe) -> Recompute:
 
 
 def device_of(recipe: PolicyRecipe) -> torch.device:
-    """The device that a policy is trained on; RecipeError where its activations cannot leave it."""
+    """The device that a policy is trained on. RecipeError for `offload` on a device without memory of its own."""
     device = choose_device(recipe.device)
     if recipe.recompute == "offload" and device.type in SHARED_MEMORY:
         raise RecipeError(
@@ -112,7 +112,7 @@ def device_of(recipe: PolicyRecipe) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a recipe names; `auto` takes a GPU where there is one."""
+    """The device that a recipe names. `auto` takes a GPU if there is one."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -130,7 +130,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
-    """The model's configuration, from its folder, the Hub or the recipe; `vocabulary` is that of a scratch model.
+    """The model's configuration, from its folder, the Hub or the recipe. `vocabulary`: the size for a scratch model.
 
     Raises PolicyError for a model that is missing or cannot be read.
     """
@@ -175,7 +175,7 @@ def _scratch(
 
 
 def _require_usable(model: Any, tokenizer: Any) -> None:
-    """PolicyError where a model in memory is no plain causal LM, or its tokenizer has no chat template."""
+    """PolicyError where a model in memory is no plain causal LM, or where its tokenizer has no chat template."""
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
@@ -207,7 +207,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
         keep_layout(model)
     else:
         refuse_packed(model, source)
-    if report["missing_keys"]:  # transformers makes them up at random
+    if report["missing_keys"]:  # transformers initialises them at random
         raise PolicyError(
             f"weights are lacking: {min(report['missing_keys'])}",
             where=source,
@@ -217,7 +217,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
 
 
 def load_tokenizer(recipe: PolicyRecipe) -> Any:
-    """The tokenizer of a model that is not built from scratch; PolicyError where it is missing or has no template."""
+    """The tokenizer of a model not built from scratch. PolicyError where it is missing or has no chat template."""
     from transformers import AutoTokenizer
 
     name, source = sources(recipe)
@@ -237,7 +237,8 @@ def _require_template(tokenizer: Any, where: str) -> None:
 
 
 def sources(recipe: PolicyRecipe) -> tuple[str, str]:
-    """Where tokenizer and model come from, folders or Hub names; they differ where the recipe names an adapter."""
+    """(source of the tokenizer, source of the model), folders or Hub names. They differ where the recipe names an
+    adapter."""
     folder = _folder(recipe)
     if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
@@ -251,7 +252,7 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
 
 @contextmanager
 def loading(source: str) -> Iterator[None]:
-    """Whatever transformers or PEFT make of a bad file, as a PolicyError."""
+    """Turns whatever transformers or PEFT raise for bad files into a PolicyError."""
     from safetensors import SafetensorError
 
     try:
@@ -265,7 +266,7 @@ def loading(source: str) -> Iterator[None]:
         UserWarning,
         SafetensorError,
     ) as error:
-        # A model that looks its attention up in a table of its own.
+        # The model looks attention functions up in its own table, which has no entry for ours.
         own = isinstance(error, KeyError) and error.args == (attention.ATTENTION,)
         raise PolicyError(
             "this architecture allows no attention but its own"
@@ -277,7 +278,7 @@ def loading(source: str) -> Iterator[None]:
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a model's name can only be a folder, existing or not: no Hub name, or below a folder that is there."""
+    """Whether a model's name can only be a folder: it exists, is no Hub name, or its parent folder exists."""
     return (
         Path(name).exists()
         or name.startswith((".", "/", "~"))
@@ -287,7 +288,7 @@ def looks_like_path(name: str) -> bool:
 
 
 def _folder(recipe: PolicyRecipe) -> Path:
-    """The model's folder, if it is one; absolute, so that a saved adapter finds its base from anywhere."""
+    """The model's folder, if the name is one. It is absolute, so that a saved adapter finds its base from anywhere."""
     return Path(recipe.model).expanduser().absolute()
 
 
@@ -296,7 +297,7 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def _base_of(folder: Path) -> str:
-    """The model that an adapter belongs to."""
+    """The model that an adapter was trained on."""
     with loading(str(folder)):
         base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
     if looks_like_path(base) and not Path(base).exists():
@@ -309,12 +310,12 @@ def _base_of(folder: Path) -> str:
 
 
 def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
-    """(model, the causal LM in it): a new LoRA adapter, a saved one, or all weights."""
+    """(model, the causal LM in it): with a new LoRA adapter, with a saved one, or with all weights trained."""
     if recipe.model != SCRATCH and _is_adapter(_folder(recipe)):
         from peft import PeftModel
 
         with loading(recipe.model), warnings.catch_warnings():
-            # PEFT leaves what it does not find as it was made up, and only warns.
+            # PEFT leaves adapter weights that it does not find at their random initial values, and only warns.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, str(_folder(recipe)), is_trainable=True)
         if _head_is_adapted(adapted.get_base_model()):
@@ -353,12 +354,12 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
 
 
 def _head_is_adapted(base: Any) -> bool:
-    """Whether something is wrapped around the output layer: we read its weights alone, and would pass that by."""
+    """Whether an adapter wraps the output layer. We read only that layer's weights, and would miss the adapter."""
     return not isinstance(base.get_output_embeddings(), torch.nn.Linear)
 
 
 def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: torch.dtype, reason: str) -> str:
-    # Packed weights lie in pairs.
+    # A byte of packed weights holds two of them.
     total = sum(p.numel() if p.is_floating_point() else 2 * p.numel() for p in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     what = "all weights" if trained == total else f"LoRA, {trained / 1e6:.2f}M weights"

@@ -21,7 +21,7 @@ def tree_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log p [C] of each completion token given the tokens before it, and the entropy there [C, no gradient].
 
-    The head sees completion tokens only: the states of a prompt's other tokens predict nothing we train on.
+    The head is applied only to states that predict completion tokens: training uses no others.
     """
     states = completion_states(policy, tree)
     if not policy.kernels.head:
@@ -43,9 +43,9 @@ def tree_logprobs(
 
 
 def completion_states(policy: Policy, tree: TokenTree, layout: Layout | None = None) -> Tensor:
-    """States [C, d] that completion tokens follow from; layout: the tree's, by default.
+    """States [C, d] that predict the completion tokens. layout: by default the tree's.
 
-    Without shared prefixes every completion is forwarded behind a copy of its prompt, in one padded batch.
+    Without shared prefixes every completion is computed after a copy of its prompt, in one padded batch.
     """
     if policy.kernels.shared_prefix:
         return policy.hidden(tree.tokens, tree.positions, layout or TreeLayout(tree)).index_select(

@@ -1,4 +1,4 @@
-"""The policy: a causal language model of transformers, its tokenizer, and how both are reached into."""
+"""The policy: a causal language model of transformers and its tokenizer, with access to states, head and reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Recompute = Literal["nothing", "feed_forward", "layers", "offload"]
 
 @dataclass(frozen=True)
 class Head:
-    """What turns a hidden state into logits: softcap · tanh((W h + b) / softcap), or plain W h + b."""
+    """The output head, from hidden state to logits: softcap · tanh((W h + b) / softcap), or plain W h + b."""
 
     weight: Tensor  # [V, d]
     bias: Tensor | None  # [V]
@@ -33,15 +33,16 @@ class Head:
 class Policy:
     """A language model that is sampled from and trained with one set of weights.
 
-    Always in evaluation mode: with dropout on, sampler and learner would disagree about the same tokens.
+    It is always in evaluation mode: with dropout, sampler and learner would disagree about the same tokens.
 
-    model: a causal LM, or a PEFT model around one. base: the causal LM itself, adapter layers inside.
-    eos_ids: every token that ends a response. end_id: the one a demonstration is ended with.
+    model: a causal LM, or a PEFT model around one. base: the causal LM itself, with its adapter layers.
+    eos_ids: every token that ends a response. end_id: the token that ends a demonstration.
     max_positions: the model's context, in tokens.
     adapter: whether LoRA is trained rather than all weights. description: one line for the user.
-    recompute: of what the update keeps only the input, to compute it again in the backward pass; `offload` keeps that
-    of layers in the computer's own memory.
-    kernels: which of them are on. Without `shared_prefix` the model attends by itself, and `hidden` cannot be used.
+    recompute: the modules that keep only their input, and are recomputed in the backward pass. `offload` recomputes
+    layers and keeps their inputs in the computer's memory.
+    kernels: the kernels that are on. Without `shared_prefix` the model uses its own attention, and `hidden` cannot be
+    called.
     """
 
     model: Any
@@ -71,7 +72,7 @@ class Policy:
 
     @property
     def precision(self) -> str:
-        """The type that it computes in, as recipes name it."""
+        """The type that the policy computes in, by its name in recipes."""
         return str(self.head().weight.dtype).removeprefix("torch.")
 
     @property
@@ -86,10 +87,10 @@ class Policy:
         return output.last_hidden_state[0]
 
     def padded_hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """States after the final norm, [B, L, d], of padded tokens [B, L] by transformers' own attention.
+        """States after the final norm, [B, L, d], of padded tokens [B, L], by transformers' own attention.
 
-        mask: [B, K], 1 at real tokens; the tokens are the last L of K. cache: a KV cache of transformers with those
-        before, to which these are added.
+        mask: [B, K], 1 at real tokens; the tokens are the last L of K. cache: a KV cache of transformers that holds the
+        tokens before these; these are added to it.
         """
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         output = self._causal_lm.get_decoder()(
@@ -102,25 +103,25 @@ class Policy:
         return output.last_hidden_state
 
     def packed(self) -> AbstractContextManager[None]:
-        """Within the block, which samples, weights do not change."""
+        """Within the block, linear layers multiply by packed weights, for sampling. The weights must not change."""
         return packed(self.base) if self.kernels.packed_weights else nullcontext()
 
     def head(self) -> Head:
-        """The output embedding; tied or not."""
+        """The output embedding, tied or not."""
         model = self._causal_lm
         layer = model.get_output_embeddings()
         softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         return Head(layer.weight, getattr(layer, "bias", None), softcap)
 
     def logits(self, states: Tensor) -> Tensor:
-        """What the head makes of states [B, d]: [B, V]."""
+        """The logits [B, V] of states [B, d]."""
         layer, softcap = self._causal_lm.get_output_embeddings(), self.head().softcap
         logits = layer(states.to(layer.weight.dtype))
         return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
     @contextmanager
     def own_attention(self) -> Iterator[None]:
-        """Within the block the model attends as transformers has it: for `generate`, and whoever calls it directly."""
+        """Within the block the model uses transformers' own attention, for `generate` and for direct calls."""
         self._attend(shared_prefix=False)
         try:
             yield
@@ -132,7 +133,7 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Within the block the reference policy answers: adapter switched off, or the frozen copy."""
+        """Within the block the policy computes as the reference: without its adapter, or by the frozen copy."""
         self._reference_in_force = True
         try:
             if self.adapter:
@@ -145,15 +146,15 @@ class Policy:
             self._reference_in_force = False
 
     def freeze_reference(self) -> None:
-        """Take the policy as it is now for the reference, unless one was taken before. Needless with an adapter."""
+        """Keep a copy of the present policy as the reference, unless there is one. With an adapter none is needed."""
         if self._frozen is None and not self.adapter:
             self._frozen = copy.deepcopy(self.base).requires_grad_(False)
 
     def set_reference(self, model: nn.Module) -> None:
-        """Take another model for the reference: a resumed run's cold start."""
+        """Make another model the reference. A resumed run gives the policy as it was when the run began."""
         self._frozen = model.requires_grad_(False)
 
     def encode_response(self, text: str) -> np.ndarray:
-        """Tokens of a demonstrated response, ended, int64 [T]."""
+        """Tokens of a demonstrated response with the end token, int64 [T]."""
         tokens = self.tokenizer.encode(text, add_special_tokens=False)
         return np.asarray([*tokens, self.end_id], dtype=np.int64)

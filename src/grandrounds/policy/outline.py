@@ -1,4 +1,4 @@
-"""Models with random weights, from a configuration alone: whole on torch's meta device, or small and real.
+"""Models with random weights, built from a configuration alone: whole on torch's meta device, or small and real.
 
 On the meta device parameters have shapes and take no memory.
 """
@@ -19,21 +19,21 @@ from grandrounds.policy.model import Policy
 from grandrounds.policy.quantize import stand_in
 from grandrounds.recipe import PolicyRecipe
 
-# Nobody asks a random model what its tokens are.
+# Size of a shallow model's vocabulary, whose tokens have no meaning.
 FEW_WORDS = 8
-# Layers are made no narrower than this: then norms and LoRA's small matrices weigh too much in what they keep.
+# Layers are made no narrower than this: in narrower ones norms and LoRA's small matrices dominate the activations.
 NARROWEST = 256
 
 
 def random_model(
     recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device: torch.device | str = "meta"
 ) -> tuple[Any, Any]:
-    """(model, the causal LM in it) as `load_policy` makes them, adapter included, with weights of no meaning."""
+    """(model, the causal LM in it) as `load_policy` makes them, with the adapter, but with random weights."""
     from transformers import AutoModelForCausalLM
 
     attention.register()
     with torch.device(device), loading(recipe.model), warnings.catch_warnings():
-        # Of weights that are copied into parameters that hold none.
+        # The warnings are about weights copied into meta parameters, which hold no data.
         warnings.filterwarnings("ignore", message=".*meta", category=UserWarning)
         model = AutoModelForCausalLM.from_config(
             config,
@@ -47,7 +47,7 @@ def random_model(
 
 
 def random_policy(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device: torch.device) -> Policy:
-    """A policy around `random_model`, without a tokenizer: to be computed with, not to be sampled from."""
+    """A policy around `random_model`, without a tokenizer. It can compute, but it cannot be sampled from."""
     model, base = random_model(recipe, config, dtype, device)
     return Policy(
         model=model,
@@ -65,7 +65,10 @@ def random_policy(recipe: PolicyRecipe, config: Any, dtype: torch.dtype, device:
 
 
 def with_new_adapter(recipe: PolicyRecipe) -> PolicyRecipe:
-    """The recipe with an adapter like the saved one that it names, if it does: a saved one fits no smaller model."""
+    """The recipe with a new adapter like the saved one that it names, which would not fit a smaller model.
+
+    A recipe that names no saved adapter is returned as it is.
+    """
     if recipe.model == SCRATCH or len(set(sources(recipe))) == 1:
         return recipe
     from peft import PeftConfig
@@ -84,8 +87,8 @@ def with_new_adapter(recipe: PolicyRecipe) -> PolicyRecipe:
 
 
 def shallow(config: Any, kinds: Sequence[str | None]) -> tuple[Any, int]:
-    """A copy of the configuration with a layer of each of these kinds and hardly any vocabulary, as many times as
-    narrow as heads and width allow; and how many times that is."""
+    """(a small copy of the configuration, how many times narrower it is). The copy has one layer of each given kind,
+    almost no vocabulary, and is as narrow as its heads and NARROWEST allow."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = len(kinds)
@@ -103,7 +106,7 @@ def shallow(config: Any, kinds: Sequence[str | None]) -> tuple[Any, int]:
 
 
 def layer_kinds(config: Any) -> list[str | None]:
-    """What distinguishes each layer, as the configuration says it: "full_attention", "sliding_attention", or None."""
+    """The kind of each layer in the configuration: "full_attention", "sliding_attention", or None if not given."""
     text = config.get_text_config()
     return list(getattr(text, "layer_types", None) or [None] * text.num_hidden_layers)
 

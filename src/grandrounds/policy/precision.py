@@ -1,8 +1,8 @@
-"""In which type weights lie and are computed with; on a CPU, large models are measured for it.
+"""The type in which weights are stored and computed with. On a CPU it is measured for large models.
 
-A processor with few units for bfloat16 multiplies faster in float32, and reads bfloat16 weights in half the time.
-Decoding is mostly reading, updating is mostly multiplying: which type is faster depends on the model's width, on how
-many completions decode together, and on the machine. So a few products of the model's own shape are timed once.
+A processor with few units for bfloat16 multiplies faster in float32, but reads bfloat16 weights in half the time.
+Decoding mostly reads weights, updating mostly multiplies. Which type is faster depends on the model's width, on how
+many completions decode together, and on the machine. So a few products of the model's own shapes are timed once.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from grandrounds.kernels.products import linear, packed
 from grandrounds.recipe import PolicyRecipe, Recipe
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-# Smaller models stay in float32: they lie in the processor's caches, and what is exact is easier to trust.
+# Models with fewer weights stay in float32: they fit into the CPU's caches, and exact results are easier to trust.
 LARGE = 50_000_000
-# bfloat16 has 8 bits of mantissa, float32 24: it must be worth that.
+# The largest share of float32's time at which bfloat16 is chosen, since it has 8 bits of mantissa and float32 has 24.
 WORTH = 0.9
-# What is read in decoding exceeds the caches, of large servers too.
+# Weights read by a timing of decoding: more bytes than the caches hold, even on large servers.
 COLD_BYTES = 512 * 2**20
-UPDATE_ROWS = 256  # tokens of a product as in the update; more take longer and are hardly faster for each
-TRIAL, HOPELESS = 256, 8  # width of the trial product, and how many times as long bfloat16 may take for it
-SECONDS = 0.1  # of processor time for each timing, at least one product
+UPDATE_ROWS = 256  # tokens of a product in the update; with more, each token is hardly faster
+TRIAL, HOPELESS = 256, 8  # width of the trial product; how many times float32's time bfloat16 may take for it
+SECONDS = 0.1  # of processor time for each timing, or a single product if that takes longer
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What a round of GRPO asks for.
+    """The work of one round of GRPO.
 
-    rows: completions that decode together. passes: forward passes' worth of products that the update makes for each
-    token decoded.
+    rows: completions that decode together. passes: the update's matrix products for each decoded token, counted in
+    forward passes.
     """
 
     rows: int = 64
@@ -44,7 +44,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Width:
-    """A decoder in the numbers that its products' shapes depend on."""
+    """A decoder, in the numbers that determine the shapes of its matrix products."""
 
     hidden: int
     feedforward: int
@@ -53,18 +53,19 @@ class Width:
 
     @property
     def weights(self) -> int:
-        """About how many there are: four matrices of attention and three of a gated feed-forward layer."""
+        """About how many weights there are: four matrices of attention and three of a gated feed-forward block."""
         layer = 4 * self.hidden**2 + 3 * self.hidden * self.feedforward
         return self.layers * layer + self.vocabulary * self.hidden
 
     @property
     def products(self) -> tuple[tuple[int, int], ...]:
-        """(outputs, inputs) of the kinds of a layer's matrices."""
+        """(outputs, inputs) of each kind of matrix in a layer."""
         return (self.hidden, self.hidden), (self.feedforward, self.hidden), (self.hidden, self.feedforward)
 
 
 def mix_of(recipe: Recipe) -> Mix:
-    """A round's mix, prompts not counted: forward and the states' gradients, and with all weights trained theirs."""
+    """The work of a round, without prompts. A token takes a forward pass and the gradients of the states, and the
+    gradients of the weights where all of them are trained."""
     grpo = recipe.grpo
     passes = 3 if recipe.policy.adapter == "full" else 2
     return Mix(grpo.cases_per_round * grpo.group_size, passes * grpo.iterations)
@@ -76,7 +77,8 @@ def choose_precision(
     config: Callable[[], Any] | None = None,
     mix: Mix | None = None,
 ) -> tuple[torch.dtype, str]:
-    """The weights' type on a device, and why. config: reads the model's; without it nothing is measured."""
+    """The weights' type on a device, and the reason. config: reads the model's configuration, or None to measure
+    nothing."""
     if recipe.precision != "auto":
         return PRECISIONS[recipe.precision], "as the recipe says"
     if recipe.quantize == "4bit":
@@ -95,7 +97,7 @@ def choose_precision(
 
 
 def width_of(config: Any) -> Width:
-    """From a configuration of transformers."""
+    """The width of a model, from its transformers configuration."""
     text = config.get_text_config()
     feedforward = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     return Width(text.hidden_size, feedforward, text.num_hidden_layers, text.vocab_size)
@@ -103,12 +105,12 @@ def width_of(config: Any) -> Width:
 
 @cache
 def bfloat16_share(width: Width, mix: Mix, threads: int) -> float:
-    """A round's time in bfloat16 over that in float32, by matrix products alone; measured once in a process.
+    """A round's time in bfloat16 divided by its time in float32, for matrix products alone. Measured once per process.
 
-    threads: that torch computes with; another number is another measurement.
+    threads: the number of threads that torch uses. Each number is measured separately.
     """
     exact, short = torch.float32, torch.bfloat16
-    # Where bfloat16 is emulated, the real products would take minutes.
+    # Where the processor emulates bfloat16, the real products would take minutes.
     trial = ((TRIAL, TRIAL),)
     ratio = seconds(short, trial, TRIAL) / seconds(exact, trial, TRIAL)
     if ratio > HOPELESS:
@@ -117,21 +119,21 @@ def bfloat16_share(width: Width, mix: Mix, threads: int) -> float:
 
 
 def _token(dtype: torch.dtype, width: Width, mix: Mix) -> float:
-    """Seconds that a layer takes for one token of a round: to decode it, and to learn from it."""
+    """Seconds that a layer takes to decode one token of a round and to learn from it."""
     rows = min(mix.rows, UPDATE_ROWS)
     decoded = seconds(dtype, width.products, rows) / rows
     return decoded + mix.passes * seconds(dtype, width.products, UPDATE_ROWS) / UPDATE_ROWS
 
 
 def seconds(dtype: torch.dtype, products: tuple[tuple[int, int], ...], rows: int) -> float:
-    """The time of these products with `rows` tokens; the fastest of several.
+    """The time of these products with `rows` tokens; the fastest of several runs.
 
-    With few rows weights are read from memory, as in decoding: so many of them that no cache holds them.
+    With few rows weights are read from memory, as in decoding: there are so many copies that no cache holds them.
     """
     size = sum(outputs * inputs for outputs, inputs in products) * dtype.itemsize
     copies = -(-COLD_BYTES // size) if rows < UPDATE_ROWS else 1
     layers = [[_filled(shape, dtype) for shape in products] for _ in range(copies)]
-    if rows < UPDATE_ROWS:  # as sampling has its weights
+    if rows < UPDATE_ROWS:  # packed, as in sampling
         layers = [[packed(weight) for weight in layer] for layer in layers]
     states = {inputs: _filled((rows, inputs), dtype) for _, inputs in products}
 
@@ -144,12 +146,12 @@ def seconds(dtype: torch.dtype, products: tuple[tuple[int, int], ...], rows: int
 
 
 def _filled(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    """Not zeros: memory that nothing was written to need not be read."""
+    """Filled with a number: a processor need not read memory that was never written."""
     return torch.full(shape, 0.01, dtype=dtype)
 
 
 def _fastest(run: Callable[[], None]) -> float:
-    """In processor time, so that other work on the machine does not decide."""
+    """The fastest run, in processor time, so that other programs on the machine do not distort it."""
     begun, best = time.process_time(), float("inf")
     while best == float("inf") or time.process_time() - begun < SECONDS:
         started = time.process_time()

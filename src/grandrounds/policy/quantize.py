@@ -1,7 +1,7 @@
-"""4-bit base weights: NF4 with its scales quantised once more (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
+"""4-bit base weights: NF4 with its scales quantised again (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
 
-The weights of every linear layer but the output layer lie in 4 bits and are unpacked layer by layer for each product;
-LoRA beside them is trained. Sampling and training read the same packed weights.
+The weights of all linear layers except the output layer are stored in 4 bits. Each product unpacks the weights of its
+layer. Only the LoRA weights are trained. Sampling and training read the same packed weights.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import nn
 
 from grandrounds.errors import PolicyError, RecipeError
 
-# Of one weight: 4 bits; an 8-bit scale for each 64 weights; a 32-bit one for each 256 of these.
+# Bytes of one weight: 4 bits, an 8-bit scale for each 64 weights, and a 32-bit scale for each 256 of those scales.
 PACKED_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 
 
 def packing(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` has to be told, so that it packs weights as it reads them. Computes in `dtype`.
+    """Arguments of `from_pretrained` that make it pack weights as it reads them. Products are computed in `dtype`.
 
     Raises RecipeError where bitsandbytes is not installed.
     """
@@ -41,10 +41,10 @@ def packing(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
 
 
 def keep_layout(model: Any) -> None:
-    """Keep packed weights as they are.
+    """Keep the layout of packed weights.
 
-    On processors with AVX512_BF16 bitsandbytes lays them out anew at the first product without gradient, for good; a
-    product of weights so laid out passes no gradient on, and their scales lose digits.
+    On processors with AVX512_BF16, bitsandbytes permanently rearranges packed weights at the first product without
+    gradients. A product of rearranged weights passes no gradient on, and the weights' scales lose digits.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -52,7 +52,7 @@ def keep_layout(model: Any) -> None:
 
 
 def refuse_packed(model: Any, source: str) -> None:
-    """PolicyError for a model whose files hold quantised weights already."""
+    """PolicyError for a model whose files already hold quantised weights."""
     if getattr(model.config, "quantization_config", None) is not None:
         raise PolicyError(
             "the weights in these files are quantised already",
@@ -62,17 +62,17 @@ def refuse_packed(model: Any, source: str) -> None:
 
 
 class Packed(nn.Linear):
-    """Stands for a packed layer where a run is planned without weights: no shortcut that knows plain layers applies."""
+    """A placeholder for a 4-bit layer where a run is planned without weights. Kernels for `nn.Linear` ignore it."""
 
 
 def stand_in(base: Any) -> None:
-    """Make every layer that would be packed a `Packed` one."""
+    """Make a `Packed` placeholder of every layer that would be stored in 4 bits."""
     for layer in packable(base):
         layer.__class__ = Packed
 
 
 def packable(base: Any) -> list[nn.Linear]:
-    """The layers of a causal LM that 4 bits would hold: linear ones, except the output layer and adapters."""
+    """The layers of a causal LM that would be stored in 4 bits: linear ones, except the output layer and adapters."""
     head = base.get_output_embeddings()
     return [
         module
@@ -82,7 +82,7 @@ def packable(base: Any) -> list[nn.Linear]:
 
 
 def saved_bytes(base: Any) -> tuple[int, int]:
-    """Of a causal LM that is not packed: (bytes that packing saves, bytes of its largest packable weight)."""
+    """For a causal LM that is not packed: (bytes that packing saves, bytes of its largest packable weight)."""
     weights = [layer.weight for layer in packable(base)]
     sizes = [weight.numel() * weight.element_size() for weight in weights]
     packed = sum(weight.numel() for weight in weights) * PACKED_BYTES

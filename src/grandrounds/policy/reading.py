@@ -1,4 +1,4 @@
-"""Weights come into memory of their own: read from their files, not mapped, and aligned as fresh ones are."""
+"""Reads weights into newly allocated, aligned memory instead of mapping their files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-ALIGNMENT = 64  # bytes, as torch aligns what it allots
+ALIGNMENT = 64  # bytes, as torch aligns the memory it allocates
 
 
 @contextmanager
 def read_not_mapped() -> Iterator[None]:
-    """Within the block transformers reads safetensors' files tensor by tensor, instead of mapping them.
+    """Within the block transformers reads safetensors files tensor by tensor, instead of mapping them into memory.
 
-    Mapped tensors begin at any byte, and matrix products round differently by alignment: a resumed run would leave the
-    uninterrupted one in the last digits. So they must be copied, and a file's pages that were touched stay the
-    process's beside the copies: half a billion weights in float32 took 4.2 GB instead of 2.4 (docs/PERFORMANCE.md).
-    transformers has no setting for it.
+    A mapped tensor may begin at any byte, and matrix products round differently by alignment: the last digits of a
+    resumed run would differ from those of the uninterrupted run. So mapped tensors would have to be copied, and the
+    file's pages that were read would stay in the process's memory beside the copies: half a billion weights in float32
+    took 4.2 GB instead of 2.4 (docs/PERFORMANCE.md). transformers has no setting for it.
     """
     from transformers import modeling_utils
 
@@ -32,7 +32,7 @@ def read_not_mapped() -> Iterator[None]:
 
 
 class _Wrapped:
-    """All that the wrapped object does, but for what a subclass does otherwise."""
+    """Behaves like the wrapped object, except in what a subclass overrides."""
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped

@@ -1,6 +1,6 @@
-"""Layers that keep their input only and are computed once more in the backward pass: less memory, a third more time.
+"""Layers that keep only their input and are recomputed in the backward pass: less memory, a third more time.
 
-The inputs stay where they are, or wait in the computer's own memory beside a GPU until the backward pass asks for them.
+The inputs stay on the device. With `offload` they are kept in the computer's memory until the backward pass needs them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch.utils.checkpoint import checkpoint
 from grandrounds.kernels.attention import current_layout, seen_through
 
 Aside = Callable[[], AbstractContextManager[Any]]
-# What `policy.recompute` calls them -> a context in which autograd saves the input of a layer. Copies out of a GPU and
-# back are not waited for: from pinned memory they take their turn on the GPU's own stream, behind what writes the input
-# and before anything that reuses its place.
+# Value of `policy.recompute` -> a context in which autograd saves a layer's input. Copies from the GPU and back are
+# asynchronous. With pinned memory they run on the GPU's own stream: after the kernel that writes the input, and before
+# anything that reuses its memory.
 ASIDE: dict[str, Aside] = {"layers": nullcontext, "offload": partial(save_on_cpu, pin_memory=True)}
 
 
 def recompute_layers(model: nn.Module, aside: Aside = nullcontext) -> None:
     """Let every layer of a transformers model be recomputed in the backward pass.
 
-    aside: makes a context in which a layer's input, [1, S, d], is saved; nothing else is saved within.
-    transformers' own switch acts in training mode only, in which dropout would be on.
+    aside: makes a context in which a layer's input, [1, S, d], is saved. Nothing else is saved in it.
+    transformers' own switch works only in training mode, which would turn dropout on.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -43,9 +43,9 @@ def _recomputed(aside: Aside, self: Any, states: Tensor, *further: Any, **named:
         return type(self).forward(self, states, *further, **named)
     layout = current_layout()
 
-    # Only the input is the checkpoint's own: what else a layer is given, all layers share.
+    # The checkpoint saves only the layer's input: all layers share the other arguments.
     def compute(states: Tensor) -> Any:
-        with seen_through(layout):  # the backward pass runs outside of it
+        with seen_through(layout):  # the backward pass runs outside the caller's block
             return type(self).forward(self, states, *further, **named)
 
     with aside():

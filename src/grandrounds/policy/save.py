@@ -1,4 +1,4 @@
-"""Saving a policy in the Hub's layout: safetensors, config, tokenizer, chat template."""
+"""Saves a policy in the Hub's layout: safetensors, config, tokenizer, chat template."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from grandrounds.policy.model import Policy
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write the adapter, or the whole model, with its tokenizer into `folder`."""
+    """Write the adapter or the whole model into `folder`, with the tokenizer."""
     if policy.adapter:
-        # PEFT would ask the Hub about the base model otherwise; we never change embeddings.
+        # Otherwise PEFT asks the Hub about the base model, to see whether embeddings changed. Ours never change.
         policy.model.save_pretrained(folder, save_embedding_layers=False)
     else:
         policy.model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""A small model and its tokenizer, built from the texts at hand."""
+"""A small model and its tokenizer, built from the training texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from grandrounds.recipe import ScratchRecipe
 
 END, PAD, USER, ASSISTANT, SYSTEM = "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"
 CONTEXT = 2048
-# A phrase is words up to a punctuation mark, a number, a line end, or one of the outline's small words. The space
-# between a mark and a phrase belongs to the mark, so that a phrase is the same token wherever it stands.
+# A phrase is a run of words. It ends at a punctuation mark, a number, a line end, or one of the outline's small words.
+# The space between a mark and a phrase belongs to the mark, so that a phrase is the same token wherever it occurs.
 WORD = r"\p{L}+(?:['’-]\p{L}+)*"
 JOINT = r" ?\b(?:for|against|weighing|totals?|leads|equals|trails)\b ?"
 PIECES = rf"\n| ?(?:= )?[+\-−]?\d{{1,2}}|{JOINT}| ?{WORD}(?:(?!{JOINT}) {WORD})*| ?[^\s\p{{L}}\d]+[ \n]?|\s"
@@ -25,11 +25,11 @@ CHAT_TEMPLATE = (
 def build_tokenizer(corpus: Iterable[str], vocabulary: int, tags: Iterable[str]) -> Any:
     """Byte-level BPE that merges across spaces: no text is unknown, common phrases become single tokens.
 
-    A finding such as "pain on breathing in" is one token, so prompts and completions have half the length that
-    word-bound merges give them. Merges end at punctuation and line ends; a number up to 99, with its sign, is a token,
-    which attention can compare with others as digits cannot be.
+    A finding such as "pain on breathing in" is one token, so prompts and completions are half as long as with merges
+    within words. Merges end at punctuation and line ends. A number up to 99 with its sign is one token: attention can
+    compare whole numbers with one another, which it cannot do with their digits.
 
-    tags: strings that are single tokens, such as "<answer>".
+    tags: strings that become single tokens, such as "<answer>".
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -63,7 +63,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int, tags: Iterable[str])
 
 
 def check_heads(recipe: ScratchRecipe) -> None:
-    """RecipeError where the width does not divide into the heads."""
+    """RecipeError where the width is not divisible by the number of heads, with an even quotient."""
     if recipe.hidden % (2 * recipe.heads):
         raise RecipeError(
             f"{recipe.hidden} does not divide into {recipe.heads} heads of even width",
@@ -73,7 +73,7 @@ def check_heads(recipe: ScratchRecipe) -> None:
 
 
 def build_model(recipe: ScratchRecipe, vocabulary: int, eos_id: int, pad_id: int) -> Any:
-    """A causal LM of `model_config` with random weights (of torch's current random state)."""
+    """A causal LM of `model_config` with random weights, drawn from torch's current random state."""
     from transformers import PhiForCausalLM
 
     return PhiForCausalLM(model_config(recipe, vocabulary, eos_id, pad_id))
@@ -82,8 +82,8 @@ def build_model(recipe: ScratchRecipe, vocabulary: int, eos_id: int, pad_id: int
 def model_config(recipe: ScratchRecipe, vocabulary: int, eos_id: int | None, pad_id: int | None) -> Any:
     """A Phi-shaped causal LM with tied embeddings.
 
-    Phi, because its layer norm and GELU are single fused operations on a CPU: an update is half as long again with
-    the RMS norms and gated units of Llama or Qwen at this size (docs/decisions.md).
+    Phi, because its layer norm and GELU are single fused operations on a CPU. At this size an update takes half as long
+    again with the RMS norms and gated feed-forward blocks of Llama or Qwen (docs/decisions.md).
     """
     from transformers import PhiConfig
 
@@ -94,9 +94,9 @@ def model_config(recipe: ScratchRecipe, vocabulary: int, eos_id: int | None, pad
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         hidden_act="gelu",
-        # With normalised queries and keys, copying findings in order is learnt in about half the tokens.
+        # With normalised queries and keys, the model learns to copy findings in order from about half the tokens.
         qk_layernorm=True,
-        # transformers' default of 0.02 is made for wide layers; this narrow, it takes hundreds of steps to grow out of.
+        # transformers' default of 0.02 suits wide layers. At this width the model would need hundreds of steps more.
         initializer_range=recipe.hidden**-0.5,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,

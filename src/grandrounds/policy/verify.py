@@ -1,4 +1,4 @@
-"""One numeric check at loading: what we compute is what the model computes."""
+"""A numeric check at loading: our attention and head compute what the model itself computes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from grandrounds.kernels.shared_prefix.tree import TokenTree, padded_sequences, 
 from grandrounds.policy.logprobs import completion_states
 from grandrounds.policy.model import Policy
 
-# Enough tokens for a second completion that must not see the first one.
+# Lengths of the prompt and of each of two completions: the second one must not see the first.
 PROMPT, BRANCH = 6, 4
 SERVED = {"full_attention", "sliding_attention"}
 HINT = "Choose a decoder-only transformer such as Llama, Qwen, Gemma, Mistral or Phi."
 
 
 class _Witness(TreeLayout):
-    """Remembers which layers attended, and whether through a window."""
+    """Records which layers attended, and whether with a sliding window."""
 
     def __init__(self, tree: TokenTree) -> None:
         super().__init__(tree)
@@ -34,11 +34,11 @@ class _Witness(TreeLayout):
 
 @torch.no_grad()
 def verify(policy: Policy, name: str) -> None:
-    """PolicyError unless log-probs through our attention and head equal those of the model's own forward pass.
+    """PolicyError unless log-probs by our attention and head equal those of the model's own forward pass.
 
-    Catches what would be silently wrong: recurrent or hybrid layers, positions outside of our attention (ALiBi),
-    logits that are scaled in ways we do not know, windows that a dozen tokens do not fill. Costs one forward pass of
-    34 tokens.
+    It catches models that would silently be computed wrong: recurrent or hybrid layers, positions handled outside of
+    our attention (ALiBi), logits scaled in ways that we do not know, and windows that a dozen tokens do not fill. It
+    costs forward passes over 34 tokens.
     """
     generator = np.random.Generator(np.random.Philox(key=7))
     sizes, vocabulary = (PROMPT, BRANCH, BRANCH), policy.head().weight.shape[0]
@@ -81,12 +81,13 @@ def verify(policy: Policy, name: str) -> None:
 
 
 def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:
-    """Every layer attends, through our attention alone. Numbers do not tell: a convolution may have small weights."""
+    """PolicyError unless every layer uses our attention, and no other kind of layer. Log-probs are not enough: a
+    convolution may have small weights."""
     config = policy.base.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or []
     strange = sorted(set(kinds) - SERVED)
     elsewhere = sorted(set(range(config.num_hidden_layers)) - witness.windowed.keys())
-    # In a dozen tokens no window shows: one that is not handed on to us would go unnoticed.
+    # A dozen tokens fill no window: the log-probs would not show a window that the model does not pass to us.
     unseen = [
         layer
         for layer, kind in enumerate(kinds)

@@ -1,1 +1,1 @@
-"""Results for human readers: tables and cases in the terminal, and a page that stands by itself."""
+"""Results for human readers: tables and cases in the terminal, and a self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""What a source of cases holds, for the terminal."""
+"""Prints the report on a source of cases in the terminal."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from typing import Any
 from grandrounds.report.words import percent
 
 WIDTH, HEIGHT = 320.0, 150.0
-# The plot within the chart: room for labels at the left and below.
+# The plot area within the chart. The rest is for labels at the left and below.
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 308.0, 12.0, 124.0
-# Points drawn at most: more would be thinner than a pixel.
+# The most points drawn: more would be closer together than a pixel.
 _MOST = 400
-# The strong line is a moving mean over this share of the rounds.
+# The bold line is a moving mean over this share of the rounds.
 _SMOOTH = 0.05
 
 
@@ -22,7 +22,7 @@ _SMOOTH = 0.05
 class Curve:
     """One chart. raw, smooth: "x,y x,y …" in the chart's own units. marks: (y, label) of the axis.
 
-    in_words: the course in words, for those who do not see the line.
+    in_words: a description for readers who cannot see the line.
     """
 
     title: str
@@ -55,7 +55,7 @@ _KINDS = (
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
-    """Charts of what the rows of `metrics.jsonl` have; none for fewer than two rounds."""
+    """Charts of the metrics in rows of `metrics.jsonl`. Empty for fewer than two rounds."""
     found = []
     for kind in _KINDS:
         course = [
@@ -97,7 +97,7 @@ def _curve(kind: _Kind, course: list[tuple[int, float]]) -> Curve:
 
 
 def _bounds(values: list[float]) -> tuple[float, float]:
-    """A little more than the data need; never an empty range."""
+    """The axis range: a little wider than the data, and never empty."""
     low, high = min(values), max(values)
     margin = 0.08 * (high - low) or max(0.5, abs(high) * 0.1)
     return low - margin if low < 0 else max(0.0, low - margin), high + margin

@@ -1,4 +1,4 @@
-"""A response taken apart for display: the reasoning's structure, with what does not hold marked."""
+"""Takes a response apart for display: the structure of its reasoning, with false parts marked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grandrounds.rewards.text import normalise
 
 @dataclass(frozen=True)
 class Marked:
-    """A piece of reasoning. wrong: why it does not hold ("not in the case"), or "" as far as is known."""
+    """A piece of reasoning. wrong: what is wrong with it ("not in the case"), or "" if nothing is known to be."""
 
     text: str
     wrong: str = ""
@@ -22,7 +22,7 @@ class Marked:
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate of the differential. concluded: the reasoning settles on it."""
+    """One candidate of the differential. concluded: whether the reasoning concludes it."""
 
     name: Marked
     supports: tuple[Marked, ...]
@@ -33,10 +33,10 @@ class Line:
 
 @dataclass(frozen=True)
 class ReasoningLayout:
-    """A response, layout out. prose: the reasoning as written, where it has no structure.
+    """A response taken apart. prose: the reasoning as written, where it has no structure.
 
     remarks: everything found wrong, in words: defects of form, claims, consistency.
-    praise: what was checked and holds.
+    praise: what was checked and found right.
     """
 
     findings: tuple[Marked, ...]
@@ -49,7 +49,7 @@ class ReasoningLayout:
 
 
 def layout_of(answered: Answered) -> ReasoningLayout:
-    """Take a response apart; without a reasoning, all but the remarks is empty."""
+    """Take a response apart. Without a reasoning, only the remarks are filled."""
     reasoning = answered.reasoning or ""
     outline = parse_outline(reasoning)
     marker = _Marker(answered)
@@ -66,7 +66,7 @@ def layout_of(answered: Answered) -> ReasoningLayout:
 
 
 class _Marker:
-    """Looks pieces up among what was found not to hold."""
+    """Marks the pieces of a reasoning that the checks found false."""
 
     def __init__(self, answered: Answered) -> None:
         self.invented = frozenset(answered.invented)
@@ -77,7 +77,7 @@ class _Marker:
         return Marked(text, "not in the case" if invented or text in self.false else "")
 
     def claimed(self, text: str, *forms: str | None) -> Marked:
-        """A piece that is false in one of the forms in which checkers word it."""
+        """The piece, marked as not true if one of its forms is among the checkers' false claims."""
         return Marked(text, "not true" if self.false.intersection(forms) else "")
 
     def line(self, candidate: Candidate, conclusion: str | None) -> Line:

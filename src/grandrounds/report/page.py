@@ -1,7 +1,7 @@
-"""The page of a comparison: one HTML file that stands by itself, with nothing fetched from anywhere.
+"""The page of a comparison: one self-contained HTML file that fetches nothing.
 
-Whatever a model wrote is escaped by the template engine, and a content security policy allows the page's own
-script by its hash and no other: a hostile response could not run even if escaping failed.
+The template engine escapes all text that a model wrote. A content security policy allows only the page's own script, by
+its hash: a hostile response could not run even if escaping failed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from grandrounds.report.tables import shown_tags
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Cases shown of each outcome.
+# Cases shown for each outcome.
 EXAMPLES_EACH = 4
-# Numbers of the style sheet's colours. The first policy is grey, the last one green, whatever stands between.
+# Numbers of the style sheet's colours. The first policy is grey, the last one green, those between have other colours.
 _FIRST, _LAST, _BETWEEN = 0, 2, (1, 3, 4, 5)
 
 
 def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
-    """Write `comparison_page(comparison, **options)`; RunError where the file cannot be written."""
+    """Write `comparison_page(comparison, **options)`. RunError where the file cannot be written."""
     page = comparison_page(comparison, **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +56,11 @@ def comparison_page(
     further: Mapping[str, Comparison] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> str:
-    """The whole page.
+    """The whole page as HTML.
 
-    cases: what the cases are, in a few words. notice: shown on top, e.g. that this is a teaching world.
-    metrics: rows of the last policy's `metrics.jsonl`. further: other cases -> the same policies on them.
-    about: what else the reader should know (model, seed, command), in order.
+    cases: a short description of the cases. notice: shown on top, for example that this is a teaching world.
+    metrics: rows of the last policy's `metrics.jsonl`. further: name of other cases -> the same policies on them.
+    about: further facts for the reader (model, seed, command), in order.
     """
     names = comparison.names
     script, style = _resource("page.js"), _resource("page.css")
@@ -104,7 +104,7 @@ def comparison_page(
 
 @dataclass(frozen=True)
 class Row:
-    """A policy's accuracy, ready for a whisker."""
+    """A policy's accuracy and interval, for one line of a chart."""
 
     name: str
     accuracy: float
@@ -113,7 +113,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some cases, and each policy's accuracy on them."""
+    """A set of cases, and each policy's accuracy on it."""
 
     name: str
     count: int
@@ -123,7 +123,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Side:
-    """One policy's response to a shown case."""
+    """One policy's response to a case that is shown."""
 
     name: str
     correct: bool
@@ -147,7 +147,7 @@ def _score_rows(comparison: Comparison) -> list[Row]:
 
 
 def _outcomes(comparison: Comparison) -> list[dict[str, Any]]:
-    """For the bar: right-right and wrong-wrong outside, what differs in the middle."""
+    """The parts of the outcome bar: both right and both wrong at the ends, the differing cases in the middle."""
     first, last = comparison.names[0], comparison.names[-1]
     return [
         {
@@ -161,7 +161,7 @@ def _outcomes(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _measures(comparison: Comparison) -> list[dict[str, Any]]:
-    """Rows of the table of form and reasoning; None for what does not apply, no row where nothing does."""
+    """Rows of the table of form and reasoning: None where a measure does not apply, no row where it never does."""
     evaluations = list(comparison.evaluations.values())
     k = evaluations[0].samples
     rows: list[tuple[str, str, list[str | None]]] = [
@@ -207,7 +207,7 @@ def _length(evaluation: Evaluation) -> str:
 
 
 def _subgroups(comparison: Comparison) -> dict[str, list[RowGroup]]:
-    """tag -> for each value, a row for each policy."""
+    """tag -> for each of its values, a row per policy."""
     first = next(iter(comparison.evaluations.values()))
     return {
         tag: [_subgroup(comparison, group) for group in first.subgroups if group.tag == tag]

@@ -1,4 +1,4 @@
-"""A plan in the terminal: what is asked, memory by part, what still fits, how long a round takes."""
+"""Prints a plan in the terminal: the settings, memory by part, what else fits, and how long a round takes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.text import Text
 
 from grandrounds.machine import size
 
-# Each sum, and its parts.
+# Each total, and the parts that it is the sum of.
 SUMS = {
     "resident": ("always", "process weights unpacked adapters reference optimizer"),
     "sampling": ("while sampling", "copies kv_cache prefill choosing"),
     "update": ("while updating", "gradients activations head"),
     "peak": ("peak", "heap"),
 }
-# Parts whose names say too little.
+# Names to print for parts whose own names say too little.
 NAMES = {
     "unpacked": "one layer's, unpacked",
     "reference": "reference copy",
@@ -32,7 +32,7 @@ NAMES = {
 
 
 def print_plan(console: Console, plan: dict[str, Any]) -> None:
-    """Everything that a plan's JSON says."""
+    """Print everything in a plan's JSON."""
     table = Table.grid(padding=(0, 3))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)

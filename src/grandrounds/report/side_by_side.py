@@ -1,4 +1,4 @@
-"""One case in the terminal, with two policies' responses beside each other, or below where it is narrow."""
+"""Prints one case with two policies' responses, beside each other or in a narrow terminal below each other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from grandrounds.evaluation.result import Answered, CaseResult
 from grandrounds.report.layout import layout_of
 from grandrounds.report.words import outcome
 
-# Narrower than this, responses are shown below each other.
+# In a terminal narrower than this, responses are shown below each other.
 _BESIDE = 90
 
 
 def print_example(console: Console, comparison: Comparison, example: Example) -> None:
-    """The example's case, then the first and the last policy's responses."""
+    """Print the example's case, then the responses of the first and the last policy."""
     first, last = comparison.names[0], comparison.names[-1]
     results = comparison.results(example.id)
     chosen = {name: results[name] for name in dict.fromkeys((first, last))}
@@ -45,7 +45,7 @@ def side_by_side(results: Mapping[str, CaseResult], *, width: int, plain: bool) 
 
 
 def clean(text: str) -> str:
-    """Text without control characters: a response must not steer the reader's terminal."""
+    """Text without control characters, so that a response cannot control the reader's terminal."""
     return "".join(
         char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text
     )

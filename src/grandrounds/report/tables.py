@@ -1,4 +1,4 @@
-"""Tables for the terminal: one policy, or several side by side. They fit 60 columns; ASCII in a pipe."""
+"""Tables for the terminal, of one policy or of several side by side. They fit 60 columns, and are ASCII in a pipe."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from grandrounds.evaluation.result import Evaluation, Share, Subgroup
 from grandrounds.report import words
 from grandrounds.report.words import cases, gain, p_value, percent, percents, points, split, verdict
 
-# As SIMPLE_HEAD: a rule under the header, and nothing else.
+# Like SIMPLE_HEAD: a rule under the header and no other line.
 _ASCII = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _LABEL_WIDTH, _POLICY_WIDTH = 16, 14
-# Tags with more values than this are not shown: they identify cases rather than group them.
+# Tags with more values than this are not shown: they identify cases and do not group them.
 MOST_VALUES = 12
 
 Reading = Callable[[Evaluation], str | None]
 
 
 def print_evaluation(console: Console, name: str, evaluation: Evaluation) -> None:
-    """One policy: what it got right, how it reasoned, and for whom."""
+    """Print one policy's accuracy, measures of its reasoning, and accuracy by subgroup."""
     _print_metrics(console, {name: evaluation})
     for baseline in evaluation.baselines:
         console.print(Text(f"{words.baseline(baseline.name, baseline.accuracy)}.\n"))
@@ -34,7 +34,7 @@ def print_evaluation(console: Console, name: str, evaluation: Evaluation) -> Non
 
 
 def print_comparison(console: Console, comparison: Comparison, *, notice: str = "") -> None:
-    """Several policies: the same numbers side by side, then the paired tests."""
+    """Print several policies: the same measures side by side, then the paired tests."""
     _print_metrics(console, comparison.evaluations)
     if comparison.pairs:
         console.print(paired_table(comparison, plain=not console.is_terminal), "")
@@ -52,7 +52,7 @@ def print_comparison(console: Console, comparison: Comparison, *, notice: str = 
 
 
 def metrics_table(evaluations: Mapping[str, Evaluation], *, plain: bool) -> Table:
-    """Rows of numbers, a column for each policy; rows that no policy has are left out."""
+    """Rows of measures with a column for each policy. Rows that no policy has are left out."""
     table = _table(evaluations, "", plain)
     for label, reading in _readings(next(iter(evaluations.values()))):
         values = [reading(evaluation) for evaluation in evaluations.values()]
@@ -80,7 +80,7 @@ def paired_table(comparison: Comparison, *, plain: bool) -> Table:
 
 
 def subgroup_table(tag: str, evaluations: Mapping[str, Evaluation], *, plain: bool) -> Table:
-    """One tag's values with their accuracy; small groups carry an asterisk."""
+    """The accuracy for each value of a tag. Small groups have an asterisk."""
     table = _table(evaluations, tag, plain)
     by_value: dict[str, list[Subgroup]] = {}
     for evaluation in evaluations.values():
@@ -95,7 +95,7 @@ def subgroup_table(tag: str, evaluations: Mapping[str, Evaluation], *, plain: bo
 
 
 def shown_tags(evaluation: Evaluation) -> list[str]:
-    """Tags that form groups: at least two values, not too many."""
+    """Tags that form groups: at least two values, and not too many."""
     counts: dict[str, int] = {}
     for group in evaluation.subgroups:
         counts[group.tag] = counts.get(group.tag, 0) + 1
@@ -103,7 +103,7 @@ def shown_tags(evaluation: Evaluation) -> list[str]:
 
 
 def _readings(evaluation: Evaluation) -> list[tuple[str, Reading]]:
-    """Label and what to read; k is that of the first policy."""
+    """(label, function that reads the measure) for each row. k is the first policy's."""
     k = evaluation.samples
     return [
         ("Cases", lambda e: f"{e.count:,}"),
@@ -123,7 +123,7 @@ def _readings(evaluation: Evaluation) -> list[tuple[str, Reading]]:
 
 
 def _reasoned(evaluation: Evaluation, share: Share | None) -> str | None:
-    """A share that says something only of a policy that reasons."""
+    """The share as text, for a policy that reasons; it would say nothing about others."""
     return None if share is None or evaluation.reasoned.value == 0 else percent(share.value)
 
 
@@ -174,10 +174,10 @@ def _print_skipped(console: Console, evaluation: Evaluation) -> None:
 
 
 def _fitting(evaluations: Mapping[str, Evaluation], width: int) -> Iterator[Mapping[str, Evaluation]]:
-    """As many policies at a time as fit beside each other."""
+    """The policies, as many at a time as fit side by side."""
     most = max(1, (width - _LABEL_WIDTH) // _POLICY_WIDTH)
     names: Sequence[str] = list(evaluations)
-    # Even parts: four policies where three fit make two tables of two.
+    # Parts of equal size: where three fit, four policies make two tables of two.
     count = -(-len(names) // most)
     size = -(-len(names) // count)
     for start in range(0, len(names), size):

@@ -1,4 +1,4 @@
-"""Numbers in words: the one place that decides how a share, an interval and a p-value are written."""
+"""Numbers in words: this file alone decides how a share, an interval and a p-value are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grandrounds.evaluation.compare import Comparison, Pair
 from grandrounds.evaluation.result import Evaluation, Share
 from grandrounds.evaluation.statistics import Interval
 
-# A difference with a p below this is called one.
+# A difference counts as significant if its p is below this.
 SIGNIFICANT = 0.05
 
 DEFECTS = {
@@ -37,7 +37,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(share: float) -> str:
-    """87.3 %; never "100.0 %" or "0.0 %" for what only nearly is."""
+    """A share as "87.3 %". Never "100.0 %" or "0.0 %" for a share that is only close to it."""
     text = f"{100 * share:.1f}"
     if text == "100.0" and share < 1:
         text = "> 99.9"
@@ -47,17 +47,17 @@ def percent(share: float) -> str:
 
 
 def percents(interval: Interval) -> str:
-    """84.4 to 89.7."""
+    """An interval as "84.4 to 89.7", in per cent."""
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def points(difference: float) -> str:
-    """+25.2, in percentage points."""
+    """A difference as "+25.2", in percentage points."""
     return f"{100 * difference:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
 
 def p_value(log10_p: float, *, plain: bool = False) -> str:
-    """p = 0.031, p = 3.4 × 10⁻²⁷, or p = 3.4e-27 in plain text."""
+    """A p-value as p = 0.031, as p = 3.4 × 10⁻²⁷, or in plain text as p = 3.4e-27."""
     if log10_p > -3:
         return f"p = {10**log10_p:.2g}" if log10_p < -1 else f"p = {10**log10_p:.2f}"
     exponent = math.floor(log10_p)
@@ -70,7 +70,7 @@ def p_value(log10_p: float, *, plain: bool = False) -> str:
 
 
 def chance(log10_p: float) -> str:
-    """How often chance alone brings something about that has this p."""
+    """How often chance alone produces a result with this p-value."""
     if log10_p < -6:
         return "less than once in a million times"
     times = 10**-log10_p
@@ -81,12 +81,12 @@ def chance(log10_p: float) -> str:
 
 
 def outcome(name: str, before: str, after: str) -> str:
-    """What "gained" and the like mean for two policies."""
+    """The meaning of an outcome such as "gained", for two policies."""
     return OUTCOMES[name].format(before=before, after=after)
 
 
 def split(pair: Pair, count: int, samples: int) -> str:
-    """The discordant cases, as a sentence."""
+    """A sentence about the discordant cases."""
     alone = "was right where the other was wrong" if samples == 1 else "was right more often than the other"
     return (
         f"Both answered the same {count:,} cases. {pair.after} {alone} in {cases(pair.gained)}, "
@@ -95,7 +95,7 @@ def split(pair: Pair, count: int, samples: int) -> str:
 
 
 def verdict(pair: Pair, *, plain: bool = False) -> str:
-    """What the paired test says, in words that need no statistics, with the numbers behind them."""
+    """The result of the paired test, in words that need no statistics, followed by its numbers."""
     p = f"exact McNemar test, two-sided {p_value(pair.log10_p, plain=plain)}"
     if pair.gained + pair.lost == 0:
         return "The two never differed, so these cases cannot tell which one is better."
@@ -107,18 +107,18 @@ def verdict(pair: Pair, *, plain: bool = False) -> str:
 
 
 def gain(pair: Pair) -> str:
-    """+25.2 percentage points (95 % interval +21.3 to +29.0)."""
+    """A gain as "+25.2 percentage points (95 % interval +21.3 to +29.0)"."""
     low, high = (points(end) for end in pair.interval)
     return f"{points(pair.difference)} percentage points (95 % interval {low} to {high})"
 
 
 def baseline(name: str, accuracy: Share) -> str:
-    """What it gets right."""
+    """A baseline's accuracy as text."""
     return f"{name}: {percent(accuracy.value)} right (95 % interval {percents(accuracy.interval)})"
 
 
 def baselines(comparison: Comparison, *, plain: bool = False) -> list[str]:
-    """A sentence for each: what it gets right, and the last policy against it."""
+    """A sentence for each baseline: its accuracy, and the last policy compared with it."""
     last = comparison.evaluations[comparison.names[-1]]
     return [
         f"{baseline(own.name, own.accuracy)}. {pair.after} against {pair.before}: {gain(pair)}, "
@@ -128,7 +128,7 @@ def baselines(comparison: Comparison, *, plain: bool = False) -> list[str]:
 
 
 def trained_on(evaluation: Evaluation) -> str:
-    """A warning; empty where there is nothing to warn of."""
+    """A warning that the run was trained on some cases' publications, or ""."""
     if not evaluation.trained_on:
         return ""
     return (
@@ -138,15 +138,15 @@ def trained_on(evaluation: Evaluation) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
+    """A list as "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def tight(text: str) -> str:
-    """With spaces that do not break before a percent sign and within a p-value."""
+    """The text with non-breaking spaces before a percent sign and within a p-value."""
     return re.sub(r" (?=%)|(?<=\bp) (?==)|(?<==) (?=\d)| (?=×)|(?<=×) ", "\N{NO-BREAK SPACE}", text)
 
 
 def cases(count: int) -> str:
-    """1 case, 2 cases."""
+    """A number of cases as "1 case" or "2 cases"."""
     return f"{count:,} case{'' if count == 1 else 's'}"

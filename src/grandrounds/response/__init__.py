@@ -1,4 +1,4 @@
-"""The one grammar of a response: how it is rendered, parsed, and what its reasoning says."""
+"""The grammar of a response: renders it, parses it, and reads the outline of its reasoning."""
 
 from grandrounds.response.grammar import Defect, Grammar, Response
 from grandrounds.response.outline import Candidate, Claim, Outline, parse_outline, render_outline

@@ -1,12 +1,11 @@
-"""Rendering and parsing of `<reasoning>…</reasoning><answer>…</answer>`.
+"""Renders and parses `<reasoning>…</reasoning><answer>…</answer>`.
 
-What is tolerated: white space inside and around tags, and tags in any case. A tag with attributes is no tag
-but text. Everything else that departs from "one reasoning, then one answer, and nothing else" is named as a
-defect.
+White space inside and around tags is allowed, and tags may be in any case. A tag with attributes is text, not a tag.
+Every other departure from "one reasoning, then one answer, and nothing else" is a defect with a name.
 
-An answer is only what stands inside a pair of answer tags; it is never guessed from other text. Where several
-answers are given, the last one counts, and the repetition is a defect. Answer tags inside a closed reasoning
-are a rehearsal, not the answer.
+An answer is only the text inside a pair of answer tags. It is never guessed from other text. Where there are several
+answers, the last one counts, and the repetition is a defect. Answer tags inside a closed reasoning are a rehearsal
+and not the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from grandrounds.response.outline import Outline, parse_outline
 
 
 class Defect(StrEnum):
-    """What is wrong with the form of a response."""
+    """A defect in the form of a response."""
 
     text_outside_tags = "text_outside_tags"
     reasoning_missing = "reasoning_missing"
@@ -42,7 +41,7 @@ class Response:
 
     reasoning, answer: their text without surrounding white space; None where there is none.
     defects: every defect of form, each once, in the order of `Defect`.
-    text: the whole response, with the tag that the chat template had opened.
+    text: the whole response, including the tag that the chat template had opened.
     """
 
     reasoning: str | None
@@ -58,7 +57,7 @@ class Response:
 
 @dataclass(frozen=True)
 class _Block:
-    """One pair of tags and what is between them; offsets in the text, tags included."""
+    """A pair of tags with the text between them. Offsets are positions in the whole text and include the tags."""
 
     name: str
     content: str
@@ -68,7 +67,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class Grammar:
-    """The names of the two tags. `Grammar("think", "answer")` reads DeepSeek's and Qwen's habit."""
+    """The names of the two tags. `Grammar("think", "answer")` reads the form that DeepSeek and Qwen use."""
 
     reasoning_tag: str = "reasoning"
     answer_tag: str = "answer"
@@ -81,17 +80,17 @@ class Grammar:
         )
 
     def render(self, reasoning: str | None, answer: str) -> str:
-        """A well-formed response; without reasoning, the answer alone. Inverse of `parse`."""
+        """A well-formed response, or the answer alone if reasoning is None. The inverse of `parse`."""
         answered = f"<{self.answer_tag}>{answer.strip()}</{self.answer_tag}>"
         if reasoning is None:
             return answered
         return f"<{self.reasoning_tag}>\n{reasoning.strip()}\n</{self.reasoning_tag}>\n{answered}"
 
     def parse(self, text: str, *, prefilled: str = "", finished: bool = True) -> Response:
-        """Parse a completion; never raises, takes linear time.
+        """Parse a completion. Never raises, and takes linear time.
 
-        prefilled: what the chat template had already opened of the response ("<think>\\n").
-        finished: False for a completion that was cut off by its length.
+        prefilled: the part of the response that the chat template had opened ("<think>\\n").
+        finished: False for a completion that was cut off at the maximum length.
         """
         whole = self._opened(prefilled) + text
         blocks, unclosed, unopened = self._blocks(whole)
@@ -122,23 +121,23 @@ class Grammar:
 
     @cached_property
     def _tag(self) -> re.Pattern[str]:
-        # Possessive, so that a "<" before many spaces costs linear time.
+        # Possessive quantifiers, so that a "<" before many spaces takes linear time.
         names = f"{re.escape(self.reasoning_tag)}|{re.escape(self.answer_tag)}"
         return re.compile(rf"<\s*+(?:(/)\s*+)?({names})\s*+>", re.IGNORECASE)
 
     def _opened(self, prefilled: str) -> str:
-        """The part of a template's prefill that the completion continues: from an unclosed tag of ours on.
+        """The part of a template's prefill that belongs to the response: from an unclosed tag of ours to the end.
 
-        The rest is the template's, not the policy's: an empty "<think></think>", or tags of another name.
+        The rest is the template's and not the policy's: an empty "<think></think>", or other tags.
         """
         tags = list(self._tag.finditer(prefilled))
         return prefilled[tags[-1].start() :] if tags and not tags[-1][1] else ""
 
     def _blocks(self, text: str) -> tuple[list[_Block], bool, bool]:
-        """Pairs of tags in the order of their closing; whether a tag was left unclosed; or closed unopened.
+        """(pairs of tags in the order of their closing, whether a tag was not closed, whether one was not opened).
 
-        A closing tag pairs with the nearest opening tag of its name. At most one tag of each name is open at
-        a time, so blocks nest at most once.
+        A closing tag pairs with the nearest opening tag of its name. At most one tag of each name is open at a time, so
+        blocks nest at most once.
         """
         blocks: list[_Block] = []
         opened: dict[str, re.Match[str]] = {}
@@ -159,7 +158,7 @@ class Grammar:
 
 
 def _inside(inner: list[_Block], outer: list[_Block]) -> set[int]:
-    """Where those inner blocks begin that lie within an outer one. Both lists are in order and disjoint."""
+    """Starts of the inner blocks that lie within an outer block. Both lists must be in order and disjoint."""
     found: set[int] = set()
     waiting = iter(outer)
     around = next(waiting, None)
@@ -172,7 +171,7 @@ def _inside(inner: list[_Block], outer: list[_Block]) -> set[int]:
 
 
 def _outside(text: str, blocks: list[_Block]) -> bool:
-    """Whether anything but white space stands outside of the blocks."""
+    """Whether there is anything but white space outside of the blocks."""
     reached = 0
     for block in sorted(blocks, key=lambda block: block.start):
         if text[reached : block.start].strip():

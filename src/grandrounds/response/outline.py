@@ -6,11 +6,11 @@
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
 
-`weighing` takes findings in any order, and their points say which side they are on. Otherwise points and totals
-are optional; where a list of claims has points, a claim ends at its points, so that a
-finding may contain commas ("Intellectual disability, severe +2"). What the points come to so far may follow
-them ("sweating +2 = 5"), and how a total stands against the best before it ("total 5; leads", "total 3; trails 5").
-Prose has no findings and no differential, but its conclusion is looked for.
+After `weighing`, findings are in any order, and the sign of its points puts each on a side. Otherwise points and totals
+are optional. Where a list of claims has points, a claim ends at its points, so a finding may contain commas
+("Intellectual disability, severe +2"). After the points may come their sum so far ("sweating +2 = 5"), and after a
+total its comparison with the best total before it ("total 5; leads", "total 3; trails 5"). Prose has no findings and no
+differential, but its conclusion is extracted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding that speaks for or against a candidate, and by how much where that is said.
+    """A finding for or against a candidate, with its points if they are given.
 
-    sums: what the candidate's points are said to come to before and with this claim's, where that is said.
+    sums: the candidate's points before this claim and with it, as stated; None if not stated.
     """
 
     finding: str
@@ -38,7 +38,7 @@ class Claim:
 
     @property
     def text(self) -> str:
-        """As the outline has it, with the sum: "sweating +2 = 5"."""
+        """The claim as in the outline, with the sum: "sweating +2 = 5"."""
         return f"{self.weighed} = {self.sums[1]}" if self.sums else self.weighed
 
 
@@ -50,18 +50,18 @@ class Candidate:
     supports: tuple[Claim, ...] = ()
     contradicts: tuple[Claim, ...] = ()
     total: int | None = None
-    neutral: tuple[Claim, ...] = ()  # weighed, and found to speak neither for nor against
-    standing: str | None = None  # against the best candidate before: "leads", "equals 5", "trails 5"
+    neutral: tuple[Claim, ...] = ()  # weighed at 0 points: neither for nor against
+    standing: str | None = None  # compared with the best total before: "leads", "equals 5", "trails 5"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """All of them."""
+        """The claims of all three kinds."""
         return (*self.supports, *self.contradicts, *self.neutral)
 
 
 @dataclass(frozen=True)
 class Outline:
-    """The parts of a reasoning that could be made out."""
+    """The parts of a reasoning that were recognised."""
 
     findings: tuple[str, ...] = ()
     differential: tuple[Candidate, ...] = ()
@@ -70,7 +70,7 @@ class Outline:
 
 
 def weighed_candidate(name: str, claims: Iterable[Claim]) -> Candidate:
-    """A candidate for which findings were weighed: each claim on the side that its points say, and their sum."""
+    """A candidate with weighed findings. The sign of its points puts each claim on a side; the total is their sum."""
     claims = tuple(claims)
     worth = [claim.points or 0 for claim in claims]
     return Candidate(
@@ -90,7 +90,7 @@ _BULLET = re.compile(r"^(?:[-*•]\s+|#{1,6}\s+|\(?\d{1,2}[.)]\s+)")
 _CANDIDATE = re.compile(
     r"^(?P<name>[^:;]{1,400}):\s*(?P<claims>(?:for|against|weighing)\b.*)$", re.IGNORECASE
 )
-_COMMA = re.compile(r",(?!\d)")  # not the one in "225,000"
+_COMMA = re.compile(r",(?!\d)")  # not the comma in "225,000"
 _POINTS = re.compile(r"(?:^|\s)\(?(?P<points>[+\-−]\s?\d{1,3}|0)\)?(?:\s?=\s?(?P<sum>[+\-−]?\s?\d{1,4}))?$")
 _TOTAL = re.compile(r"^total\s*:?\s*(?P<total>[+\-−]?\s?\d{1,4})$", re.IGNORECASE)
 _STANDING = re.compile(r"^(?:leads|(?:equals|trails) [+\-−]?\d{1,4})$", re.IGNORECASE)
@@ -100,19 +100,19 @@ _CONCLUDING = re.compile(
     r"|therefore|thus|hence|in conclusion)[,:]?\s(?=\S)",
     re.IGNORECASE,
 )
-# A sentence ends at a stop after a word, not after an option's letter ("B. Pericarditis") or inside a number.
+# A sentence ends at a stop after a word, not after an option's letter ("B. Pericarditis") and not inside a number.
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)\]][a-z0-9)\]])[.!?](?:\s|$)")
 
 
 def parse_outline(reasoning: str) -> Outline:
-    """Read what there is; tolerant of case, bullets, bold, spacing and a missing final period. Never raises.
+    """Read the parts that are there, in any case and spacing, with bullets, bold or no final period. Never raises.
 
-    The last conclusion counts; "Conclusion:" alone on its line takes the next line.
+    The last conclusion counts. "Conclusion:" alone on a line takes the next line.
     """
     text = _SPACES.sub(" ", reasoning)
     parts: dict[str, list[str]] = {label: [] for label in _LABELS}
     differential: list[Candidate] = []
-    waiting = ""  # the label whose text is still to come, or whose bulleted list goes on
+    waiting = ""  # the label whose text follows on the next line, or whose bulleted list continues
     for raw in text.split("\n"):
         plain = _DECORATION.sub("", raw).strip()
         line = _BULLET.sub("", plain)
@@ -138,7 +138,7 @@ def parse_outline(reasoning: str) -> Outline:
 
 
 def render_outline(outline: Outline) -> str:
-    """The outline as text; `parse_outline` reads it back.
+    """The outline as text, which `parse_outline` reads back.
 
     Names and findings must not contain line breaks, colons or semicolons; findings without points, no commas.
     """
@@ -154,7 +154,8 @@ def render_outline(outline: Outline) -> str:
 
 
 def _render_candidate(candidate: Candidate, findings: tuple[str, ...]) -> str:
-    """Where every finding is weighed, in their order; else by sides, without the empty one, unless both are."""
+    """A candidate's line. If it weighs all findings: `weighing`, in their order. Otherwise its non-empty sides, or
+    `for` alone if both are empty."""
     parts = []
     order = {finding: place for place, finding in enumerate(findings)}
     if candidate.neutral or _weighs_all(candidate, findings):
@@ -182,7 +183,7 @@ def _claims_text(claims: tuple[Claim, ...]) -> str:
 
 
 def signed(points: int) -> str:
-    """+3, -1, 0."""
+    """Points with their sign: +3, -1, 0."""
     return f"{points:+d}" if points else "0"
 
 
@@ -214,7 +215,7 @@ def _candidate(name: str, text: str) -> Candidate:
 
 
 def _claims(text: str, so_far: int) -> list[Claim]:
-    """so_far: what the candidate's points are said to come to before these claims."""
+    """The claims in a list. so_far: the candidate's points before these claims, as stated."""
     claims: list[Claim] = []
     items = [item.strip() for item in _COMMA.split(text) if item.strip()]
     has_points = any(_POINTS.search(item) for item in items)
@@ -252,7 +253,7 @@ def _sentence(text: str) -> str:
 
 
 def _concluded_in_prose(text: str) -> str | None:
-    """What the last concluding phrase says, up to the end of its sentence."""
+    """The text after the last concluding phrase, up to the end of its sentence."""
     plain = _DECORATION.sub("", text)
     ends = [match.end() for match in _CONCLUDING.finditer(plain)]
     if not ends:

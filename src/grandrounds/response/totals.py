@@ -1,4 +1,4 @@
-"""A reasoning that adds up points: what it says of its own totals, whatever world the points are from."""
+"""A reasoning that adds up points: makes and checks its sums, totals and comparisons, in any domain."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _COMPARED = re.compile(r"^totals (?P<totals>-?\d+(?:, -?\d+)*); (?P<first>.+) le
 
 
 def adding_up(claims: Iterable[Claim]) -> Iterator[Claim]:
-    """The claims of one candidate, each with what the points come to: adding one number at a time is easy to learn."""
+    """The claims of one candidate, each with the sum so far. Adding one number at a time is easy to learn."""
     so_far = 0
     for claim in claims:
         yield replace(claim, sums=(so_far, so_far := so_far + (claim.points or 0)))
 
 
 def compared(differential: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Each candidate with how its total stands against the best before: comparing two numbers is easier than many."""
+    """Each candidate with its total compared to the best before it. Comparing two numbers is easier than many."""
     best: int | None = None
     for candidate in differential:
         total = candidate.total or 0
@@ -38,9 +38,9 @@ def comparison(differential: Sequence[Candidate], first: Candidate) -> str:
 
 
 def comparison_holds(outline: Outline) -> bool | None:
-    """Whether the check repeats each total and names the conclusion, which has the highest; None without such a check.
+    """Whether the check repeats each total and names the conclusion, which has the highest. None without such a check.
 
-    Totals that are equal both lead.
+    Candidates with equal highest totals both lead.
     """
     match = _COMPARED.match(outline.check or "")
     if match is None:
@@ -52,7 +52,7 @@ def comparison_holds(outline: Outline) -> bool | None:
 
 
 def follows(outline: Outline) -> bool | None:
-    """Whether the conclusion is a candidate than which none has a higher total; None where it cannot be told."""
+    """Whether no candidate has a higher total than the concluded one. None without a conclusion or totals."""
     totals = _totals(outline)
     if outline.conclusion is None or not totals:
         return None
@@ -60,7 +60,7 @@ def follows(outline: Outline) -> bool | None:
 
 
 def first_mentions(texts: Sequence[str]) -> list[bool]:
-    """Whether each text is said for the first time, in any case of letters."""
+    """Whether each text occurs for the first time, ignoring case."""
     lower = [text.lower() for text in texts]
     return [text not in lower[:place] for place, text in enumerate(lower)]
 

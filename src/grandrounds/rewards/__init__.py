@@ -1,4 +1,4 @@
-"""What is good: components that score samples, and their combination into one reward each."""
+"""Rewards: components that score samples, and their combination into one reward for each sample."""
 
 from grandrounds.rewards.matching import judge
 from grandrounds.rewards.reward_set import BUILT_IN, RewardSet, build_rewards

@@ -1,4 +1,4 @@
-"""Accuracy: 1 for the gold answer, 0 for anything else; the note says which layer of matching decided."""
+"""Accuracy: 1 for the gold answer, 0 for any other. The note names the layer of matching that decided."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from grandrounds.types import Sample
 
 
 def accuracy(context: RewardContext) -> Scorer:
-    """The answer is the gold one."""
+    """1 where the answer is the gold answer, else 0."""
 
     def score(sample: Sample) -> Score:
         return Score(sample.verdict.score, sample.verdict.layer)

@@ -1,15 +1,15 @@
 """Which option an answer names.
 
-The order in which an answer is read never depends on which option is right, and the first reading that
-applies decides: reading twice and taking the better would turn an unclear answer into a correct one.
+An answer is read in a fixed order, whichever option is right, and the first reading that applies decides. Reading
+twice and taking the better result would turn an unclear answer into a right one.
 
     bare letter            "B", "(b)", "B.", "Answer: B", "option B"
     option text            "Pericarditis", in any case, spelling or abbreviation
     letter and text        "B. Pericarditis", "B: pericarditis", "Pericarditis (B)", over several lines
 
-A letter whose text is that of another option, or of none, contradicts itself and is no answer; neither are
-two letters. A letter is one only where a delimiter follows it: "Diabetes" is not "D". A reason that follows
-("B, because …") is left away.
+A letter with the text of another option, or of none, contradicts itself: it names no option. Neither do two letters. A
+letter counts only where a delimiter follows it: "Diabetes" is not "D". A reason that follows ("B, because …") is
+dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from grandrounds.rewards.text import MARKDOWN, contains, mentioned, normalise, similar, written_out
 
-# (letter or None, what decided)
+# (letter or None, the rule that decided)
 Choice = tuple[str | None, str]
 
 _LEAD = re.compile(
@@ -46,7 +46,7 @@ _TRAILING = re.compile(
 
 
 def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
-    """The letter of the option that an answer names, or None and why not."""
+    """(letter of the option that an answer names, the rule that decided); or None and why it names none."""
     text = plain(answer)
     letters = {letter.upper(): letter for letter in options}
     alone = _letters_alone(text)
@@ -63,22 +63,22 @@ def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
 
 
 def one_line(answer: str) -> str:
-    """The answer without markdown, line breaks and a final period."""
+    """The answer in one line, without markdown and final period."""
     return " ".join(MARKDOWN.sub("", answer).split()).removesuffix(".")
 
 
 def plain(answer: str) -> str:
-    """One line, without "The answer is …"."""
+    """The answer in one line, without "The answer is …"."""
     return _TAIL.sub("", _LEAD.sub("", one_line(answer), count=1)).strip()
 
 
 def without_reason(text: str) -> str:
-    """A plain answer without the reason it gives: "Pericarditis, because of the friction rub"."""
+    """A plain answer without its reason: "Pericarditis, because of the friction rub" becomes "Pericarditis"."""
     return _REASON.sub("", text).strip()
 
 
 def _letters_alone(text: str) -> list[str]:
-    """The different letters, in capitals, of an answer that is nothing but letters."""
+    """The distinct letters, in capitals, of an answer that consists only of letters."""
     if match := _BARE.fullmatch(text):
         return [match[1].upper()]
     if not _SEVERAL.fullmatch(text):
@@ -87,7 +87,7 @@ def _letters_alone(text: str) -> list[str]:
 
 
 def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
-    """An option whose text this is: normalised first, abbreviations written out second."""
+    """The option that has this text: first normalised, then with abbreviations written out."""
     for layer, form in (("option text", normalise), ("abbreviation", written_out)):
         given = form(text)
         same = [letter for letter, option in options.items() if given and form(option) == given]
@@ -99,7 +99,7 @@ def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
 
 
 def _by_letter_and_text(text: str, options: Mapping[str, str], letters: Mapping[str, str]) -> Choice | None:
-    """A letter with its text after it, or before it where that is an option; None without a letter."""
+    """A letter with text after it, or before it where that text is an option's. None without a letter."""
     match = _TRAILING.match(text)
     if match is None or _by_text(match["text"], options) is None:
         match = _LETTERED.match(text)
@@ -115,7 +115,7 @@ def _by_letter_and_text(text: str, options: Mapping[str, str], letters: Mapping[
 
 
 def _says(text: str, letter: str, options: Mapping[str, str]) -> bool:
-    """Whether a text is the letter's option, with or without a reason, and no other."""
+    """Whether a text names the letter's option, with or without a reason, and no other option."""
     by_text = _by_text(text, options) or _by_text(without_reason(text), options)
     if by_text is None and not without_reason(text):
         return True  # "B, because …"

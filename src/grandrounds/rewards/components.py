@@ -1,6 +1,6 @@
-"""A reward component: something that gives each sample a score, built in or a user's own.
+"""A reward component gives each sample a score. It is built in, or a user's own function.
 
-Every score is checked here: a number that is finite, or None. Nothing else ever becomes a score.
+Every score is checked here: it is a finite number or None, and nothing else becomes a score.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _HINT = "Correct the reward function, or return None for samples it does not app
 
 
 class Component(Protocol):
-    """Scores for samples, in their order."""
+    """Gives scores for samples, in their order."""
 
     @property
     def best(self) -> float | None:
-        """A perfect response's score; None where nobody knows."""
+        """The score of a perfect response; None where it is not known."""
         ...
 
     def scores(self, samples: Sequence[Sample]) -> list[Score]:
-        """One score for each sample; RewardError where that fails."""
+        """One score for each sample. RewardError where scoring fails."""
         ...
 
 
 @dataclass(frozen=True)
 class BuiltInComponent:
-    """A reward of ours: trusted to end, not to be right."""
+    """A reward of ours. It has no time limit, but its scores are checked."""
 
     name: str
     scorer: Scorer
@@ -62,7 +62,7 @@ class BuiltInComponent:
 
 @dataclass(frozen=True)
 class UserComponent:
-    """A user's function: called with a time limit and a number of further tries."""
+    """A user's function. Calls have a time limit and are repeated after a failure."""
 
     name: str
     user: UserFunction
@@ -106,7 +106,7 @@ class UserComponent:
         raise AssertionError("the loop above returns or raises")
 
     def _checked(self, returned: Any, samples: Sequence[Sample]) -> list[Score]:
-        """The returned value as scores, each checked."""
+        """The returned value as a list of checked scores."""
         values = [returned] if self.user.form == "sample" else _as_list(returned)
         if values is None:
             raise RewardError(
@@ -126,7 +126,7 @@ class UserComponent:
         ]
 
     def _explained(self, error: Exception, samples: Sequence[Sample]) -> RewardError:
-        """What the last try failed with, as the error that its reader can fix."""
+        """The failure of the last try as an error with a hint."""
         tries = f" (tried {self.retries + 1} times)" if self.retries else ""
         case = f", case {samples[0].case.id}" if len(samples) == 1 else ""
         if isinstance(error, RewardError):
@@ -145,17 +145,17 @@ class UserComponent:
 
 
 def _as_list(returned: Any) -> list[Any] | None:
-    """A list, tuple, array or tensor as a list; None for anything else."""
+    """A list, tuple, array or tensor as a list. None for anything else."""
     if hasattr(returned, "tolist"):
         returned = returned.tolist()
     return list(returned) if isinstance(returned, (list, tuple)) else None
 
 
 def checked(value: Any, where: str) -> float | None:
-    """A score as a float, or None; RewardError for what is neither."""
+    """A score as a float, or None. RewardError for anything else."""
     if value is None:
         return None
-    if hasattr(value, "item"):  # numbers of NumPy and torch
+    if hasattr(value, "item"):  # scalars of NumPy and torch
         value = value.item()
     if not isinstance(value, Real):
         raise RewardError(f"returned {value!r:.80}, which is no number", where=where, hint=_HINT)

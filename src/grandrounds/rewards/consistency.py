@@ -1,7 +1,7 @@
 """Consistency: the answer is what the reasoning concludes.
 
-A reasoning that concludes nothing scores 0, in outline and in prose alike: if it were "does not apply",
-leaving out the conclusion would be the cheapest way never to contradict it.
+A reasoning without a conclusion scores 0, as an outline and as prose. If the component did not apply to it, leaving out
+the conclusion would be the easiest way never to contradict it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from grandrounds.types import Case, Sample
 
 
 def consistency(context: RewardContext) -> Scorer:
-    """1 where the reasoning concludes what the answer says, else 0."""
+    """1 where the answer is what the reasoning concludes, else 0."""
 
     def score(sample: Sample) -> Score:
         agrees = consistent(sample.response, sample.case)
@@ -26,7 +26,7 @@ def consistency(context: RewardContext) -> Scorer:
 
 
 def consistent(response: Response, case: Case) -> bool | None:
-    """Whether the answer is what the reasoning concludes; None where no conclusion can be read."""
+    """Whether the answer is what the reasoning concludes. None where no conclusion can be read."""
     conclusion, answer = response.outline.conclusion, response.answer
     if not conclusion:
         return None
@@ -45,7 +45,7 @@ def consistent(response: Response, case: Case) -> bool | None:
 
 
 def _concluded_option(conclusion: str, case: Case) -> str | None:
-    """The option that a conclusion is, or else the last one it mentions and does not deny."""
+    """The option that a conclusion names, or else the last one that it mentions and does not deny."""
     letter, _ = read_choice(conclusion, case.options)
     if letter is not None:
         return letter

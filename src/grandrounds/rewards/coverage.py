@@ -9,7 +9,7 @@ from grandrounds.types import Case, Sample
 
 
 def coverage(context: RewardContext) -> Scorer:
-    """Share of the options discussed in the reasoning; does not apply to questions without options."""
+    """The share of the options that the reasoning discusses. Does not apply to questions without options."""
 
     def score(sample: Sample) -> Score:
         if not sample.case.options:
@@ -23,9 +23,9 @@ def coverage(context: RewardContext) -> Scorer:
 
 
 def discussed_options(response: Response, case: Case) -> set[str]:
-    """Letters of the options weighed.
+    """The letters of the options that the reasoning weighs.
 
-    In an outline: a candidate's line with a claim or a total. In prose: a mention, affirmed or denied.
+    In an outline: a candidate's line with a claim or a total. In prose: any mention, affirmed or denied.
     """
     differential = response.outline.differential
     if differential:

@@ -1,12 +1,12 @@
-"""Evidence: what the reasoning cites is in the case; what it invents costs.
+"""Evidence: the share of cited findings that the case has. Invented findings reduce it.
 
-Cited are an outline's findings and the findings of its claims, each counted once. A finding is in the case if
-it is one of its facts, or if all its words stand in one clause of a fact, the question or the context, with
-the same polarity: "fever" does not match "no fever".
+The cited findings are an outline's findings and the findings of its claims, each counted once. A finding is in the case
+if it is one of the case's facts, or if one clause of a fact, the question or the context has all its words with the
+same polarity: "fever" does not match "no fever".
 
     score = max(0, found - invented) / max(cited, wanted)       wanted = min(at_least, number of facts)
 
-so that citing one safe finding is not enough. Prose has no findings to count; there the facts it mentions are
+so that citing one safe finding is not enough. Prose has no findings to count. There the facts that it mentions are
 counted against `wanted`, and the component does not apply where the case has no facts.
 """
 
@@ -23,21 +23,21 @@ from grandrounds.rewards.text import NEGATIONS, normalise, similar
 from grandrounds.types import Case, Message, Sample
 
 _CLAUSE = re.compile(r"[;:!?](?=\s|$)|\n|(?<=\w\w)\.(?=\s|$)|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b")
-# A list of denied findings ends where something is affirmed: "no fever or cough, has a rash".
+# A list of denied findings ends where a finding is affirmed: "no fever or cough, has a rash".
 _AFFIRMING = frozenset({"has", "had", "have", "reports", "presents", "shows", "complains", "with"})
 _LITTLE = frozenset({"a", "an", "the", "of", "and", "or", "in", "on", "his", "her", "is", "was", "has"})
 
 
 @dataclass(frozen=True)
 class _Passage:
-    """Words of one clause that share a polarity."""
+    """The words of a part of a clause that share a polarity."""
 
     words: frozenset[str]
     denied: bool
 
 
 def evidence(context: RewardContext, *, at_least: int = 3) -> Scorer:
-    """Share of cited findings that the case has, less the invented ones, which the note lists."""
+    """The share of cited findings that the case has, minus the invented ones, which the note lists."""
 
     def score(sample: Sample) -> Score:
         case, outline = sample.case, sample.response.outline
@@ -61,7 +61,7 @@ def _prose_score(sample: Sample, wanted: int) -> Score:
 
 
 def cited_findings(outline: Outline) -> tuple[str, ...]:
-    """Normalised findings of an outline, each once, in order; a denied one as "no …"."""
+    """The normalised findings of an outline, each once, in order. Denied findings read "no …"."""
     listed = list(outline.findings)
     for candidate in outline.differential:
         listed.extend(claim.finding for claim in (*candidate.supports, *candidate.contradicts))
@@ -74,11 +74,11 @@ def _canonical(finding: str) -> str:
 
 
 def in_case(finding: str, case: Case) -> bool:
-    """Whether a case states a canonical finding, in its facts or its text."""
+    """Whether the case states a canonical finding, in its facts or in its text."""
     return _in_case(finding, case.facts, case.question, case.context)
 
 
-# Completions of one group cite the same findings again and again; most calls are answered from here.
+# Completions of a group cite the same findings repeatedly, so the cache answers most calls.
 @lru_cache(maxsize=65_536)
 def _in_case(
     finding: str, facts: tuple[str, ...], question: str | tuple[Message, ...], context: tuple[str, ...]
@@ -120,7 +120,7 @@ def _passages(text: str) -> tuple[_Passage, ...]:
 
 
 def _stated(finding: str, passages: tuple[_Passage, ...]) -> bool:
-    """Whether one passage has all the finding's words in the finding's polarity."""
+    """Whether one passage has all words of the finding, with the same polarity."""
     affirmed = affirm(finding)
     words = set((affirmed or finding).split()) - _LITTLE
     return bool(words) and any(

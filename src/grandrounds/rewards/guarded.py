@@ -1,8 +1,8 @@
-"""Calling code that is not ours: with a time limit, another try, and an error that says where.
+"""Calls users' code with a time limit.
 
-A hanging Python function cannot be stopped; it can be left behind. It runs in a daemon thread, which neither
-keeps the run waiting nor the process alive. Coroutines share one event loop for the life of the run, so that
-clients opened in one call can be used in the next.
+A Python function that hangs cannot be stopped, but the run can go on without it: it runs in a daemon thread, which
+keeps neither the run nor the process waiting. Coroutines share one event loop as long as the run lasts, so that clients
+opened in one call can be used in the next.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 
 class Timeout(Exception):
-    """A call took longer than it may."""
+    """A call exceeded its time limit."""
 
 
 def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-    """Run a plain function in a daemon thread of its own."""
+    """Run a plain function in a new daemon thread."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -30,7 +30,7 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             future.set_result(function(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
-        # sys.exit() in a user's function is an error of the reward, and must not end the run in silence.
+        # sys.exit() in a user's function is an error of the reward. It must not end the run silently.
         except BaseException as error:
             named = RuntimeError(f"{type(error).__name__}: {error}")
             future.set_exception(named.with_traceback(error.__traceback__))
@@ -40,7 +40,7 @@ def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 class Loop:
-    """An event loop in a daemon thread, started when first needed."""
+    """An event loop in a daemon thread, which starts at the first use."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,12 +58,12 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop)
 
     def abandon(self) -> None:
-        """Leave a loop behind that a blocking coroutine holds up; the next call gets a new one."""
+        """Give up a loop that a coroutine may block. The next call starts a new one."""
         self._loop = None
 
 
 def wait(future: Future[Any], seconds: float) -> Any:
-    """The result, or what was raised, or Timeout."""
+    """The result. Raises what the call raised, or Timeout."""
     try:
         return future.result(timeout=seconds)
     except FutureTimeoutError as error:

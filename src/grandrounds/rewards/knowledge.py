@@ -1,4 +1,4 @@
-"""Knowledge from a user's table of condition–finding pairs."""
+"""Knowledge from a user's table of pairs of a condition and a finding."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HINT = "A row has a condition, a finding, and a relation (supports, contradicts
 
 @dataclass(frozen=True)
 class TableKnowledge:
-    """Condition–finding pairs: positive where the finding supports the condition, else negative.
+    """Pairs of a condition and a finding: positive where the finding supports the condition, else negative.
 
-    What is checked: a claim whose condition and whose finding both occur in the table. It is true if the pair
-    is in the table with the claim's sign; a pair left out of the table is taken to be no relation, so the
-    claim is false. The absence of a supporting finding contradicts, and of a contradicting one supports,
-    unless the table lists "no …" itself. Other claims cannot be checked and do not count.
+    A claim is checked if its condition and its finding both occur in the table. It is true if the table has the pair
+    with the claim's sign. A pair that is not in the table means no relation, so the claim is false. The absence of a
+    supporting finding contradicts, and the absence of a contradicting finding supports, unless the table itself lists
+    "no …". Other claims cannot be checked and do not count.
     """
 
     strengths: Mapping[tuple[str, str], float]  # (condition, finding), both written out -> strength
@@ -44,7 +44,10 @@ class TableKnowledge:
 
     @classmethod
     def read(cls, path: Path) -> TableKnowledge:
-        """From CSV or JSONL (each also .gz) with columns condition, finding, and relation or strength."""
+        """Read a CSV or JSONL file (each also .gz) with columns condition, finding, and relation or strength.
+
+        RewardError for a file or row that cannot be used.
+        """
         strengths: dict[tuple[str, str], float] = {}
         for line, row in _rows(path):
             where = f"{path}:{line}"
@@ -59,7 +62,7 @@ class TableKnowledge:
         return cls(strengths)
 
     def strength(self, condition: str, finding: str) -> float | None:
-        """How the table relates a condition and a finding, both written out; None if it does not know one."""
+        """The strength between a condition and a finding, both written out. None if the table lacks one of them."""
         if condition not in self.conditions:
             return None
         finding = denial(finding)
@@ -71,11 +74,11 @@ class TableKnowledge:
         return None
 
     def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
-        """A table of relations diagnoses nothing."""
+        """No baselines: a table of relations makes no diagnoses."""
         return {}
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
-        """Claims against the table, the conclusion against the claims, completeness against the case."""
+        """Check claims against the table, the conclusion against the claims, and completeness against the case."""
         claims, false = 0, []
         for candidate in outline.differential:
             for sign, claimed in ((1, candidate.supports), (-1, candidate.contradicts)):
@@ -93,7 +96,8 @@ class TableKnowledge:
         )
 
     def _complete(self, case: Case, outline: Outline) -> bool:
-        """Every option weighed (open questions: two candidates), with every fact the table relates to it."""
+        """Whether every option (open questions: two candidates) is weighed with every fact that the table relates to
+        it."""
         weighed = {written_out(candidate.name): candidate for candidate in outline.differential}
         wanted = {written_out(option) for option in case.options.values()}
         if not wanted <= weighed.keys() or len(weighed) < 2:
@@ -111,7 +115,7 @@ def _cited(candidate: Candidate) -> set[str]:
 
 
 def _follows(outline: Outline, options: Mapping[str, str]) -> bool | None:
-    """Whether the conclusion has the best balance of the reasoning's own claims."""
+    """Whether the concluded candidate has the highest balance of the reasoning's own claims."""
     if outline.conclusion is None or not outline.differential:
         return None
     balances = {written_out(candidate.name): _balance(candidate) for candidate in outline.differential}
@@ -121,14 +125,14 @@ def _follows(outline: Outline, options: Mapping[str, str]) -> bool | None:
 
 
 def _balance(candidate: Candidate) -> int:
-    """Points where the claims have them, else one for each."""
+    """Sum of the claims' points, or 1 for a claim without points: supporting minus contradicting."""
     supports = sum(1 if claim.points is None else claim.points for claim in candidate.supports)
     against = sum(1 if claim.points is None else abs(claim.points) for claim in candidate.contradicts)
     return supports - against
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and row; RewardError for a file that cannot be read."""
+    """Line numbers and rows. RewardError for a file that cannot be read."""
     if not path.is_file():
         raise RewardError("there is no such table", where=str(path), hint="Check the option `table`.")
     try:

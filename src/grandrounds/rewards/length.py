@@ -8,14 +8,13 @@ from grandrounds.types import Sample
 
 
 def length(context: RewardContext, *, limit: int | None = None, buffer: float = 0.2) -> Scorer:
-    """0 for short completions, falling linearly to -1 over the last stretch before the limit.
+    """0 for short completions, falling linearly to -1 over the last part before the limit.
 
         R(y) = 0                                  |y| <= L_max - L_cache
                ((L_max - L_cache) - |y|) / L_cache   up to L_max
                -1                                 beyond
 
-    limit: L_max in tokens; default: the most that may be sampled. buffer: L_cache as a share of L_max (DAPO
-    used 4,096 of 20,480).
+    limit: L_max in tokens; default: max_new_tokens. buffer: L_cache as a share of L_max (DAPO used 4,096 of 20,480).
     """
     if not 0 < buffer <= 1 or (limit is not None and limit < 1):
         raise RewardError(

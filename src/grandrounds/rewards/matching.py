@@ -1,13 +1,13 @@
-"""Whether an answer is the gold one, and which layer decided.
+"""Whether an answer is the gold answer, and which layer decided.
 
     choice   letter, option text, or both in agreement               (choice.py)
     text     normalised, then abbreviations, synonyms, similarity    (text.py)
     number   value within tolerance, units converted                 (numbers.py)
     label    the whole answer, or its first word before a delimiter
 
-A domain's own kinds of answer are judged by its matcher. Each layer is tried in this order on the one answer that was
-given. What an answer means is settled before it is compared with the gold one, so hedging ("B or C", "yes or no", two
-diagnoses) is never right.
+A domain's matcher judges the domain's own kinds of answer. The layers are tried in this order on the one answer that
+was given. The meaning of an answer is settled before it is compared with the gold answer, so hedging ("B or C", "yes or
+no", two diagnoses) is never right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from grandrounds.rewards.text import negated, normalise, similar, written_out
 from grandrounds.types import Answer, Case, Verdict
 
 LABELS = frozenset({"yes", "no", "maybe", "true", "false", "unknown", "uncertain"})
-# No answer is longer: a page of text that also holds the right words is no answer.
+# Longer texts are not answers: a page of text may contain the right words by chance.
 LONGEST_ANSWER = 2000
 _FIRST_WORD = re.compile(r"^([a-z]+)\s?[,.;:!(\n-]", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ def _judge_choice(answer: str, case: Case) -> Verdict:
 
 def _judge_text(answer: str, gold: Answer) -> Verdict:
     text = plain(answer)
-    # The same words with less and less around them; what is left away never changes what they mean.
+    # The same words with less and less around them. What is removed never changes their meaning.
     for form in dict.fromkeys((one_line(answer), text, without_reason(text))):
         layer = same_text(form, gold.text, gold.synonyms)
         if layer is not None:
@@ -65,7 +65,7 @@ def _judge_text(answer: str, gold: Answer) -> Verdict:
 
 
 def same_text(text: str, gold: str, synonyms: tuple[str, ...] = ()) -> str | None:
-    """The layer in which two texts are the same, or None."""
+    """The layer by which two texts are the same, or None."""
     if normalise(text) == normalise(gold) != "":
         return "normalised"
     given = written_out(text)
@@ -102,9 +102,9 @@ def _judge_label(answer: str, gold: Answer) -> Verdict:
 
 
 def read_label(answer: str, gold: str = "") -> str | None:
-    """The label that an answer is, or opens with before a comma or period; None where it names two or none.
+    """The label that an answer is, or begins with before a delimiter. None where it names two labels or none.
 
-    Known labels are yes / no / maybe and the like, and the gold one; any other short answer is its own label.
+    Known labels are yes / no / maybe and the like, and the gold label. Any other short answer is its own label.
     """
     known = LABELS | {normalise(gold)}
     text = plain(answer)

@@ -1,9 +1,9 @@
 """Numbers as people write them, with units.
 
-Read: thousands separators ("1,234.5", "12 345"), decimal commas ("0,5"; but "1,234" is a thousand and more),
-scientific notation ("1.2e-3", "1.2 × 10^-3", "10⁵"), fractions ("3/4"), percent. A text with two numbers, a
-range or "±" names no number. Where the gold answer has no unit, units are not looked at, the percent sign
-included; where it has one and the answer has none, the answer is taken to be in the gold's unit.
+Understood: thousands separators ("1,234.5", "12 345"), decimal commas ("0,5"; but "1,234" is more than a thousand),
+scientific notation ("1.2e-3", "1.2 × 10^-3", "10⁵"), fractions ("3/4"), percent. A text with two numbers, a range or
+"±" names no number. Where the gold answer has no unit, units are ignored, including the percent sign. Where it has one
+and the answer has none, the answer counts as being in the gold answer's unit.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _RAISED_RUN = re.compile(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-# "m2", "m^2", "m**2": the exponent belongs to the unit and is no number of its own.
+# "m2", "m^2", "m**2": the exponent belongs to the unit and is not a number by itself.
 _UNIT_EXPONENT = re.compile(r"(?<=[A-Za-zµμ])(?<!\d[eE])(?:\^|\*\*)?(-?[1-9])(?![\d.,^]|\*\*)")
-# Glomerular filtration is given per 1.73 m², of the answer and of the gold alike.
+# Glomerular filtration is given per 1.73 m². It is removed from the answer and from the gold answer.
 _BODY_SURFACE = re.compile(r"/\s?1[.,]73\s?m")
 _DIGIT = re.compile(r"[0-9]")
 _SUPERSCRIPT_RUN = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
@@ -41,7 +41,7 @@ _UNIT = re.compile(
     r"^\s?(?P<unit>[%‰°µμA-Za-z/][^\s,;()=]*"
     r"(?:\s?(?:/|per)\s?[A-Za-z0-9µμ^⁻²³.]+|\s[A-Za-zµμ]+[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)*)"
 )
-# A unit is an expression to pint, and "m^9^9^9" would keep it computing for years.
+# pint evaluates a unit as an expression: "m^9^9^9" would keep it computing for years.
 LONGEST_UNIT = 40
 _EXPONENT = re.compile(r"(?:\^|\*\*)-?\d(?![\d.^]|\*\*)")
 _NO_UNIT = frozenset({"in", "for", "because", "and", "is", "are", "at", "of", "to", "or", "with", "as", "so"})
@@ -49,7 +49,7 @@ _SPELLED = {"%": "percent", "‰": "permille", "mcg": "microgram", "µg": "micro
 
 
 def read_number(text: str) -> tuple[float, str | None] | None:
-    """The one number in a text, and the unit written after it; None where there is none or more than one."""
+    """The one number in a text, and the unit after it. None where there is no number or more than one."""
     text = _BODY_SURFACE.sub("/m", text)
     text = _UNIT_EXPONENT.sub(lambda match: match[1].translate(_RAISED), text)
     text = _SUPERSCRIPT_RUN.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
@@ -92,7 +92,7 @@ def _integer(text: str) -> int:
 def equal_numbers(
     given: tuple[float, str | None], value: float, unit: str | None, tolerance: float
 ) -> tuple[bool, str]:
-    """Whether a number with its unit is the gold one within a relative tolerance, and what decided."""
+    """(whether a number with its unit equals the gold value within a relative tolerance, the layer that decided)."""
     number, given_unit = given
     layer = "number"
     if unit and given_unit and given_unit != unit:
@@ -101,12 +101,12 @@ def equal_numbers(
             return False, "unit"
         number, layer = converted, "number, converted"
     scale = abs(value) if value else 1.0
-    # The last digit of a product in floating point must not decide.
+    # Rounding in the last digit of a floating-point product must not decide.
     return abs(number - value) <= tolerance * scale + 1e-12 * scale, layer
 
 
 def _convert(number: float, unit: str, target: str) -> float | None:
-    """A number in another unit; None where the one is unknown or of another dimension."""
+    """A number in another unit. None where a unit is unknown or the dimensions differ."""
     source, aim = _spelled(unit), _spelled(target)
     if source.casefold() == aim.casefold():
         return number
@@ -115,7 +115,7 @@ def _convert(number: float, unit: str, target: str) -> float | None:
     registry = _registry()
     try:
         return float(registry.Quantity(number, source).to(aim).magnitude)
-    except Exception:  # pint raises tokenize, syntax, attribute and its own errors for what it cannot read
+    except Exception:  # for what it cannot parse, pint raises tokenize, syntax, attribute and its own errors
         return None
 
 

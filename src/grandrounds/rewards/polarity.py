@@ -1,4 +1,4 @@
-"""Findings that are there and findings that are not: "fever" and "no fever"."""
+"""The polarity of findings, present or absent: "fever" and "no fever"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DENIED_AFTER = re.compile(r"\s+(?:absent|denied|excluded|not present|is absent)
 
 
 def affirm(finding: str) -> str | None:
-    """What a normalised finding denies ("no fever" -> "fever"); None for one that denies nothing."""
+    """What a normalised finding denies ("no fever" -> "fever"). None for a finding that denies nothing."""
     for pattern in (_DENIAL, _DENIED_AFTER):
         rest, count = pattern.subn("", finding, count=1)
         if count and rest:
@@ -20,6 +20,6 @@ def affirm(finding: str) -> str | None:
 
 
 def denial(finding: str) -> str:
-    """A normalised finding with its denial in the one form "no …"; one that denies nothing as it is."""
+    """A normalised finding with its denial in the form "no …". A finding that denies nothing is unchanged."""
     denied = affirm(finding)
     return finding if denied is None else f"no {denied}"

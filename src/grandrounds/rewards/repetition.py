@@ -1,4 +1,4 @@
-"""Repetition: a penalty for word sequences that come again (as in arXiv:2502.03373)."""
+"""Repetition: a penalty for repeated word sequences (as in arXiv:2502.03373)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from grandrounds.types import Sample
 
 
 def repetition(context: RewardContext, *, ngram: int = 4, tolerated: float = 0.4) -> Scorer:
-    """From 0 down to -1 with the share of repeated n-grams of words in the reasoning (without one: in all).
+    """Falls from 0 to -1 with the share of repeated word n-grams in the reasoning, or without one in the completion.
 
         share = 1 - |different n-grams| / |n-grams|;   R = -max(0, share - tolerated) / (1 - tolerated)
 
-    tolerated: a differential repeats its phrases by nature; up to this share nothing is taken off.
+    tolerated: up to this share there is no penalty, since a differential naturally repeats its phrases.
     """
     if ngram < 1 or not 0 <= tolerated < 1:
         raise RewardError(

@@ -1,4 +1,4 @@
-"""All components of a recipe together: one reward for each sample."""
+"""Combines all reward components of a recipe into one reward for each sample."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BUILT_IN: dict[str, BuiltIn] = {
 
 @dataclass(frozen=True)
 class Weighted:
-    """A component and what it does to the reward."""
+    """A component, its weight, and whether it is a gate."""
 
     component: Component
     weight: float
@@ -58,21 +58,21 @@ class RewardSet:
 
         reward = (sum over components of weight * score) * (product over gates of score)
 
-    A component that does not apply to a sample (None) is left out of the sum, a gate that does not apply
-    out of the product. If no component of the sum applies, there is nothing to learn from: RewardError. A
-    gate's score multiplies whatever the sum is, so a gate of 0 also cancels penalties.
+    A component that does not apply to a sample (None) is left out of the sum; such a gate is left out of the product.
+    If no component of the sum applies, there is no reward: RewardError. A gate multiplies the sum whatever its sign, so
+    a gate of 0 also cancels penalties.
     """
 
     parts: Mapping[str, Weighted]
 
     def score(self, samples: Sequence[Sample]) -> ScoredGroup:
-        """Score one group; RewardError names the component and case where that fails."""
+        """Score one group. RewardError names the component and the case that failed."""
         scoring = Scoring(self)
         scoring.add(samples)
         return scoring.results()[0]
 
     def combine(self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]) -> ScoredGroup:
-        """Each component's scores as one reward for each sample."""
+        """Combine the components' scores into one reward for each sample."""
         return ScoredGroup(
             samples=tuple(samples),
             scores={name: tuple(score.value for score in of_one) for name, of_one in scores.items()},
@@ -103,10 +103,10 @@ class RewardSet:
 
 
 class Scoring:
-    """Scores groups while others are still sampled: our components at once, users' functions in threads.
+    """Scores groups while others are still being sampled: our components at once, users' functions in threads.
 
-    A coroutine works on many groups at once. A plain function may keep state, so that it gets one group after the
-    other, in the order in which they were added.
+    A coroutine may work on many groups at the same time. A plain function may keep state, so it gets one group after
+    another, in the order in which they were added.
     """
 
     def __init__(self, rewards: RewardSet) -> None:
@@ -115,7 +115,7 @@ class Scoring:
         self._begun: list[tuple[Sequence[Sample], dict[str, Future[list[Score]]]]] = []
 
     def add(self, samples: Sequence[Sample]) -> None:
-        """Begin to score one group."""
+        """Begin scoring one group."""
         begun = {
             name: self._begin(name, part.component, samples) for name, part in self._rewards.parts.items()
         }
@@ -131,7 +131,7 @@ class Scoring:
         return self._last[name]
 
     def results(self) -> list[ScoredGroup]:
-        """All groups, in the order in which they were added. RewardError where a component failed."""
+        """All groups, in the order they were added. RewardError where a component failed."""
         return [
             self._rewards.combine(samples, {name: scores.result() for name, scores in begun.items()})
             for samples, begun in self._begun
@@ -142,7 +142,7 @@ def _scores_after(
     before: Future[list[Score]] | None, component: Component, samples: Sequence[Sample]
 ) -> list[Score]:
     if before is not None:
-        before.result()  # where this raised, nothing more is scored
+        before.result()  # raises if the group before failed, so that no further group is scored
     return component.scores(samples)
 
 
@@ -155,8 +155,8 @@ def build_rewards(
 ) -> RewardSet:
     """The recipe's components, ready to score.
 
-    knowledge: what the cases' own source knows, for `validity`. base: the folder that paths in the recipe are
-    relative to; default: the working folder. functions: by component, those that are in memory.
+    knowledge: that of the cases' own source, for `validity`. base: the folder to which paths in the recipe are
+    relative; default: the working folder. functions: component name -> reward function in memory.
     """
     context = RewardContext(knowledge, base or Path.cwd())
     parts = {name: _build(name, spec, context, functions.get(name)) for name, spec in specs.items()}

@@ -1,4 +1,4 @@
-"""A completion, read and judged: the one place where that happens."""
+"""Parses a completion and judges its answer. This is the only place that does."""
 
 from __future__ import annotations
 

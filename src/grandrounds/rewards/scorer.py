@@ -1,4 +1,4 @@
-"""What a reward is: a function from a sample to a score, built with its options and a context."""
+"""The types of a reward: a scorer is a function from a sample to a score, built from options and a context."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from grandrounds.types import Sample
 
 @dataclass(frozen=True)
 class Score:
-    """What one component gives one sample.
+    """The score that one component gives one sample.
 
     value: the score; None means that the component does not apply to this sample.
-    note: what decided it, for the reader of a trace; JSON-able.
+    note: what decided the score, for the reader of a trace; JSON-able.
     """
 
     value: float | None
@@ -28,9 +28,9 @@ Scorer = Callable[[Sample], Score]
 
 @dataclass(frozen=True)
 class RewardContext:
-    """What a component may need when it is built.
+    """What a component may use when it is built.
 
-    knowledge: what the cases' own source knows, or None. base: what relative paths are relative to.
+    knowledge: that of the cases' own source, or None. base: the folder to which relative paths are relative.
     """
 
     knowledge: Knowledge | None = None
@@ -39,10 +39,10 @@ class RewardContext:
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A reward that ships with the package.
+    """A reward that comes with the package.
 
-    make: its context and options -> a scorer.
-    best: the score of a perfect response; None where even that may lose a little.
+    make: makes a scorer from a context and options.
+    best: the score of a perfect response; None where even a perfect response may lose a little.
     """
 
     make: Callable[..., Scorer]

@@ -1,7 +1,7 @@
-"""When two short texts say the same: normalisation, abbreviations, and a cautious similarity.
+"""Whether two short texts mean the same: normalisation, abbreviations, and a cautious similarity.
 
-Caution is in what similarity may forgive: one mistyped letter in a long word, word order, repeated words, and
-a missing "disease". It never forgives a negation, a number, a side, or a prefix (hypo- is not hyper-).
+Similarity ignores only one mistyped letter in a long word, word order, repeated words, and a missing "disease". It
+never ignores a negation, a number, a side, or a prefix (hypo- is not hyper-).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rapidfuzz.distance import OSA
 
 from grandrounds.domain import abbreviations
 
-# Characters that carry no meaning between words. Signs that do (%, +, <, >, /, arrows) are kept.
+# Characters without meaning between words. Signs with meaning (%, +, <, >, /, arrows) are kept.
 _PUNCTUATION = re.compile(r"[\"'`*_(){}\[\]|~!?;:]|[.,](?!\d)|(?<!\d)[.,]")
 MARKDOWN = re.compile(r"\*\*|__|`")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
@@ -46,8 +46,8 @@ SIMILAR_ENOUGH = 90.0
 
 
 def normalise(text: str) -> str:
-    """Lower case, one spelling (haem- as hem-, accents off), no punctuation, single spaces."""
-    # Names and findings come again and again; whole reasonings never do and would fill the memory.
+    """Lower case, one spelling (haem- becomes hem-, accents removed), no punctuation, single spaces."""
+    # Names and findings recur, so they are cached. Whole reasonings never recur and would fill the cache.
     return _remembered(text) if len(text) <= 400 else _normalised(text)
 
 
@@ -66,7 +66,7 @@ _remembered = lru_cache(maxsize=65_536)(_normalised)
 
 @lru_cache(maxsize=16_384)
 def written_out(text: str) -> str:
-    """Normalised, with abbreviations written out and "(ALS)" after the words it stands for left away."""
+    """Normalised, with abbreviations written out, and without an "(ALS)" after the words that it abbreviates."""
     match = _ACRONYM.match(text.strip())
     if match and _stands_for(match["short"], match["long"]):
         text = match["long"]
@@ -87,7 +87,7 @@ def negated(text: str) -> bool:
 
 
 def similar(one: str, other: str) -> bool:
-    """Whether two normalised texts have the same words but for slips; see the head of this file."""
+    """Whether two normalised texts have the same words except for slips; see the top of this file."""
     if negated(one) != negated(other):
         return False
     words, others = set(one.split()), set(other.split())
@@ -97,7 +97,7 @@ def similar(one: str, other: str) -> bool:
         if slip is not None:
             left.discard(word)
             right.discard(slip)
-    # A dropped "disease" is forgiven, "disease" for "syndrome" is not: Cushing's are two.
+    # A missing "disease" is ignored, but "disease" for "syndrome" is not: Cushing's are two conditions.
     if (left and right) or not (left | right) <= _DROPPABLE or not (words & others or words - left):
         return False
     core, other_core = (" ".join(sorted(part - _DROPPABLE)) for part in (words, others))
@@ -105,7 +105,7 @@ def similar(one: str, other: str) -> bool:
 
 
 def _slip(word: str, other: str) -> bool:
-    """One mistyped letter, not among the first four: prefixes change the meaning, endings seldom."""
+    """Whether they differ by one mistyped letter after the first four. Prefixes change meanings, endings seldom do."""
     return (
         min(len(word), len(other)) >= 6
         and word[:4] == other[:4]
@@ -115,19 +115,19 @@ def _slip(word: str, other: str) -> bool:
 
 
 def contains(text: str, part: str) -> bool:
-    """Whether a normalised text has the normalised part as whole words."""
+    """Whether a normalised text contains the normalised part as whole words."""
     return bool(part) and f" {part} " in f" {text} "
 
 
 def sentences(text: str) -> str:
-    """Normalised, with " | " between sentences and at both ends."""
+    """The normalised text, with " | " between sentences and at both ends."""
     return f" | {' | '.join(normalise(part) for part in _SENTENCE.split(text) if part.strip())} | "
 
 
 def mentioned(text: str, names: Mapping[str, str]) -> list[str]:
-    """Keys of the names that a text mentions, and does not deny where it mentions them last; in that order.
+    """The keys of names that a text mentions and does not deny at their last mention, in order of that mention.
 
-    Longer names come first and are taken out: "pulmonary hypertension" does not mention "hypertension".
+    Longer names are matched and removed first: "pulmonary hypertension" does not mention "hypertension".
     """
     left, found = sentences(text), {}
     normalised = ((key, normalise(name)) for key, name in names.items())
@@ -142,6 +142,6 @@ def mentioned(text: str, names: Mapping[str, str]) -> list[str]:
 
 
 def _denied(before: str, after: str) -> bool:
-    """Whether one of the three words before in the same sentence denies, or what comes right after does."""
+    """Whether one of the three words before it in the same sentence, or the text right after it, denies it."""
     words = before.rpartition("|")[2].split()[-3:]
     return not NEGATIONS.isdisjoint(words) or bool(_DENIED_AFTER.match(after))

@@ -4,13 +4,12 @@
     f(samples: Sequence[Sample]) -> list[float | None]          ours, one call for all
     f(sample: Sample) -> float | None                           ours, one call for each
 
-Which one it is, the name or annotation of the first parameter tells. The component's options are keyword
-arguments.
+The name or annotation of the first parameter determines the form. The component's options become keyword arguments.
 
-In TRL's form a case whose question is text gives its prompt and completion as strings, one whose question is
-a chat as lists of messages. Columns are the cases' own, and besides them, unless they have these names
-already: answer, solution and ground_truth (the gold text), letter, options, case_id and completion_ids. A function
-gets those it names, or all if it takes **kwargs.
+In TRL's form, prompt and completion are strings for a case whose question is text, and lists of messages for a case
+whose question is a chat. Columns are the cases' own. Unless they already have these names, there are also: answer,
+solution and ground_truth (the gold text), letter, options, case_id and completion_ids. A function gets the columns that
+it names, or all if it takes **kwargs.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ Form = Literal["trl", "sample", "samples"]
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A user's reward function, loaded and understood."""
+    """A user's reward function after loading, with its form."""
 
     function: Callable[..., Any]
     form: Form
     is_async: bool
     options: Mapping[str, Any]
-    source: str  # the file that it stands in, to point at its line where it raises
+    source: str  # the function's file; errors point at its line that raised
 
     def arguments(self, samples: Sequence[Sample]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """Positional and keyword arguments of each call that scores these samples."""
@@ -48,7 +47,7 @@ class UserFunction:
         return [((), {**self._named(trl_arguments(samples)), **self.options})]
 
     def _named(self, available: dict[str, Any]) -> dict[str, Any]:
-        """Those arguments that the function takes; RewardError for one that it needs and nobody has."""
+        """The arguments that the function takes. RewardError for a required argument that does not exist."""
         parameters = inspect.signature(self.function).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             taken = available
@@ -70,7 +69,7 @@ class UserFunction:
 
 
 def trl_arguments(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Prompts, completions and columns as TRL's trainers pass them; every list as long as `samples`."""
+    """Prompts, completions and columns as TRL's trainers pass them. Every list is as long as `samples`."""
     names = dict.fromkeys(name for sample in samples for name in sample.case.columns)
     derived = {
         "answer": [sample.case.gold.text for sample in samples],
@@ -102,12 +101,12 @@ def _completion(sample: Sample) -> str | list[dict[str, str]]:
 
 
 def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunction:
-    """What "package.module:function" or "file.py:function" names; files are relative to `base`."""
+    """The function that "package.module:function" or "file.py:function" names. Files are relative to `base`."""
     return understand(*load_object(use, base, RewardError), options, use)
 
 
 def understand(function: Any, source: str, options: Mapping[str, Any], use: str) -> UserFunction:
-    """A callable as a reward: its form, and whether it takes these options. RewardError where it is none."""
+    """A callable as a reward: its form and options. RewardError if it is not callable or does not take the options."""
     if not callable(function):
         raise RewardError("this is no function", where=use, hint="Name a function or another callable.")
     if inspect.isclass(function):

@@ -1,4 +1,4 @@
-"""Do the rewards know a right answer when they see one? Each case's own gold answer must get full marks."""
+"""Checks that the rewards recognise right answers: each case's own gold answer must get the best score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grandrounds.types import Case, Completion, Prompt, Sample
 
 @dataclass(frozen=True)
 class Shortfall:
-    """A component that does not give a case's gold answer full marks."""
+    """A component that does not give a case's gold answer the best score."""
 
     component: str
     case_id: str
@@ -28,10 +28,10 @@ class Shortfall:
 def validate_rewards(
     rewards: RewardSet, cases: Iterable[Case], grammar: Grammar | None = None
 ) -> list[Shortfall]:
-    """Score a model response for each case; whatever falls short is a fault of the reward or of the case.
+    """Score a model response for each case. A lower score than the best is a fault of the reward or of the case.
 
-    Components without a known best score (users' own) must not raise; `validity` is left out, for the model
-    response makes no claims that are known to be true.
+    Components without a known best score (users' own) only must not raise. Leave `validity` out of the rewards: the
+    model response makes no claims that are known to be true.
     """
     samples = [gold_sample(case, grammar or Grammar()) for case in cases]
     shortfalls = []
@@ -44,7 +44,7 @@ def validate_rewards(
 
 
 def gold_sample(case: Case, grammar: Grammar) -> Sample:
-    """A response that finds the case's facts, weighs its options and gives the gold answer."""
+    """A response that lists the case's facts, weighs its options and gives the gold answer."""
     facts = tuple(_one_phrase(fact) for fact in case.facts)
     options = tuple(_one_phrase(option) for option in case.options.values())
     outline = Outline(
@@ -60,5 +60,5 @@ def gold_sample(case: Case, grammar: Grammar) -> Sample:
 
 
 def _one_phrase(text: str) -> str:
-    """Without the characters that separate the parts of an outline."""
+    """The text without the characters that separate parts of an outline."""
     return " ".join(text.replace(":", " ").replace(";", " ").split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""Validity: the reasoning's claims are true and complete and lead to its conclusion, where that is known."""
+"""Validity: the reasoning's claims are true and complete, and lead to its conclusion, as far as that can be checked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from grandrounds.types import Sample
 
 
 def validity(context: RewardContext, *, table: str | None = None, strict: bool = False) -> Scorer:
-    """The score of a check by the cases' own knowledge, or by a table of condition–finding pairs.
+    """The score of a check by the cases' own knowledge, or by a table of pairs of a condition and a finding.
 
-    strict: 1 for a valid reasoning, 0 for any other, instead of partial credit. The note lists false claims.
+    strict: 1 for a valid reasoning and 0 for any other, instead of partial credit. The note lists false claims.
     """
     knowledge = TableKnowledge.read(context.base / table) if table else context.knowledge
     if knowledge is None:

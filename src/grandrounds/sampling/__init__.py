@@ -1,1 +1,1 @@
-"""From prompts to groups of completions, with the log-probs of the distribution they were sampled from."""
+"""Samples groups of completions for prompts, with log-probs of the distribution that each token was sampled from."""

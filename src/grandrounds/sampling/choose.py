@@ -1,4 +1,4 @@
-"""Choosing the next token: filters, the distribution they leave, and one draw from it. All in float32."""
+"""Chooses the next token: filters the distribution and draws once from the rest. All in float32."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def choose(
     noise: Tensor,  # [B] in [0, 1)
     settings: SamplingSettings,
 ) -> tuple[Tensor, Tensor]:  # tokens [B], log-probs [B] float32
-    """One token per row and its log-prob under the distribution it was drawn from.
+    """One token per row, and its log-prob under the distribution it was drawn from.
 
-    Greedy (temperature 0) takes the likeliest token; its log-prob is that of the unfiltered model at temperature 1.
+    Greedy decoding (temperature 0) takes the likeliest token. Its log-prob is under the unfiltered distribution at
+    temperature 1.
     """
     logits = logits.float()
     if settings.temperature == 0:
@@ -25,20 +26,20 @@ def choose(
         scaled = logits if settings.temperature == 1 else logits / settings.temperature
         probabilities = torch.softmax(filtered(scaled, settings), -1)
         tokens = _inverse_cdf(probabilities, noise)
-    # Nothing is lost: a token that was drawn has a probability far above float32's smallest.
+    # The log is exact enough: a sampled token's probability is far above float32's smallest number.
     return tokens, probabilities.gather(1, tokens[:, None])[:, 0].log()
 
 
 def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """Logits with -inf where top-k, then top-p, then min-p exclude a token. The likeliest one always stays."""
+    """Logits with -inf where top-k, then top-p, then min-p exclude a token. The likeliest token always stays."""
     if 0 < settings.top_k < logits.shape[-1]:
         least = logits.topk(settings.top_k, -1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if settings.top_p < 1:
-        # Stable, so that which of several equal tokens stay does not depend on the rest of the batch.
+        # A stable sort: which of several equal tokens stay must not depend on the rest of the batch.
         ordered, order = logits.sort(dim=-1, descending=True, stable=True)
         probabilities = torch.softmax(ordered, -1)
-        # A token stays while the mass in front of it is below top_p (arXiv:1904.09751, section 3.1).
+        # A token stays while the probability mass before it is below top_p (arXiv:1904.09751, section 3.1).
         excluded = probabilities.cumsum(-1) - probabilities >= settings.top_p
         logits = logits.masked_fill(torch.zeros_like(excluded).scatter_(-1, order, excluded), -torch.inf)
     if settings.min_p > 0:
@@ -49,7 +50,7 @@ def filtered(logits: Tensor, settings: SamplingSettings) -> Tensor:
 
 
 def _inverse_cdf(probabilities: Tensor, noise: Tensor) -> Tensor:
-    """The first token whose cumulative probability exceeds the noise; never one of probability zero."""
+    """The first token whose cumulative probability exceeds the noise; never a token of probability zero."""
     cumulative = probabilities.cumsum(-1)
     total = cumulative[:, -1]
     target = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))

@@ -1,4 +1,4 @@
-"""The native sampler: prompts are computed once, rows decode together, those that end make room for others."""
+"""The native sampler: each prompt is computed once, rows decode together, and finished rows make room for others."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
 from grandrounds.types import Completion, Group, Prompt
 
-# Logits that exist at once; choosing needs three times as much again. 256 rows of a vocabulary of 131,072: enough that
-# reading the head's weights anew for the next rows costs little.
+# Size of the logits that exist at once; choosing needs three times as much in addition. It holds 256 rows for a
+# vocabulary of 131,072, enough that reading the head's weights again for the next rows costs little.
 LOGITS_BYTES = 128 * 2**20
 
 
 class _Sampled:
-    """What has been decoded of all B completions, T tokens at most."""
+    """The tokens decoded so far of all B completions, at most T each."""
 
     def __init__(self, count: int, longest: int, device: torch.device) -> None:
         self.tokens = torch.zeros(count, longest, dtype=torch.int64, device=device)
@@ -34,11 +34,12 @@ class _Sampled:
         self._going = torch.ones(count, dtype=torch.bool, device=device)
 
     def put(self, rows: Tensor, places: Tensor, tokens: Tensor, logprobs: Tensor) -> None:
-        """One more token of each of these rows [b], at these places [b]."""
+        """Store one more token for each of these rows [b], at these positions [b] of their completions."""
         self.tokens[rows, places], self.logprobs[rows, places] = tokens, logprobs
 
     def end(self, rows: Tensor, places: Tensor, ended: Tensor) -> tuple[Tensor, list[int]]:
-        """Where they stop with these tokens, bool [b]. Indices of the rows that go on, and rows that ended now."""
+        """Record which rows end with this token (`ended`, bool [b]). Returns the indices of the rows that continue, and
+        the rows that have just finished."""
         going = self._going[rows]
         ended = ended & self._going[rows]
         self.stopped[rows] |= ended
@@ -49,7 +50,7 @@ class _Sampled:
 
 
 class NativeSampler:
-    """Samples from the policy's own weights: no copy, no second precision, evaluation mode."""
+    """Samples from the policy's own weights, in evaluation mode: there is no copy and no second precision."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -57,16 +58,16 @@ class NativeSampler:
         self._ends = torch.tensor(sorted(policy.eos_ids), device=policy.device)
 
     def publish(self, weights: Any, version: int) -> None:
-        """Nothing is copied: the weights are the policy's."""
+        """Only stores the version: the sampler reads the policy's own weights."""
         self.version = version
 
     @torch.inference_mode()
     def sample(
         self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
     ) -> Iterator[Group]:
-        """n completions of each prompt, by `Sampler`. Noise depends on (key, case id, completion, position) alone.
+        """n completions of each prompt, see `Sampler`. Noise depends only on (key, case id, completion, position).
 
-        The weights must not change before the last group is there.
+        The weights must not change before the last group is returned.
         """
         if not prompts:
             return
@@ -93,7 +94,7 @@ class NativeSampler:
                 batch.feed(tokens, going)
 
     def _noise(self, prompts: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
-        """[B, T]."""
+        """Noise [B, T]."""
         rows = [
             uniforms(key, prompt.case.id, place, settings.max_new_tokens)
             for prompt in prompts
@@ -140,5 +141,5 @@ def _at_a_stop(stops: StopStrings, sampled: _Sampled, rows: Tensor, places: Tens
 
 
 def rows_at_once(vocabulary: int) -> int:
-    """Rows whose logits exist at once."""
+    """The number of rows whose logits exist at once."""
     return max(1, LOGITS_BYTES // (4 * vocabulary))

@@ -1,4 +1,4 @@
-"""Keyed randomness: a completion's noise depends on its key alone, not on what else is sampled or in which order."""
+"""Keyed randomness: a completion's noise depends only on its key, not on other completions or their order."""
 
 from __future__ import annotations
 

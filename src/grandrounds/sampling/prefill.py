@@ -1,7 +1,7 @@
-"""The prompts' own pass: their keys and values, what they share computed once, and the states behind them.
+"""Prefill: computes the prompts' keys and values and their last states. A common beginning is computed once.
 
-Shapes: N prompts, n of them computed at once, S tokens that all begin with, P longest rest of a prompt, Hq query heads,
-H key-value heads, D numbers per head.
+Shapes: N prompts, n of them computed at once, S tokens of the beginning that all prompts share, P tokens of the longest
+rest of a prompt, Hq query heads, H key-value heads, D numbers per head.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from torch import Tensor
 from grandrounds.kernels.attention import Scoring, causal_attention
 from grandrounds.policy.model import Policy
 
-# Prompt tokens that pass the model at once. A constant, since what is free at the moment would
-# change a resumed run's last bits; more gain nothing, and the widest layer of a 7B model holds 19,000 numbers for each.
+# Prompt tokens in one forward pass. A constant: a limit by free memory would change a resumed run's last bits. More
+# tokens are no faster, and the widest activations of a 7B model hold 19,000 numbers for each token.
 PREFILL_TOKENS = 8192
-# A shorter common beginning is not worth a pass of its own.
+# A shorter common beginning is not worth its own forward pass.
 SHARED_TOKENS = 32
 
 
 class Prefixes:
-    """Keys and values of N prompts by layer, filled prompt by prompt; zeros behind those shorter than P."""
+    """Keys and values of N prompts by layer, stored prompt by prompt. Prompts shorter than P are padded with zeros."""
 
     def __init__(self, prompts: int, longest: int) -> None:
         self._prompts, self._longest = prompts, longest
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # [N, H, P, D] each
 
     def put(self, layer: int, prompt: int, key: Tensor, value: Tensor) -> None:
-        """Keys and values [1, H, p, D] of the prompt with this number."""
+        """Store the keys and values [1, H, p, D] of the prompt with this number."""
         if layer not in self.layers:
             _, heads, _, width = key.shape
             shape = (self._prompts, heads, self._longest, width)
-            # Zeros: padding gets no weight, but no weight times the content of fresh memory may be NaN.
+            # Zeros: padding gets zero weight, but zero times uninitialised memory may be NaN.
             self.layers[layer] = (key.new_zeros(shape), value.new_zeros(shape))
         for stored, new in zip(self.layers[layer], (key, value), strict=True):
             stored[prompt, :, : new.shape[2]] = new[0]
 
 
 class Prefill:
-    """Computes prompts when they are asked for; what all begin with, at once and only then.
+    """Computes prompts on request. The beginning that all prompts share is computed once, in the constructor.
 
     shared: keys and values of the first `shared_tokens` tokens, or None where the prompts differ early.
     """
@@ -58,7 +58,7 @@ class Prefill:
             self.shared = shared
 
     def compute(self, numbers: Sequence[int]) -> tuple[Prefixes, Tensor]:
-        """What these prompts have of their own, and the state [n, d] of each one's last token."""
+        """Keys and values of these prompts after the shared beginning, and the state [n, d] of each last token."""
         rests = [self._rests[number] for number in numbers]
         sizes = [len(rest) for rest in rests]
         prefixes = Prefixes(len(rests), max(sizes))
@@ -75,7 +75,7 @@ class Prefill:
 
 
 def shared_tokens(prompts: Sequence[np.ndarray]) -> int:
-    """How many tokens all of several prompts begin with, at least one of each left over; 0 if few."""
+    """The number of tokens that all prompts begin with, less than the shortest prompt; 0 if below SHARED_TOKENS."""
     if len(prompts) < 2:
         return 0
     most = min(len(tokens) for tokens in prompts) - 1
@@ -86,7 +86,7 @@ def shared_tokens(prompts: Sequence[np.ndarray]) -> int:
 
 
 class PrefillLayout:
-    """Causal attention within each of n prompts behind what is shared; keys and values go to `prefixes`."""
+    """Causal attention within each of n prompts, after the shared beginning. Stores keys and values in `prefixes`."""
 
     def __init__(self, sizes: list[int], prefixes: Prefixes, first: int, shared: Prefixes | None) -> None:
         self._sizes, self._prefixes, self._first, self._shared = sizes, prefixes, first, shared
@@ -106,7 +106,7 @@ class PrefillLayout:
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:
-    """Prompts of these lengths in runs of PREFILL_TOKENS at most; at least one prompt."""
+    """Slices of consecutive prompts with at most PREFILL_TOKENS tokens in all, or a single longer prompt."""
     start, tokens = 0, 0
     for index, size in enumerate(sizes):
         if index > start and tokens + size > PREFILL_TOKENS:

@@ -1,4 +1,4 @@
-"""From cases to prompts: ask, render through the chat template, and check that the answer still fits."""
+"""Turns cases into prompts: writes the messages, renders the chat template, and checks that the completion fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grandrounds.types import Case, Prompt
 
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
-    """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
+    """The prompt for a case. PolicyError where prompt and longest completion together exceed the model's context."""
     messages = ask(case, recipe)
     tokens, text, prefilled = encode_prompt(policy.tokenizer, messages)
     if len(tokens) + max_new_tokens > policy.max_positions:

@@ -1,4 +1,4 @@
-"""What every sampler offers, ours or another's, and how tokens are chosen."""
+"""The interface of every sampler, ours or a user's, and its settings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Protocol, TypeVar
 from grandrounds.errors import RunError
 from grandrounds.types import Group, Prompt, ScoredGroup
 
-# What a round's randomness follows from: seed, round, draws; "evaluation".
+# Determines a round's randomness: (seed, round, draws) in training, (seed, "evaluation") in an evaluation.
 Key = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are chosen, and what ends a completion beside end tokens and its greatest length.
+    """How tokens are chosen, and what ends a completion besides end tokens and the maximum length.
 
     temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 switch those filters off.
-    stop: strings; a completion ends with the token that makes its decoded text contain one of them.
+    stop: strings. A completion ends with the token after which its decoded text contains one of them.
     """
 
     max_new_tokens: int
@@ -35,17 +35,17 @@ class Sampler(Protocol):
     def publish(self, weights: Any, version: int) -> None:
         """From now on sample from these weights, the policy's after `version` rounds.
 
-        weights: the transformers model that is trained. A sampler that reads it where it lies has nothing to copy.
+        weights: the transformers model being trained. A sampler that uses this model itself has nothing to copy.
         """
         ...
 
     def sample(
         self, prompts: Sequence[Prompt], n: int, settings: SamplingSettings, key: Key
     ) -> Iterator[Group]:
-        """n completions of each prompt, a group as soon as it is complete, in any order.
+        """n completions of each prompt. Each group is returned as soon as it is complete, in any order.
 
-        The same weights and key give the same completions. `Completion.logprobs` are those of the distribution that
-        the settings left, in the precision that the policy computes in.
+        The same weights and key give the same completions. `Completion.logprobs` belong to the distribution after
+        temperature and filters, in the precision that the policy computes in.
         """
         ...
 
@@ -54,7 +54,7 @@ AnyGroup = TypeVar("AnyGroup", Group, ScoredGroup)
 
 
 def in_order(prompts: Sequence[Prompt], groups: Iterable[AnyGroup]) -> list[AnyGroup]:
-    """The groups in the order of their prompts, told by identity. RunError where the sampler lost one."""
+    """The groups in the order of their prompts, matched by identity. RunError where the sampler lost one."""
     by_prompt = {id(group.prompt): group for group in groups}
     if by_prompt.keys() != {id(prompt) for prompt in prompts}:
         raise RunError(

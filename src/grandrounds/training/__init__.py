@@ -1,1 +1,1 @@
-"""The run: warm-up, rounds, checkpoints, trace, and what watches over them."""
+"""A run: warm-up, rounds, checkpoints, trace, and the guard that stops a hopeless run."""

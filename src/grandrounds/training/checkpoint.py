@@ -1,9 +1,8 @@
-"""Checkpoints that are seen whole or not at all.
+"""Checkpoints that become visible complete or not at all.
 
-A checkpoint is written into a hidden sibling, flushed to disk and made visible by one rename. Its
-`manifest.json`,
-written last, lists every file with its size: a checkpoint that lost a file since (a copy cut short, a disk
-repaired) is passed over in favour of the one before.
+A checkpoint is written into a hidden sibling folder, flushed to disk and made visible by one rename. Its
+`manifest.json`, which is written last, lists every file with its size. A checkpoint that has since lost a file or part
+of one (a copy cut short, a repaired disk) is skipped in favour of the one before.
 
     000020/  model or adapter, tokenizer, optimizer.safetensors, state.json (counters), manifest.json
 """
@@ -50,7 +49,7 @@ class Checkpoints:
         return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
 
     def latest(self, warn: Callable[[str], None] = warnings.warn) -> Path | None:
-        """The newest complete checkpoint, or None. Damaged ones are passed over with a warning."""
+        """The newest complete checkpoint, or None. Damaged ones are skipped with a warning."""
         for path in reversed(self.all()):
             damage = damage_of(path)
             if damage is None:
@@ -59,11 +58,11 @@ class Checkpoints:
         return None
 
     def save(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Write a checkpoint through `write(folder)`; it becomes visible whole, or not at all.
+        """Write a checkpoint through `write(folder)`. It becomes visible complete, or not at all.
 
-        A checkpoint of that name (a damaged one, after a resume) is replaced. Raises RunError when the disk
-        is full or cannot be written to; whatever `write` raises else passes through. Earlier checkpoints
-        stay untouched.
+        It replaces a checkpoint of that name, such as a damaged one after a resume. Raises RunError when the disk is
+        full or cannot be written to; any other error that `write` raises passes through. Earlier checkpoints stay
+        untouched.
         """
         final, hidden = self.folder / name, self.folder / (WRITING + name)
         with saving(f"checkpoint {name}", final):
@@ -84,15 +83,13 @@ class Checkpoints:
         return final
 
     def prune(self, keep: int) -> None:
-        """Remove all but the `keep` newest complete checkpoints; the cold start and the newest always
-        stay.
-        """
+        """Remove all but the `keep` newest complete checkpoints. The cold start and the newest always stay."""
         complete = [path for path in self.all() if damage_of(path) is None and path.name != COLD_START]
         for path in complete[: -max(1, keep)]:
             remove_tree(path)
 
     def clear(self) -> None:
-        """Remove all of them, and the folder."""
+        """Remove all checkpoints and their folder."""
         if self.folder.is_dir():
             remove_tree(self.folder)
 
@@ -104,7 +101,7 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None where each is there in its full length."""
+    """What is wrong with a checkpoint's files. None where every file is there in full length."""
     try:
         expected = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -128,7 +125,7 @@ def write_state(folder: Path, tensors: Mapping[str, Tensor], counters: Mapping[s
 
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_state` wrote: the optimizer's tensors, on the CPU, and the counters."""
+    """What `write_state` wrote: the optimizer's tensors, on the CPU, and the counters. RunError if unreadable."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,6 +1,4 @@
-"""What a run depends on besides its recipe: versions, machine, data files, code. No user names, no host
-names.
-"""
+"""What a run depends on besides its recipe: versions, machine, data files, code. No user names and no host names."""
 
 from __future__ import annotations
 
@@ -44,14 +42,14 @@ def version(package: str) -> str | None:
 
 
 def threads() -> int:
-    """Threads that torch computes with; what the process may use where torch is not loaded yet."""
+    """The number of threads that torch computes with. Before torch is loaded: of CPUs that the process may use."""
     if "torch" in sys.modules:
         return int(sys.modules["torch"].get_num_threads())
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accelerator() -> str | None:
-    """The first GPU's name, where torch is loaded and sees one."""
+    """The name of the first GPU, if torch is loaded and sees one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
@@ -65,9 +63,7 @@ def sha256(path: Path) -> str:
 
 
 def code_version() -> str | None:
-    """The git commit of a source checkout, with "+changes" where tracked files differ; None when
-    installed.
-    """
+    """The git commit of a source checkout, with "+changes" where tracked files differ. None if installed."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return None
@@ -87,9 +83,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed, of the things that can change a number: "torch 2.9.0 -> 2.10.0". Data files not
-    included.
-    """
+    """What changed among the things that can change a result: "torch 2.9.0 -> 2.10.0". Data files are not included."""
     old = {**before.get("packages", {}), **{key: before.get(key) for key in _TELLING}}
     new = {**now.get("packages", {}), **{key: now.get(key) for key in _TELLING}}
     return [f"{key} {old.get(key)} -> {value}" for key, value in new.items() if old.get(key) != value]

@@ -1,4 +1,4 @@
-"""Writing to disk so that a reader sees a file whole or not at all, and a full disk is a clear message."""
+"""Writes files so that a reader sees them complete or not at all, and reports a full disk clearly."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 
 from grandrounds.errors import RunError
 
-# Prefixes of what is being written and what is being removed; both hidden, both swept away by the next
-# writer.
+# Prefixes of files and folders being written or removed. Both are hidden, and the next writer deletes leftovers.
 WRITING, REMOVING = ".writing-", ".removing-"
 
 
 @contextmanager
 def saving(what: str, where: Path) -> Iterator[None]:
-    """Turn what a disk can do to a writer into a RunError. `what` is the thing saved: "checkpoint 000020"."""
+    """Turn a disk's errors into a RunError. `what` names the thing being saved: "checkpoint 000020"."""
     try:
         yield
     except Exception as error:
@@ -40,7 +39,7 @@ def saving(what: str, where: Path) -> Iterator[None]:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error says that there is no space. Safetensors' own error only carries it in its text."""
+    """Whether an error says that the disk is full. Safetensors' own error says so only in its text."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error) or "os error 28" in str(error)
@@ -75,7 +74,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to disk."""
+    """Make the system write a file, or a folder's list of names, to disk."""
     if path.is_dir() and os.name == "nt":  # Windows neither needs nor allows it for folders
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
@@ -94,7 +93,7 @@ def flush_tree(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder so that nobody sees half of it: out of sight first, then file by file."""
+    """Remove a folder so that no reader sees half of it: rename it to a hidden name, then delete its files."""
     hidden = folder.with_name(REMOVING + folder.name)
     shutil.rmtree(hidden, ignore_errors=True)
     os.rename(folder, hidden)
@@ -102,7 +101,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in `folder`. Only for who alone writes there."""
+    """Remove what killed writers left in `folder`. Only for a process that alone writes there."""
     for prefix in (WRITING, REMOVING):
         for leftover in folder.glob(f"{prefix}*"):
             if leftover.is_dir():

@@ -1,4 +1,4 @@
-"""A run is a folder.
+"""A run is a folder with these files.
 
 recipe.yaml        every setting, resolved          metrics.jsonl      one row per round
 environment.json   versions, machine, data hashes   rollouts/          every completion, one Parquet per round
@@ -30,17 +30,15 @@ RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. `create` begins a run, `open` takes up or reads an existing one."""
+    """The folder of a run. `create` begins a run, `open` continues or reads an existing one."""
 
     path: Path
 
     @classmethod
     def create(cls, path: Path | str, recipe: Recipe) -> RunFolder:
-        """Begin a run: make the folder, write its recipe and environment. RunError where a run lies there
-        already.
+        """Begin a run: make the folder, write its recipe and environment. RunError where it already holds a run.
 
-        A run that stopped before it learned anything (a typo in the recipe, a missing model) may be begun
-        anew.
+        A run that stopped before it learned anything (a typo in the recipe, a missing model) may be begun again.
         """
         folder = cls(Path(path))
         folder._refuse_to_overwrite()
@@ -54,7 +52,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """An existing run; RunError where there is none."""
+        """An existing run. RunError where there is none."""
         folder = cls(Path(path))
         if not (folder.path / RECIPE).is_file():
             raise RunError(
@@ -84,36 +82,34 @@ class RunFolder:
             )
 
     def began(self) -> bool:
-        """Whether anything was learned here yet: a checkpoint or a metrics row exists."""
+        """Whether the run has learned anything yet: a checkpoint or a row of metrics exists."""
         return bool(self.checkpoints.all() or self.warmup.all()) or (self.path / METRICS).exists()
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """After rounds; 000000 is the cold start."""
+        """The checkpoints after rounds; 000000 is the cold start, before the first round."""
         return Checkpoints(self.path / "checkpoints")
 
     @property
     def warmup(self) -> Checkpoints:
-        """Within the SFT warm-up; gone once it is over."""
+        """The checkpoints within the SFT warm-up. They are removed when it is over."""
         return Checkpoints(self.path / "warmup")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run meanwhile, and remove what a killed one left
-        half-written.
-        """
+        """Within the block no other process can train this run. Removes half-written files of killed processes."""
         with lock(self.path):
             for place in (self.path, self.checkpoints.folder, self.warmup.folder, self.path / "rollouts"):
                 sweep(place)
             yield
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Write down every setting as resolved."""
+        """Write every setting with its resolved value."""
         with saving(RECIPE, self.path / RECIPE):
             write_text(self.path / RECIPE, dump_recipe(recipe))
 
     def recipe(self) -> Recipe:
-        """The run's recipe, as resolved when it began."""
+        """The run's recipe, with the values resolved when it began."""
         return load_recipe(str(self.path / RECIPE))
 
     def environment_changes(self) -> list[str]:
@@ -130,35 +126,31 @@ class RunFolder:
         return differences(before, now)
 
     def write_fitted(self, fitted: Mapping[str, Any]) -> None:
-        """Keep what was fitted on the training cases (`CaseBook.fitted`), to build other files' cases
-        alike.
-        """
+        """Save what was fitted on the training cases (`CaseBook.fitted`), to build other files' cases the same way."""
         with saving(CASES, self.path):
             write_json(self.path / CASES, dict(fitted))
 
     def fitted(self) -> dict[str, Any] | None:
-        """What `write_fitted` wrote; None before that."""
+        """What `write_fitted` saved; None before that."""
         path = self.path / CASES
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add one row to metrics.jsonl, by one write. What is not finite becomes null: JSON knows no NaN."""
+        """Append a row to metrics.jsonl, in one write. Numbers that are not finite become null: JSON has no NaN."""
         line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
         with saving(METRICS, self.path / METRICS), (self.path / METRICS).open("ab", buffering=0) as file:
             file.write(line.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every row of metrics.jsonl; a half-written last line is left out."""
+        """Every row of metrics.jsonl, without a half-written last line."""
         path = self.path / METRICS
         if not path.is_file():
             return []
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut off
+        lines = path.read_bytes().split(b"\n")[:-1]  # an incomplete line follows the last newline
         return [row for line in lines if (row := _row(line)) is not None]
 
     def rewind(self, after_round: int) -> None:
-        """Forget the metrics and rollouts of rounds later than `after_round`: a resumed run makes them
-        again.
-        """
+        """Delete the metrics and rollouts of rounds after `after_round`: a resumed run makes them again."""
         rows = [row for row in self.metrics() if row.get("round", 0) <= after_round]
         with saving(METRICS, self.path / METRICS):
             if (self.path / METRICS).exists():
@@ -186,7 +178,7 @@ def data_files(recipe: Recipe) -> list[Path]:
 
 
 def _plain(value: Any) -> Any:
-    """A JSON-able value: numpy's scalars as Python's, what is not finite as None."""
+    """A JSON-able value: numpy scalars become Python's, numbers that are not finite become None."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

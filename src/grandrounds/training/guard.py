@@ -1,4 +1,4 @@
-"""The guard: stops a run in which learning cannot happen, and says why and which keys to change."""
+"""The guard stops a run that cannot learn, and says why and which recipe keys to change."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from grandrounds.recipe import GuardRecipe
 
 NEARLY_ALL_CUT_OFF = 0.95
 NEARLY_NO_SIGNAL = 0.98
-# A gradient is clipped to max_grad_norm, so a single large one does no harm; many in a row, each this many
-# times the usual, mean that the policy is falling apart.
+# Gradients are clipped to max_grad_norm, so a single large one does no harm. Many in a row, each this many times the
+# median, mean that the policy is diverging.
 EXPLOSION, LEAST_EXPLOSION, HISTORY = 100.0, 10.0, 50
 
 Row = Mapping[str, Any]
@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Symptom:
-    """A hopeless state: when a round shows it, and what to say when `patience` rounds in a row did."""
+    """A state in which a run cannot learn: how a round shows it, and the message after `patience` rounds in a row."""
 
     shown: Callable[[Row], bool]
     what: Callable[[Row], str]
@@ -51,7 +51,7 @@ def _no_signal_mend(row: Row) -> str:
     )
 
 
-# In the order of cause: what is cut off cannot be parsed, and what cannot be parsed has one reward.
+# In causal order: a truncated completion cannot be parsed, and unparsed completions all get the same reward.
 SYMPTOMS = (
     Symptom(
         _cut_off,
@@ -81,9 +81,9 @@ SYMPTOMS = (
 
 
 class Guard:
-    """Looks at each round's metrics row. Raises RunError where the run should stop.
+    """Checks each round's metrics row. Raises RunError where the run should stop.
 
-    rows: what was seen before, for a resumed run to judge as the uninterrupted one would.
+    rows: earlier rows, so that a resumed run decides as the uninterrupted one would.
     """
 
     def __init__(self, recipe: GuardRecipe, rows: Iterable[Row] = ()) -> None:
@@ -95,9 +95,7 @@ class Guard:
             self._observe(row)
 
     def check(self, row: Row) -> None:
-        """Take in one round. Raises RunError with a diagnosis; does nothing where the guard is switched
-        off.
-        """
+        """Add one round. Raises RunError with a diagnosis; does nothing where the guard is switched off."""
         if not self.recipe.enabled:
             return
         where = f"round {row.get('round', '?')}"

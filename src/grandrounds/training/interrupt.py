@@ -1,4 +1,4 @@
-"""Ctrl-C: once lets the run finish what it is at and save; twice stops it at once."""
+"""Ctrl-C: the first lets the run finish its round or SFT step and save; the second stops it at once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MESSAGE = b"\nStopping after this round; the run is saved then. Once more stops 
 
 @dataclass
 class Interrupt:
-    """Whether someone asked the run to stop."""
+    """Whether the user asked the run to stop."""
 
     requested: bool = False
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Within it SIGINT and SIGTERM set `requested`; the second one raises KeyboardInterrupt.
+    """Within the block SIGINT and SIGTERM set `requested`; a second one raises KeyboardInterrupt.
 
-    In a thread other than the main one, where Python allows no signal handlers, nothing is caught.
+    In a thread other than the main one, where Python allows no signal handlers, no signal is handled.
     """
     interrupt = Interrupt()
 
@@ -33,7 +33,7 @@ def interruptible() -> Iterator[Interrupt]:
         if interrupt.requested:
             raise KeyboardInterrupt
         interrupt.requested = True
-        # Not print: the signal may come in the middle of another write to the same stream.
+        # Not print: the signal may interrupt another write to the same stream.
         os.write(2, MESSAGE)
 
     if threading.current_thread() is not threading.main_thread():

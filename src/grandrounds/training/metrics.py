@@ -1,4 +1,4 @@
-"""One round's row of `metrics.jsonl`, under the names TRL gives them."""
+"""One round's row of `metrics.jsonl`, under the names that TRL uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grandrounds.response.grammar import Defect
 
 
 def round_metrics(done: Round) -> dict[str, Any]:
-    """Everything worth a curve. `accuracy` and `format_rate` are of the sampled completions, whatever the rewards."""
+    """Every metric worth plotting. `accuracy` and `format_rate` describe the sampled completions, not the rewards."""
     samples = [sample for group in done.groups for sample in group.samples]
     rewards = np.stack([group.rewards for group in done.groups])  # [N, G]
     lengths = np.array([sample.length for sample in samples])

@@ -1,4 +1,4 @@
-"""What a run is given in memory instead of by name."""
+"""Objects in memory that a run gets in place of names in its recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grandrounds.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class Objects:
-    """The arguments of `train` that stand in for names in the recipe; None where the recipe's own counts."""
+    """The arguments of `train` that replace names in the recipe. None where the recipe's name applies."""
 
     cases: Any = None
     rewards: Any = None
@@ -23,7 +23,7 @@ class Objects:
     sampler: Callable[[Policy], Sampler] = NativeSampler
 
     def named_in(self, recipe: Recipe) -> Recipe:
-        """The recipe as the run's folder keeps it: `memory` for each object, so that a resumed run asks for it."""
+        """The recipe as saved in the run's folder: each object becomes `memory`, so that `resume` asks for it again."""
         changes: dict[str, Any] = {}
         if self.cases is not None:
             changes["cases"] = recipe.cases.model_copy(update={"source": MEMORY, "test_source": None})
@@ -39,11 +39,11 @@ class Objects:
         return recipe.model_copy(update=changes)
 
     def functions(self) -> dict[str, Callable[..., Any]]:
-        """The reward functions by component."""
+        """The reward functions by component name."""
         return {name: given for name, given in self._rewards().items() if callable(given)}
 
     def _rewards(self) -> dict[str, Any]:
-        """Component -> a function or the name of a built-in reward. RewardError for anything else."""
+        """Component name -> a function or the name of a built-in reward. RewardError for anything else."""
         given = self.rewards
         if given is None:
             return {}
@@ -74,5 +74,5 @@ def _name(function: Callable[..., Any], place: int) -> str:
     return name if name.isidentifier() else f"reward_{place + 1}"
 
 
-# Nothing in memory: the recipe names everything.
+# No objects in memory: the recipe names everything.
 NAMED = Objects()

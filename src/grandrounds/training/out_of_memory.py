@@ -1,4 +1,4 @@
-"""The one boundary where running out of memory becomes a message: what was done, what takes memory, what to lower."""
+"""The one place that turns running out of memory into a message: the phase, the memory's parts, what to lower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from grandrounds.policy.load import load_policy
 from grandrounds.recipe import Recipe
 from grandrounds.training.warmup import run_warmup
 
-# Function -> what the run does in it, the recipe key that its memory hangs on, and what else may be turned.
+# Function -> what the run does in it, the recipe key that determines its memory, and other settings to change.
 _PHASES: dict[CodeType, tuple[str, str, str]] = {
     load_policy.__code__: (
         "the model was loaded",
@@ -47,7 +47,7 @@ _ELSEWHERE = ("the run went on", "policy.model", "Close other programs, or choos
 
 @contextmanager
 def memory_boundary(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """RunError where memory runs out within, on whatever device. Checkpoints so far stay as they are."""
+    """RunError where memory runs out within the block, on any device. Saved checkpoints stay as they are."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -64,7 +64,7 @@ def memory_boundary(recipe: Recipe, folder: Path) -> Iterator[None]:
 
 
 def _ran_out(error: Exception) -> bool:
-    """Of Python, of torch on a GPU, or of torch on a CPU, whose error has no type of its own."""
+    """Whether Python, or torch on a GPU or a CPU, ran out of memory. torch's CPU error has no type of its own."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return "can't allocate memory" in str(error)

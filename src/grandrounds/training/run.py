@@ -1,4 +1,4 @@
-"""A run from recipe to trained policy: start it, or take it up again."""
+"""Starts a run from a recipe, or resumes one, up to the trained policy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Callback = Callable[[Round], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, the rounds done, and whether these are all."""
+    """A run's folder, the number of finished rounds, and whether the run is finished."""
 
     folder: Path
     rounds: int
@@ -46,19 +46,19 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
 ) -> Run:
-    """SFT warm-up, then rounds of GRPO, in a new folder (default: runs/NAME, numbered where that exists).
+    """SFT warm-up, then rounds of GRPO, in a new folder (default: runs/NAME, with a number where that exists).
 
-    Objects in memory stand in for what the recipe names:
+    Objects in memory replace what the recipe names:
 
     cases: a CaseBook, cases, or rows as mappings (a list of dicts, a `datasets.Dataset`), split as the recipe says.
-    rewards: a function, several, or name -> function; built-in ones by their names. `recipe.rewards.NAME` says
-        the weight and limits of each that it names.
+    rewards: a function, several, or name -> function; built-in ones by their names. `recipe.rewards.NAME` gives the
+        weight and limits of each.
     model: a causal LM of transformers and its tokenizer. The model is trained in place.
-    sampler: made from the policy, once.
-    callbacks: each called with every `Round`, once it is written down. progress: what is told of them;
-        default: printed lines.
+    sampler: called once with the policy, returns its sampler.
+    callbacks: each is called with every `Round` after it has been saved. progress: shows the run's progress; prints
+        lines by default.
 
-    Raises the `GrandRoundsError` family. Ctrl-C saves and returns a run that is not finished.
+    Raises the `GrandRoundsError` family. Ctrl-C saves the run and returns it unfinished.
     """
     objects = Objects(cases, rewards, model, sampler)
     recipe = objects.named_in(recipe)
@@ -76,9 +76,9 @@ def resume(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
 ) -> Run:
-    """Go on from the newest checkpoint; the result equals that of an uninterrupted run on the same machine.
+    """Resume from the newest checkpoint. The result equals that of an uninterrupted run on the same machine.
 
-    What `train` was given in memory must be given again. RunError where something is missing or other than it was.
+    Objects that `train` got in memory must be passed again. RunError where something is missing or has changed.
     """
     folder = RunFolder.open(path)
     recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
@@ -89,7 +89,7 @@ def resume(
 
 
 def next_folder(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2, … where that exists."""
+    """runs/NAME; or runs/NAME-2, and so on, where that exists."""
     folder, number = Path("runs") / name, 1
     while folder.exists():
         number += 1
@@ -133,7 +133,7 @@ def _run(
 def _rounds(
     setup: Setup, position: Position, interrupt: Interrupt, callbacks: Sequence[Callback]
 ) -> Position:
-    """Rounds from the one after `position`, each written down, watched and saved; returns where they stopped."""
+    """Run the rounds after `position`; save, check and show each. Returns the position after the last."""
     recipe, folder = setup.recipe, setup.folder
     guard = Guard(recipe.guard, folder.metrics())
     if interrupt.requested:
@@ -155,7 +155,7 @@ def _rounds(
 
 
 def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
-    """Do what is left of the warm-up and save the cold start; False where it was interrupted."""
+    """Do the rest of the warm-up and save the cold start. False where it was interrupted."""
     if setup.recipe.sft.steps:
         step = run_warmup(setup, teachable(setup), step, interrupt)
         if step < setup.recipe.sft.steps:
@@ -167,7 +167,7 @@ def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
 
 
 def _start(setup: Setup) -> Position:
-    """Before the first round. Cases are drawn on from where the warm-up ended: first those that it has not shown."""
+    """The position before the first round. The warm-up's draws count, so that cases it has not shown come first."""
     sft = setup.recipe.sft
     return Position(draws=sft.steps * min(sft.batch_cases, len(setup.book.train)))
 

@@ -1,7 +1,7 @@
-"""What a checkpoint holds, and how a run takes it up again.
+"""What a checkpoint holds, and how a run continues from it.
 
-checkpoints/NNNNNN/   after round NNNNNN; 000000 is the cold start
-warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, none once the warm-up is over
+checkpoints/NNNNNN/   after round NNNNNN; 000000 is the cold start, before the first round
+warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, and none after the warm-up
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from grandrounds.training.setup import Setup, grpo_learner, saved_policy
 
 
 def save_checkpoint(setup: Setup, position: Position) -> None:
-    """Save after a round, by one atomic rename; then drop the oldest beyond `checkpoint.keep`."""
+    """Save a checkpoint after a round, by one atomic rename. Then remove the oldest beyond `checkpoint.keep`."""
     _save(setup, setup.folder.checkpoints, position.round, asdict(position), setup.recipe.checkpoint.keep)
 
 
 def save_warmup(setup: Setup, step: int) -> None:
-    """Save after an SFT step, so that a long warm-up is not lost."""
+    """Save a checkpoint after an SFT step, so that a long warm-up is not lost."""
     _save(setup, setup.folder.warmup, step, {"step": step}, keep=1)
 
 
@@ -36,14 +36,14 @@ def _save(setup: Setup, store: Checkpoints, number: int, counters: dict[str, int
 
 
 def restore_warmup(setup: Setup, checkpoint: Path) -> int:
-    """The optimizer's state as saved (the policy was loaded from there already); returns the SFT steps done."""
+    """Restore the optimizer state; the policy has been loaded from there already. Returns the SFT steps done."""
     tensors, counters = read_state(checkpoint)
     setup.learner.load_state_dict(tensors)
     return int(counters["step"])
 
 
 def restore_rounds(setup: Setup, checkpoint: Path) -> Position:
-    """As `restore_warmup`, for the rounds. The reference is the cold start, not the policy as saved."""
+    """As `restore_warmup`, for the rounds. The reference is the cold start, not the policy in the checkpoint."""
     recipe = setup.recipe
     if recipe.grpo.beta and not setup.policy.adapter:
         cold = setup.folder.checkpoints.folder / COLD_START

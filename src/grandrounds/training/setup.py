@@ -1,4 +1,4 @@
-"""Everything a run needs, put together from its recipe."""
+"""Builds everything that a run needs from its recipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from grandrounds.types import CaseBook
 class Setup:
     """The parts of a run. The sampler and the learner share the policy's one set of weights.
 
-    learner: the warm-up's first, then the rounds' own.
+    learner: at first the warm-up's, then that of the rounds.
     """
 
     recipe: Recipe
@@ -47,7 +47,7 @@ class Setup:
     progress: Progress
 
     def grpo(self) -> Grpo:
-        """What the rounds work with; the learner is theirs."""
+        """Everything that the rounds use, with the present learner."""
         recipe = self.recipe
         return Grpo(
             recipe=recipe.grpo,
@@ -72,12 +72,13 @@ def assemble(
     checkpoint: Path | None = None,
     objects: Objects = NAMED,
 ) -> Setup:
-    """Read the cases, build the rewards and load the policy, from a checkpoint where one is given.
+    """Read the cases, build the rewards, and load the policy, from a checkpoint if one is given.
 
-    Cheap checks come first, the model last. What `policy.precision: auto` came to goes into the run's recipe.
+    Cheap checks come first, loading the model comes last. The precision that `policy.precision: auto` chose is written
+    into the run's recipe.
     """
     loss = find_loss(recipe.grpo.loss, Path.cwd())
-    # A checkpoint holds all weights, or those of the adapter alone.
+    # A checkpoint holds all weights, or only those of the adapter.
     whole = checkpoint is not None and recipe.policy.adapter == "full"
     if recipe.policy.model == MEMORY and objects.model is None and not whole:
         raise PolicyError(
@@ -123,7 +124,7 @@ def assemble(
 
 
 def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:
-    """RunError where a resumed run is given other cases in memory than it began with."""
+    """RunError where a resumed run gets other cases in memory than it began with."""
     began_with = (folder.fitted() or {}).get("sha256")
     if began_with is not None and began_with != book.fitted.get("sha256"):
         raise RunError(
@@ -134,7 +135,7 @@ def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:
 
 
 def _settled(recipe: Recipe, policy: Policy, folder: RunFolder) -> Recipe:
-    """The recipe with the precision that was chosen, written down too: a resumed run computes as it began."""
+    """The recipe with the chosen precision. It is also saved, so that a resumed run computes as the run began."""
     if recipe.policy.precision != "auto":
         return recipe
     chosen = recipe.policy.model_copy(update={"precision": policy.precision})
@@ -144,14 +145,14 @@ def _settled(recipe: Recipe, policy: Policy, folder: RunFolder) -> Recipe:
 
 
 def saved_policy(recipe: Recipe, checkpoint: Path) -> PolicyRecipe:
-    """The recipe's policy, taken from a checkpoint of its run."""
+    """The recipe's policy, to be loaded from a checkpoint of its run."""
     whole = recipe.policy.model == SCRATCH or recipe.policy.adapter == "full"
     adapter = "full" if whole else "lora"
     return recipe.policy.model_copy(update={"model": str(checkpoint), "adapter": adapter})
 
 
 def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
-    """A learner for the warm-up, with a fresh optimizer."""
+    """A learner for the warm-up, with a new optimizer."""
     settings = LearnerSettings(
         weight_decay=recipe.sft.weight_decay,
         max_grad_norm=recipe.grpo.max_grad_norm,
@@ -161,7 +162,7 @@ def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
 
 
 def grpo_learner(recipe: Recipe, policy: Policy, loss: Loss) -> Learner:
-    """A learner for the rounds, with a fresh optimizer. With beta > 0 the policy as it is becomes the reference."""
+    """A learner for the rounds, with a new optimizer. With beta > 0 the present policy becomes the reference."""
     grpo = recipe.grpo
     return Learner(
         policy,

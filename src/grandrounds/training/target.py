@@ -1,4 +1,4 @@
-"""What is evaluated: a run, one of its checkpoints, or any model, opened under the settings it was trained with."""
+"""The target of an evaluation: a run, one of its checkpoints, or any model, with the settings it was trained with."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SPLITS = ("auto", "test", "train", "all")
 class Target:
     """A policy to evaluate.
 
-    recipe: its run's; for a model without a run, the defaults. fitted: what its run fitted on its training cases.
-    model: the folder or name that its weights come from.
+    recipe: that of its run, or the defaults for a model without a run. fitted: what its run fitted on its training
+    cases. model: the folder or name that its weights are loaded from.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Target:
     is_run: bool
 
     def load(self) -> Policy:
-        """Read the weights. Nothing is trained, so that a run from a GPU is evaluated without one as well."""
+        """Load the weights. Nothing is recomputed in a backward pass, so a run from a GPU also loads without one."""
         if self.is_run:
             policy = saved_policy(self.recipe, Path(self.model))
         else:
@@ -45,7 +45,7 @@ class Target:
         return load_policy(policy.model_copy(update={"recompute": "nothing"}), seed=self.recipe.seed)
 
     def book(self, source: str) -> CaseBook:
-        """The source's cases, built as the run built its own."""
+        """The source's cases, built the way the run built its own."""
         cases = self.recipe.cases
         if self.is_run and source != cases.source:
             same_kind = made(source) == made(cases.source)
@@ -58,9 +58,9 @@ class Target:
         return load_cases(cases.model_copy(update={"source": source}), seed=self.recipe.seed)
 
     def cases(self, source: Any, split: str) -> tuple[CaseBook, Sequence[Case]]:
-        """The cases to evaluate it on, and the book they are from.
+        """The cases to evaluate, and their book.
 
-        source: a name, or what `train` takes as cases in memory, of which all but a book's are asked.
+        source: a name, or cases in memory as `train` takes them; of these all are evaluated, of a CaseBook a split.
         auto: the held-out cases of the run's own source; all cases of any other file.
         """
         if split not in SPLITS:
@@ -84,7 +84,7 @@ class Target:
 
 
 def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
-    """A target from NAME=POLICY or POLICY: a run's folder, a checkpoint, a model folder or a Hub name."""
+    """The target for NAME=POLICY or POLICY, which is a run's folder, a checkpoint, a model folder or a Hub name."""
     name, separator, rest = text.partition("=")
     if separator and name and not Path(text).exists():
         text = rest
@@ -106,7 +106,7 @@ def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
 
 
 def _require_folder(text: str) -> None:
-    """Before cases are made for it: PolicyError for what can be no Hub name and no folder with a model either."""
+    """PolicyError for what can be neither a Hub name nor a folder with a model. Runs before cases are built."""
     path = Path(text)
     if path.is_dir():
         if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -124,7 +124,7 @@ def _require_folder(text: str) -> None:
 
 
 def made(source: str) -> str | None:
-    """The name of the domain's source that this is, or None for what is read."""
+    """The name of the domain source that builds these cases; None for cases that are read from a file or the Hub."""
     name = source.partition(":")[0]
     return name if name in every("sources") else None
 

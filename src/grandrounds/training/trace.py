@@ -1,4 +1,4 @@
-"""The trace: every completion of a round with all that was made of it, one Parquet file per round."""
+"""The trace: every completion of a round with its scores and advantage, in one Parquet file per round."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
-    """Write one round atomically: groups in their order, and the samples of each.
+    """Write one round atomically: the groups in order, and the samples of each.
 
-    Columns: round, group (place in the round), case_id, sample (place in the group), prompt (as rendered; stored once
+    Columns: round, group (index in the round), case_id, sample (index in the group), prompt (as rendered; stored once
     per group), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
     advantage (per-token ones averaged), answer, gold, correct, defects, notes (JSON: what decided each component).
     """
@@ -72,9 +72,7 @@ def _json(note: Any) -> str:
 
 
 def read_trace(run: Path | str, rounds: Sequence[int] | None = None) -> pyarrow.Table:
-    """A run's completions in order, of all rounds or of some; `.to_pylist()` or `.to_pandas()` makes rows of
-    it.
-    """
+    """A run's completions in order, of all rounds or of some. `.to_pylist()` or `.to_pandas()` makes rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
 """SFT warm-up: the policy learns the form of a response from demonstrations before GRPO improves its content.
 
-Also the whole of `grandrounds sft`, which trains the "regular" model: with `sft.reasoning` false the target is the
-gold answer alone.
+`grandrounds sft` consists of it alone, and trains the "regular" model: with `sft.reasoning` false the completion is
+the gold answer alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from grandrounds.training.saving import save_warmup
 from grandrounds.training.setup import Setup
 from grandrounds.types import Case
 
-# Between saves within the warm-up; when they fall changes nothing of the result.
+# Seconds between checkpoints within the warm-up. Their times do not change the result.
 SAVE_SECONDS = 60.0
-# Demonstrations whose length is checked before the first step.
+# Number of demonstrations, the longest ones, whose length is checked before the first step.
 LONGEST = 32
 
 
 def teachable(setup: Setup) -> list[Case]:
-    """The training cases that SFT can learn from. CaseError where there are none, or a demonstration is too long."""
+    """The training cases that SFT can use. CaseError where there are none, or where a demonstration is too long."""
     cases = list(setup.book.train)
     if setup.recipe.sft.reasoning:
         cases = [case for case in cases if case.demonstration is not None]
@@ -40,14 +40,14 @@ def teachable(setup: Setup) -> list[Case]:
             where=setup.recipe.cases.source,
             hint="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
         )
-    # The ones with the most letters have the most tokens, nearly: better to refuse now than in an hour.
+    # The texts with the most letters have nearly the most tokens. It is better to refuse now than in an hour.
     for case in sorted(cases, key=lambda case: len(_target_text(setup, case)))[-LONGEST:]:
         _example(setup, case)
     return cases
 
 
 def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt) -> int:
-    """SFT steps from the one after `step` to the last; returns where it stopped."""
+    """SFT steps from the one after `step` to the last. Returns the number of the step where it stopped."""
     sft, saved = setup.recipe.sft, time.monotonic()
     while step < sft.steps and not interrupt.requested:
         step += 1
@@ -79,7 +79,7 @@ def _learn(setup: Setup, cases: list[Case], learning_rate: float) -> dict[str, f
 
 
 def _example(setup: Setup, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Prompt and target tokens of one demonstration."""
+    """Prompt tokens and completion tokens of one demonstration."""
     recipe = setup.recipe
     prompt = make_prompt(setup.policy, case, recipe.prompt, recipe.grpo.max_new_tokens)
     target = setup.policy.encode_response(_target_text(setup, case).removeprefix(prompt.prefilled))

@@ -1,4 +1,4 @@
-"""The formats that cases come in: each recognised by its columns."""
+"""The formats of cases. Each is recognised by its columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grandrounds.domain import Format, every
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import Case
 
-# Ours, which any domain's more particular ones go before.
+# Our own formats. The more specific formats of domains come before them.
 OWN: dict[str, Format] = {
     "trl": Format(
         tuple(frozenset(("prompt", answer)) for answer in TRL_ANSWERS), case=trl_case, known=COLUMNS
@@ -31,12 +31,12 @@ OWN: dict[str, Format] = {
 
 
 def formats() -> dict[str, Format]:
-    """All formats by name, in the order of recognition: the more particular ones first."""
+    """All formats by name, in the order of recognition: more specific ones first."""
     return {**every("formats"), **OWN}
 
 
 def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], source: str) -> str:
-    """The format's name: the one wanted, or by the first row's columns for "auto".
+    """The format's name: `wanted`, or for "auto" the format that has the first row's columns.
 
     Raises CaseError where none fits.
     """
@@ -47,7 +47,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     for name, form in formats().items():
         if any(needed <= columns for needed in form.columns):
             return name
-    # Not recognised: most likely our own format with one column missing or misspelt.
+    # Not recognised: most likely our own format, with a column missing or misspelt.
     place = rows[0].place
     for needed in ("question", "answer"):
         if needed not in columns and columns & {"question", "answer", "messages", "prompt", "options"}:
@@ -67,7 +67,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
 
 
 def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
-    """The row with its columns under our names. Raises CaseError where one of them is not there."""
+    """The row with its columns under our names. Raises CaseError where a mapped column is missing."""
     if not mapping:
         return row
     values = dict(row.values)
@@ -88,7 +88,7 @@ def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
 
 
 def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> list[Case]:
-    """Every row as a case. Raises CaseError with the place of the first row that is none."""
+    """Every row as a case. Raises CaseError with the place of the first row that cannot be a case."""
     _check_mapping(mapping, name)
     rows, form = list(rows), formats()[name]
     build = form.choose(rows, mapping) if form.choose else form.case
@@ -109,7 +109,7 @@ def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> l
 
 
 def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
-    """name: a format; "auto" for any."""
+    """RecipeError for a mapped column that the format does not have. name: a format, or "auto" for all."""
     forms = [form for form in formats().values() if form.case] if name == "auto" else [formats()[name]]
     columns = (column for form in forms for needed in form.columns for column in needed)
     known = sorted({*columns, *(column for form in forms for column in form.known)})

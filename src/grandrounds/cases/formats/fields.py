@@ -1,4 +1,4 @@
-"""A row's columns, read with care: what is missing, empty or of the wrong shape is named with its place."""
+"""Reads the columns of a row. Errors for missing, empty or malformed columns name the row's place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LETTERED = re.compile(r"^\(?([A-Za-z])[.):]\s+(.+)$", re.DOTALL)
 
 
 class Fields:
-    """One row: columns are taken from it by name; those never asked for are its `rest`.
+    """One row. Columns are read by name; those that are never read are its `rest`.
 
     place: where the row is. position: its number in the source, from 0.
     """
@@ -37,7 +37,7 @@ class Fields:
         return value
 
     def text(self, name: str) -> str:
-        """A column that must be there and must not be blank."""
+        """A column that must exist and must not be blank."""
         if name not in self.values:
             self.missing(name)
         value = self.get(name)
@@ -46,12 +46,12 @@ class Fields:
         return plain_text(value)
 
     def maybe_text(self, name: str) -> str | None:
-        """A column that may be absent."""
+        """A column that may be missing."""
         value = self.get(name)
         return None if value is None else plain_text(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Several texts: a list, a JSON list, or one text with semicolons between them."""
+        """Several texts: a list, a JSON list, or one text that is split at semicolons."""
         value = self.structure(name)
         if value is None:
             return ()
@@ -59,7 +59,7 @@ class Fields:
         return tuple(text for item in items if item is not None and (text := plain_text(item)))
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """A mapping, or one written as JSON."""
+        """A mapping, or a mapping written as JSON."""
         value = self.structure(name)
         if value is None:
             return {}
@@ -68,7 +68,7 @@ class Fields:
         return {str(key): item for key, item in value.items() if item is not None}
 
     def number(self, name: str) -> float | None:
-        """A number, or None where it is absent."""
+        """A number, or None where it is missing."""
         value = self.get(name)
         if value is None:
             return None
@@ -81,7 +81,7 @@ class Fields:
         return number
 
     def options(self, name: str) -> dict[str, str]:
-        """Letter -> text of a mapping or a list (or one written as JSON); blank options are left out."""
+        """Letter -> text, from a mapping or list, or from either written as JSON. Blank options are left out."""
         value = self.structure(name)
         if value is None:
             return {}
@@ -95,7 +95,7 @@ class Fields:
         return {key.upper() if len(key) == 1 else key: text for key, text in texts.items() if text}
 
     def structure(self, name: str) -> Any:
-        """The value; text that looks like a JSON list or mapping (CSV files have such) is parsed."""
+        """The value. Text that looks like a JSON list or mapping, as CSV files may have, is parsed."""
         value = self.get(name)
         if isinstance(value, str) and value[0] in "[{":
             try:
@@ -105,15 +105,15 @@ class Fields:
         return value
 
     def rest(self) -> dict[str, Any]:
-        """The columns that were not asked for."""
+        """The columns that were not read."""
         return {name: value for name, value in self.values.items() if name not in self._taken}
 
     def missing(self, name: str) -> NoReturn:
-        """Complain of a missing column."""
+        """Raise CaseError for a missing column."""
         raise missing_column(name, self.values, self.place)
 
     def fail(self, what: str, hint: str) -> NoReturn:
-        """Complain of this row."""
+        """Raise CaseError for this row."""
         raise CaseError(what, where=self.place, hint=hint)
 
 
@@ -127,7 +127,7 @@ def plain_text(value: Any) -> str:
 
 
 def missing_column(name: str, columns: Iterable[str], place: str) -> CaseError:
-    """The error for a column that is not there, with the nearest one that is."""
+    """The error for a missing column, with the most similar column that exists."""
     columns = list(columns)
     close = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.6)
     near = next((column for column in columns if close and column.lower() == close[0]), None)
@@ -140,9 +140,10 @@ def missing_column(name: str, columns: Iterable[str], place: str) -> CaseError:
 
 
 def choice(fields: Fields, options: Mapping[str, str], answer: str | None, letter: str | None) -> Answer:
-    """The gold option, by its letter, its text or both ("B. Pericarditis").
+    """The gold option, from its letter, its text or both ("B. Pericarditis").
 
-    Raises CaseError where it is empty, is not among the options, or letter and text disagree.
+    Raises CaseError where there are fewer than two options, where the answer is empty or not among them, or where
+    letter and text disagree.
     """
     if len(options) < 2:
         fields.fail(f"there are {len(options)} options", "Give at least two.")
@@ -177,7 +178,7 @@ def choice(fields: Fields, options: Mapping[str, str], answer: str | None, lette
 
 
 def _says(answer: str, key: str, text: str) -> bool:
-    """Whether the answer is "B. text" of just this option."""
+    """Whether the answer is this option's "B. text"."""
     match = _LETTERED.match(answer)
     if match is None:
         return False

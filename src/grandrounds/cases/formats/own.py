@@ -1,4 +1,4 @@
-"""Our own columns, and TRL's, which differ in what the question and the answer are called."""
+"""Our own format, and TRL's, which has other names for the question and the answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
 TRL_QUESTIONS = ("prompt",)
 TRL_ANSWERS = ("solution", "answer", "ground_truth")
 _NUMBER = re.compile(r"^\s*([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*)$", re.DOTALL)
-# A number that nobody said is a measurement (a count, a result of arithmetic) has to be met exactly.
+# Tolerance of a number that is not marked as a measurement (a count, an arithmetic result): it must match exactly.
 EXACTLY = 1e-6
 
 
@@ -41,7 +41,7 @@ def own_case(fields: Fields) -> Case:
 
 
 def trl_case(fields: Fields) -> Case:
-    """A row of TRL's: `prompt` as text or messages; the gold in `solution`, `answer` or `ground_truth`."""
+    """A row of TRL's format: `prompt` as text or messages; gold in `solution`, `answer` or `ground_truth`."""
     answer = next((name for name in TRL_ANSWERS if name in fields.values), TRL_ANSWERS[0])
     return _case(fields, TRL_QUESTIONS[0], answer)
 

@@ -15,7 +15,7 @@ NOTICE = "Teaching world, not clinical knowledge: its findings and their strengt
 
 
 class ClinicKeys(Section):
-    """How large it is."""
+    """How many cases the clinic generates."""
 
     clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
     clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")

@@ -26,19 +26,19 @@ HELD_OUT = {
 }
 
 
-# What makes two vignettes the same, however they are worded and whatever the options: cluster and facts.
+# Vignettes with equal content are the same, whatever their wording and options: (cluster, facts).
 Content = tuple[str, frozenset[str]]
 
 
 def clinic_book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None = None) -> CaseBook:
-    """Vignettes keyed by (seed, set); no two sets share a vignette's facts.
+    """Generate vignettes, keyed by (seed, set). No two sets share a vignette's facts.
 
-    fitted: of a book made before; its seed makes the same cases again.
+    fitted: of an earlier book; its seed makes the same cases again.
     """
     return _book(fitted["seed"] if fitted else seed, recipe.clinic_train, recipe.clinic_test)
 
 
-# A demo asks for the same book eight times, seconds each; nobody changes one.
+# A demo requests the same book eight times, and each would take seconds. A book is never modified.
 @lru_cache(maxsize=1)
 def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
     clinic = world()
@@ -57,7 +57,7 @@ def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
 
 
 def describe_world() -> str:
-    """The clinic in a few lines, for readers of reports."""
+    """A short description of the clinic, for readers of reports."""
     clinic = world()
     conditions = sum(len(cluster.conditions) for cluster in clinic.clusters)
     names = ", ".join(cluster.name for cluster in clinic.clusters)
@@ -81,7 +81,7 @@ def _cases(
     unique: bool = True,
     demonstrated: bool = False,
 ) -> list[Case]:
-    """`unique` leaves out what was seen before; every set adds to what is seen."""
+    """`unique`: leave out vignettes in `seen`. Every set adds its vignettes to `seen`."""
     cases: list[Case] = []
     generator = _generator(seed, name)
     for vignette in vignettes(clinic, generator, style):

@@ -10,28 +10,28 @@ from grandrounds.domains.clinic.world import World
 from grandrounds.response.outline import Outline
 from grandrounds.types import Case
 
-# A finding worth this many points for an option decides; leaving it out makes a reasoning incomplete.
+# A fact with this many points, for or against an option, is decisive: a reasoning without it is incomplete.
 DECISIVE = 2
 
 
 @dataclass(frozen=True)
 class ClinicKnowledge:
-    """The clinic's own `Knowledge`."""
+    """The clinic's implementation of `Knowledge`."""
 
     world: World
 
     def baselines(self, cases: Sequence[Case]) -> Mapping[str, Mapping[str, bool]]:
-        """The shortcuts that a vignette may fall to."""
+        """The shortcuts (see `vignette`), and which cases each of them solves."""
         return {
             name: {case.id: name in case.columns["shortcuts"] for case in cases}
             for name in ("prior", "first finding", "overlap")
         }
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
-        """By the clinic's table, to the point.
+        """Check claims against the clinic's table. Points must match exactly.
 
-        Complete: every fact is listed, every option is considered, nothing decisive is left out, and the conclusion was
-        checked against its closest rival.
+        Complete: every fact is listed, every option is considered, every decisive fact is weighed, and the check
+        compares the totals.
         """
         rows = {option.lower(): self.world.by_condition[option.lower()] for option in case.options.values()}
         points = {

@@ -1,4 +1,4 @@
-"""Putting a vignette into words: openings, ways to list findings, synonyms, and irrelevant details."""
+"""Writes a vignette as text: openings, ways to list findings, synonyms, and irrelevant details."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 from grandrounds.domains.clinic.vignette import Vignette
 from grandrounds.domains.clinic.world import World
 
-# Openings, lists and negatives set off the patient and every finding by punctuation, as clinical notes do: so each
-# becomes a token of its own in a tokenizer that merges within clauses, and a small model reads them sooner.
-# The last four openings are kept back for the held-out set of unseen phrasings.
+# As in clinical notes, punctuation separates the patient and every finding. So each becomes one token in a tokenizer
+# that merges within clauses, and a small model learns to read them sooner. The last four openings are held out for the
+# set of unseen phrasings.
 OPENINGS = (
     "Emergency department: {an} {age}-year-old {sex}, {complaint}.",
     "Family practice: {an} {age}-year-old {sex}, {complaint}.",
@@ -41,7 +41,7 @@ OPENINGS = (
     "Handover: {sex}, {age}, main problem {complaint}.",
 )
 KEPT_BACK = 4
-AN = (18, *range(80, 90))  # ages that begin with a vowel
+AN = (18, *range(80, 90))  # ages that begin with a vowel sound
 LISTS = (
     "Complaints: {findings}.",
     "The history reveals: {findings}.",
@@ -56,7 +56,7 @@ NEGATIVES = (
     "The notes say: {negatives}.",
     "On direct questioning, {negatives}.",
 )
-# Of each finding's phrasings, those met in training besides its canonical name; the last is kept back.
+# Phrasings of each finding used in training, besides its canonical name. The last phrasing is held out.
 PHRASINGS_TRAINED = 1
 DETAILS = (
     "The patient keeps bees.",
@@ -99,7 +99,7 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
 
 
 def _worded(world: World, fact: str, generator: np.random.Generator, unseen: bool) -> str:
-    """Negatives keep the canonical name; findings take one of their phrasings."""
+    """A fact in words. Negatives keep the canonical name; findings get one of their phrasings."""
     if fact.startswith("no "):
         return fact
     phrasings = world.phrasings[fact]

@@ -1,8 +1,8 @@
-"""Demonstrations: how a hurried junior reasons about a vignette, and how a thorough one does.
+"""Demonstrations of how a hurried junior doctor and a thorough one reason about a vignette.
 
-Every point that is stated is true. What makes a demonstration mediocre is what it leaves out, and its
-conclusion follows from what it did weigh; so a model that imitates the mixture is often wrong, and can learn
-to be right by doing more often what the thorough ones do.
+Every stated point is true. A demonstration is mediocre because of what it leaves out; its conclusion follows from what
+it weighs. So a model that imitates the mixture is often wrong, and can learn to be right by reasoning thoroughly more
+often.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from grandrounds.types import Demonstration
 
 @dataclass(frozen=True)
 class Habits:
-    """How often each way of reasoning is demonstrated; the rest is thorough.
+    """How often each way of reasoning is demonstrated. All other demonstrations are thorough.
 
-    anchoring: weighs the first finding only. closure: shortlists the commonest option and one more, and weighs no
-    third.
+    anchoring: weighs only the first finding. closure: weighs only the commonest option and one other.
     """
 
     anchoring: float = 0.05
@@ -30,7 +29,7 @@ class Habits:
 
 
 def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habits) -> Demonstration:
-    """One way of reasoning, drawn by habit."""
+    """A demonstration, with the way of reasoning drawn by habit."""
     draw, opening = generator.random(), ""
     if draw < habits.anchoring:
         outline = reason(vignette, vignette.facts[2:3], vignette.options)
@@ -44,19 +43,19 @@ def demonstrate(vignette: Vignette, generator: np.random.Generator, habits: Habi
 
 
 def _shortlist(vignette: Vignette, generator: np.random.Generator) -> tuple[int, ...]:
-    """The commonest option, and whichever other comes to mind."""
-    order = generator.permutation(vignette.options).tolist()  # so that chance decides between equals
+    """The commonest option and a random other one."""
+    order = generator.permutation(vignette.options).tolist()  # so that ties are broken at random
     commonest = max(order, key=lambda option: vignette.cluster.prevalence[option])
     return commonest, next(option for option in order if option != commonest)
 
 
 def thorough(vignette: Vignette) -> Outline:
-    """Every fact weighed for every option."""
+    """The outline that weighs every fact for every option."""
     return reason(vignette, vignette.facts, vignette.options)
 
 
 def reason(vignette: Vignette, facts: tuple[str, ...], options: tuple[int, ...]) -> Outline:
-    """Weigh some facts for some options. The conclusion is the first of the highest totals."""
+    """Weigh some facts for some options. The conclusion is the first option with the highest total."""
     cluster = vignette.cluster
     differential = [
         weighed_candidate(

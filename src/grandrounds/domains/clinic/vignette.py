@@ -1,15 +1,14 @@
-"""Sampling vignettes: a patient with one condition, and what was asked of them and answered.
+"""Samples vignettes: a patient with one condition, the findings that were asked about, and the answers.
 
-What is asked does not depend on the patient's condition: some findings of one condition of the cluster and
-some of another, both drawn at random. Every answer is observed, and which patients are passed over depends on
-what is observed alone. So silence says nothing, and the posterior over the cluster is exact:
+The questions do not depend on the patient's condition: they are about some findings of one condition of the cluster and
+some of another, both drawn at random. Every answer is observed, and only observations decide which patients are
+rejected. So a finding that was not asked about carries no information, and the posterior over the cluster is exact:
 
     P(c | observed) = P(c) P(age | c) P(sex | c) prod over the asked f of P(answer to f | c), normalised
 
-Of those, vignettes are the ones whose patient has the condition of the highest posterior, by a margin, and
-whose points lead to it too: a Bayes-optimal reader is always right, and so is one who weighs everything and
-adds up. Most of those that a shortcut solves are dropped. Everything is computed for a block of candidates at
-once.
+A patient becomes a vignette if their condition has the highest posterior, with a margin, and the most points too. So a
+Bayes-optimal reader is always right, and so is one who weighs everything and adds up the points. Most vignettes that
+a shortcut solves are rejected. Everything is computed for a block of candidates at once.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from grandrounds.domains.clinic.world import BANDS, Cluster, World
 
 OPTIONS = 4
 LEAST_POSTERIOR = 0.6
-LEAST_LEAD = 1  # points between the right option and the next
-SWAP_MATTERS = 0.1  # least change of a posterior by swapping age and sex
-# The share kept of what a shortcut solves.
+LEAST_LEAD = 1  # points between the right option and the next best
+SWAP_MATTERS = 0.1  # least change of a posterior that swapping age and sex must cause
+# The share of vignettes that is kept of those that a shortcut solves.
 KEPT = {"prior": 0.5, "first finding": 0.35, "overlap": 0.25}
 
 
 @dataclass(frozen=True)
 class Style:
-    """What differs between the training vignettes and the held-out sets."""
+    """The settings in which the training vignettes and the held-out sets differ."""
 
-    present: tuple[int, int] = (2, 4)  # findings observed, at least and at most
-    absent: tuple[int, int] = (1, 2)  # pertinent negatives observed
-    asked: tuple[int, int] = (4, 2)  # findings asked about, at most, of one condition and of another
+    present: tuple[int, int] = (2, 4)  # findings observed present: least, most
+    absent: tuple[int, int] = (1, 2)  # findings observed absent (pertinent negatives): least, most
+    asked: tuple[int, int] = (4, 2)  # most findings asked about, of one condition and of another
     unseen_phrasings: bool = False
     shifted_prevalence: bool = False
     overlap_must_fail: bool = False
@@ -44,10 +43,10 @@ class Style:
 
 @dataclass(frozen=True)
 class Vignette:
-    """One patient as the clinic knows them.
+    """One patient, with all that the clinic knows.
 
-    options: rows of the cluster. facts: canonical, in telling order: age band, sex, findings, negatives.
-    posterior: of each condition of the cluster. shortcuts: those that solve it.
+    options: rows of the cluster. facts: canonical, in the order of the text: age band, sex, findings, negatives.
+    posterior: of each condition of the cluster. shortcuts: the names of those that solve it.
     """
 
     cluster: Cluster
@@ -62,11 +61,11 @@ class Vignette:
 
 @dataclass(frozen=True)
 class _Block:
-    """n candidates of one cluster with C conditions, K findings, F facts."""
+    """n candidates of one cluster, with C conditions, K findings and F facts."""
 
     condition: np.ndarray  # [n]
     observed: np.ndarray  # [n, F] +1 observed present, -1 observed absent, 0 not observed
-    order: np.ndarray  # [n, F] telling order of the findings
+    order: np.ndarray  # [n, K] order in which findings are told
     totals: np.ndarray  # [n, C] points
     posterior: np.ndarray  # [n, C]
 
@@ -74,7 +73,7 @@ class _Block:
 def vignettes(
     world: World, generator: np.random.Generator, style: Style, size: int = 4096
 ) -> Iterator[Vignette]:
-    """Decidable vignettes without end, clusters mixed; `size` candidates of each cluster at a time."""
+    """An endless stream of decidable vignettes from all clusters. Samples `size` candidates per cluster at a time."""
     while True:
         kept = [v for cluster in world.clusters for v in _of_cluster(cluster, generator, style, size)]
         for index in generator.permutation(len(kept)):
@@ -107,7 +106,7 @@ def _of_cluster(cluster: Cluster, generator: np.random.Generator, style: Style, 
 
 
 def _candidates(cluster: Cluster, generator: np.random.Generator, style: Style, size: int) -> _Block:
-    """The patients, of `size`, of whom as much is found present and absent as the style wants."""
+    """Samples `size` patients, and keeps those with as many present and absent findings as the style demands."""
     prevalence = 1 / cluster.prevalence if style.shifted_prevalence else cluster.prevalence
     condition = generator.choice(len(cluster.conditions), size, p=prevalence / prevalence.sum())
     findings, bands = len(cluster.findings), len(BANDS)
@@ -121,7 +120,7 @@ def _candidates(cluster: Cluster, generator: np.random.Generator, style: Style, 
     observed = np.zeros((len(rows), len(cluster.facts) + 1), int)
     np.put_along_axis(
         observed, asked, np.where(has, 1, -1), axis=1
-    )  # what is not asked falls into the last column
+    )  # unasked entries (-1) fall into the extra last column
     observed = observed[:, :-1]
     order = np.argsort(generator.random((len(rows), findings)), 1)
     band = _draw(generator, cluster.probability[condition, findings : findings + bands])
@@ -141,9 +140,9 @@ def _candidates(cluster: Cluster, generator: np.random.Generator, style: Style, 
 
 
 def _asked(cluster: Cluster, generator: np.random.Generator, most: tuple[int, int], size: int) -> np.ndarray:
-    """Columns of the findings asked about, [n, sum(most)], each once; -1 fills up.
+    """Columns of the findings asked about, [n, sum(most)], without repeats, padded with -1.
 
-    Some that one random condition makes likelier than rare, and fewer of another's.
+    They are findings that a random condition makes likelier than rare, and fewer such findings of another condition.
     """
     conditions = len(cluster.conditions)
     first = generator.integers(conditions, size=size)
@@ -172,21 +171,21 @@ def _posterior(cluster: Cluster, prevalence: np.ndarray, observed: np.ndarray) -
 
 
 def _draw(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
-    """One column of each row, by its weights."""
+    """One column index per row, drawn with the row's weights."""
     cumulative = weights.cumsum(1)
     noise = generator.random(len(weights)) * cumulative[:, -1]
     return (noise[:, None] >= cumulative).sum(1)
 
 
 def _swapped(cluster: Cluster, observed: np.ndarray) -> np.ndarray:
-    """The same answers from a patient of the other sex, and old where they were young; [n, F]."""
+    """The same answers from a patient of the other sex, and of the opposite age band, [n, F]."""
     findings, bands = len(cluster.findings), len(BANDS)
     answers, ages, sexes = np.split(observed, [findings, findings + bands], axis=1)
     return np.hstack([answers, ages[:, ::-1], sexes[:, ::-1]])
 
 
 def _options(block: _Block, generator: np.random.Generator) -> np.ndarray:
-    """The condition and its hardest rivals by points, shuffled; [n, OPTIONS]."""
+    """The right condition and the rivals with the most points, shuffled, [n, OPTIONS]."""
     rows = np.arange(len(block.condition))
     hardness = block.totals + generator.random(block.totals.shape)
     hardness[rows, block.condition] = np.inf
@@ -197,9 +196,9 @@ def _options(block: _Block, generator: np.random.Generator) -> np.ndarray:
 def _shortcuts(
     cluster: Cluster, block: _Block, options: np.ndarray, is_right: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which shortcuts get which candidates right [n]: commonest option, first finding, counting overlaps.
+    """For each shortcut, whether it solves each candidate, [n]: commonest option, first finding, counting overlaps.
 
-    A shortcut is right only if its own first choice is unique.
+    A shortcut solves a candidate only if its first choice is unique.
     """
     findings = len(cluster.findings)
     rows = np.arange(len(options))

@@ -1,13 +1,13 @@
-"""What the clinic knows, as arrays: how likely each finding is in each condition, and its points.
+"""The clinic's knowledge as arrays: how likely each finding is in each condition, and its points.
 
 For a condition c and a finding f that is mentioned in a vignette:
 
     present    P(f | c) by its strength  points = round(ln(P(f | c) / P(rare)) / UNIT)
     absent     1 - P(f | c)              points = round(ln((1 - P(f | c)) / (1 - P(rare))) / UNIT)
 
-Points are the log-likelihood ratio to a condition in which the finding is rare, in steps of UNIT nats; age
-band and sex are findings too. The exact posterior is computed from the probabilities, never from points.
-Prevalence has no points; where it would turn what the points say, the vignette is not used.
+Points are the log-likelihood ratio to a condition in which the finding is rare, in steps of UNIT nats. Age band and sex
+are findings too. The exact posterior is computed from the probabilities, never from points. Prevalence has no points: a
+vignette in which prevalence would change what the points say is not used.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 UNIT = 0.75
 STRENGTHS = {"hallmark": 0.8, "common": 0.5, "occasional": 0.2, "rare": 0.04}
 PREVALENCE = {"common": 4.0, "uncommon": 2.0, "rare": 1.0}
-# Cut at decades: the first digit of an age tells.
+# Bands end at decades, so that the first digit of an age determines its band.
 BANDS = {"young": (20, 39), "midlife": (40, 59), "older": (60, 89)}
 SEXES = ("man", "woman")
 # Probability of the typical band or sex, and of each other one, in a condition that has a typical one. In points: a
-# typical age speaks for a condition (+1), an untypical sex against it (-1), the others are worth nothing.
+# typical age speaks for a condition (+1), an untypical sex against it (-1), the others have 0 points.
 TYPICAL_BAND, OTHER_BAND = 0.5, 0.25
 TYPICAL_SEX, OTHER_SEX = 0.68, 0.32
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Conditions that present alike. C conditions; F facts: its findings, then the age bands, then the sexes.
+    """Conditions with similar symptoms. C conditions; F facts: its findings, then the age bands, then the sexes.
 
     probability: P(fact present | condition), [C, F]. prevalence: relative frequency, [C].
     """
@@ -53,25 +53,25 @@ class Cluster:
 
     @cached_property
     def points_present(self) -> np.ndarray:
-        """int [C, F]."""
+        """Points of each fact if present, int [C, F]."""
         points = np.log(self.probability / self._reference) / UNIT
         return np.round(points).astype(int)
 
     @cached_property
     def points_absent(self) -> np.ndarray:
-        """int [C, F]; 0 for age and sex, whose absence is said by the presence of another."""
+        """Points of each fact if absent, int [C, F]. 0 for age and sex: another value's presence implies absence."""
         points = np.log((1 - self.probability) / (1 - self._reference)) / UNIT
         points[:, len(self.findings) :] = 0
         return np.round(points).astype(int)
 
     @cached_property
     def _reference(self) -> np.ndarray:
-        """What a condition without tendency has, [F]."""
+        """P(fact present) in a condition in which no finding, age or sex is typical, [F]."""
         rare = np.full(len(self.findings), STRENGTHS["rare"])
         return np.concatenate([rare, np.full(len(BANDS), 1 / len(BANDS)), np.full(len(SEXES), 0.5)])
 
     def points(self, fact: str, condition: int) -> int:
-        """What a fact ("fever", "no fever", "older") is worth; KeyError for an unknown one."""
+        """The points of a fact ("fever", "no fever", "older") for a condition. KeyError for an unknown fact."""
         present = not fact.startswith("no ")
         column = self.column[fact.removeprefix("no ")]
         table = self.points_present if present else self.points_absent
@@ -94,7 +94,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class World:
-    """All clusters, and how findings are phrased: canonical name -> (…, the phrasing kept back)."""
+    """All clusters, and the phrasings of findings: canonical name -> (…, the held-out phrasing)."""
 
     clusters: tuple[Cluster, ...]
     phrasings: dict[str, tuple[str, ...]]
@@ -111,7 +111,7 @@ class World:
 
 @cache
 def world() -> World:
-    """The world of `knowledge.yaml`."""
+    """The world from `knowledge.yaml`."""
     import yaml
 
     table = yaml.safe_load(files(__package__).joinpath("knowledge.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Medicine: question sets and case reports as published, and what clinicians abbreviate."""
+"""Medicine: published question sets and case reports, and clinical abbreviations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MedicineKeys(CasesSection):
 
 
 def _lazily(place: str) -> Callable[..., Any]:
-    """ "module:function" of this folder, imported when it is first called: reading a recipe needs none of it."""
+    """A stand-in for "module:function" of this folder, which it imports at the first call, not with the recipe."""
     module, _, name = place.partition(":")
 
     def call(*arguments: Any) -> Any:

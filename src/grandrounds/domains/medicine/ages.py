@@ -1,4 +1,4 @@
-"""Ages as sources write them, as days and as bands."""
+"""Converts ages as sources write them to days, bands and text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BANDS = (*(name for _, name in _BANDS), "65 and over", "unknown")
 
 
 def days_of(text: str) -> int | None:
-    """ "P6Y2M" (ISO 8601), "6 years old" or "6" (years) in days; None for anything else."""
+    """Days of "P6Y2M" (ISO 8601), "6 years old" or "6" (years). None for anything else."""
     if (match := _ISO.match(text)) and any(match.groups()):
         years, months, weeks, days = (int(part or 0) for part in match.groups())
         return round(years * 365.25 + months * 30.4) + weeks * 7 + days
@@ -24,14 +24,14 @@ def days_of(text: str) -> int | None:
 
 
 def age_band(days: int | None) -> str:
-    """One of `BANDS`."""
+    """The age's band, one of `BANDS`."""
     if days is None:
         return "unknown"
     return next((name for years, name in _BANDS if days < int(years * 365.25)), "65 and over")
 
 
 def age_text(days: int) -> str:
-    """ "6 years", "17 months", "12 days", "newborn"."""
+    """An age in words: "6 years", "17 months", "12 days", "newborn"."""
     if days == 0:
         return "newborn"
     for size, unit, least in ((365.25, "year", 730), (30.4, "month", 30), (1.0, "day", 1)):

@@ -1,4 +1,4 @@
-"""Naive Bayes over present findings: the baseline, the maker of hard options, and the points of demonstrations.
+"""Naive Bayes over present findings. It is a baseline, chooses hard options, and gives demonstrations their points.
 
     score(d) = ln p(d) + sum over present findings f of ln p(f|d)
     p(f|d)   = (n_df + 0.05) / (n_d + 0.5)
@@ -6,8 +6,8 @@
                  = -1 where n_df = 0
 
 n_d: training cases of label d; n_df: those of them with finding f; n_f: training cases with f; N: all of them.
-Of pairs never seen together the ratio only tells how many cases there are of each.
-Absent findings are left out: in published case reports they tell the curator rather than the disease.
+For pairs never seen together, the ratio would only reflect the numbers of cases of each, so they get -1 point.
+Absent findings are not used: in published case reports they depend on the curator more than on the disease.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Record = tuple[str, Sequence[str]]  # a label and the findings present
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model says of one case, for every label. L: labels, F: the case's findings, in its order.
+    """The model's result for one case, for every label. L labels; F findings of the case, in its order.
 
     log: [L] log of the joint probability. points: [L, F], whole numbers.
     """
@@ -49,7 +49,7 @@ class NaiveBayes:
 
     @classmethod
     def fit(cls, labels: Sequence[str], records: Iterable[Record]) -> NaiveBayes:
-        """Count the training records: of every one of `labels` at least one, and of no other."""
+        """Count the training records. Every label must occur in `labels`, and each of `labels` at least once."""
         records = list(records)
         findings = sorted({finding for _, present in records for finding in present})
         model = cls(labels, findings, np.zeros(len(labels)), np.zeros((len(labels), len(findings))))
@@ -60,7 +60,7 @@ class NaiveBayes:
         return model
 
     def score(self, findings: Sequence[str]) -> Scores:
-        """Score a case by its findings; those that no training case has count nothing."""
+        """Score a case by its findings. Findings that no training case has are ignored."""
         known = [(place, self.columns[f]) for place, f in enumerate(findings) if f in self.columns]
         places, columns = [place for place, _ in known], [column for _, column in known]
         cases, counts = self._cases, self._counts[:, columns]
@@ -74,7 +74,7 @@ class NaiveBayes:
         return Scores(log=log, points=points)
 
     def state(self) -> dict[str, Any]:
-        """JSON-able; the counts sparse: for each label, finding number -> cases."""
+        """JSON-able state. The counts are sparse: for each label, finding number -> cases."""
         return {
             "labels": list(self.labels),
             "findings": list(self.findings),
@@ -84,7 +84,7 @@ class NaiveBayes:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> NaiveBayes:
-        """The model that `state` came from."""
+        """The model that `state` was made from."""
         counts = np.zeros((len(state["labels"]), len(state["findings"])))
         for row, sparse in enumerate(state["counts"]):
             for column, number in sparse.items():

@@ -1,4 +1,4 @@
-"""Reasoning over findings with a fitted table of points: demonstrations of it, and the check of it."""
+"""Reasoning over findings with a fitted table of points: makes demonstrations, and checks reasoning."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from grandrounds.response.totals import adding_up, compared, comparison
 from grandrounds.types import Case, Demonstration
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# A trace is short, so that a small model learns it and samples it quickly. It takes the findings in the order observed,
-# which is copying: where it had to choose the most telling ones, the model repeated some instead (docs/decisions.md).
+# A trace is short, so that a small model learns it and samples it quickly. It uses the findings in the order observed,
+# so the model only has to copy. When it had to choose the most telling ones, it repeated some (docs/decisions.md).
 MOST_FINDINGS = 8
 HURRIED_FINDINGS = 2
 POINTS_TOLERANCE = 1
@@ -29,11 +29,11 @@ def demonstrate(
     *,
     hurried: bool = False,
 ) -> Demonstration:
-    """Weigh the first findings observed for each candidate, and add up.
+    """Weigh the first observed findings for each candidate, and add up their points.
 
-    names: the candidates in the order to consider them in.
-    hurried: weigh very few, so that a policy has something to find out.
-    The conclusion is the candidate of the highest total; of equal ones, the one that all findings favour.
+    names: the candidates, in the order in which they are considered.
+    hurried: weigh very few findings, so that GRPO has something to improve.
+    The conclusion is the candidate with the highest total. Among equal totals, all findings decide.
     """
     rows = [model.rows[name] for name in names]
     weighed = findings[: HURRIED_FINDINGS if hurried else MOST_FINDINGS]
@@ -52,29 +52,29 @@ def demonstrate(
 
 @dataclass(frozen=True)
 class PhenopacketKnowledge:
-    """The fitted table as `Knowledge`: the same for all cases, trained on or not, or there were no table to learn."""
+    """The fitted table as `Knowledge`. It is the same for all cases, in training or not: a table must be learnable."""
 
     model: NaiveBayes
 
     def scores(self, case: Case) -> Scores:
-        """The table's view of a case."""
+        """The table's scores for a case."""
         return self.model.score(present(self.model, case))
 
     def predict(self, case: Case) -> str:
-        """Naive Bayes' diagnosis: of the options where there are some, else of all labels."""
+        """Naive Bayes' diagnosis: one of the options, or without options one of all labels."""
         names = list(case.options.values()) or list(self.model.labels)
         log = self.scores(case).log
         return max(names, key=lambda name: log[self.model.rows[name]])
 
     def baselines(self, cases: Sequence[Case]) -> dict[str, dict[str, bool]]:
-        """What a policy should be better than: name -> case id -> whether it is right."""
+        """The baseline that a policy should surpass: name -> case id -> whether it is right."""
         return {"naive Bayes": {case.id: self.predict(case) == case.gold.text for case in cases}}
 
     def check(self, case: Case, outline: Outline) -> ReasoningCheck:
-        """By the fitted table: a point may be off by 1, not on the other side, and need not be said.
+        """Check by the fitted table. Points may be off by 1 with the right sign, and need not be stated.
 
-        Complete: every option is considered (in free text, two candidates), as many findings are listed as a thorough
-        demonstration has, each is weighed for each candidate, and the conclusion was checked against its rivals.
+        Complete: every option is considered (in free text, two candidates), as many findings are listed as in a
+        thorough demonstration, each is weighed for each candidate, and the check compares the totals.
         """
         findings, table = present(self.model, case), self.scores(case).points
         names = case.options.values() or self.model.labels
@@ -104,5 +104,5 @@ def _complete(case: Case, outline: Outline, findings: int) -> bool:
 
 
 def present(model: NaiveBayes, case: Case) -> list[str]:
-    """The case's observed findings ("no social interaction" is one, too)."""
+    """The case's observed findings. A finding's own name may begin with "no ": "no social interaction"."""
     return [fact for fact in case.facts if not fact.startswith("no ") or fact in model.columns]

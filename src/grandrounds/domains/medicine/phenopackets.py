@@ -1,7 +1,7 @@
 """GA4GH phenopackets (ISO 4454) as differential-diagnosis cases.
 
-The findings observed, age and sex are observed; the diagnosis is asked for, among options that a naive Bayes model
-fitted on the training split finds hardest to tell apart, or in free text. Cases are split by publication.
+A case states the observed findings, age and sex, and asks for the diagnosis: in free text, or among the options that a
+naive Bayes model, fitted on the training split, finds hardest to tell apart. Cases are split by publication.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from grandrounds.domains.medicine.differential import LETTERS, PhenopacketKnowle
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 
-# Of the findings of a diagnosis and of a stranger that a further view tells.
+# Shares of findings kept in a further view: of the diagnosis, and of a case drawn at random.
 KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.3
-# From how many times as many labels, hardest first, a further view's options are.
+# A further view's options are drawn from this many times as many of the hardest labels.
 OPTION_POOL = 4
 # The share of hurried demonstrations.
 HURRIED = 0.5
@@ -37,7 +37,7 @@ _DUPLICATE = "same findings and diagnosis as a training case"
 
 @dataclass(frozen=True)
 class Packet:
-    """What a case is made of. days: age in days, or None. label: the diagnosis as asked for."""
+    """The parts of a case. days: age in days, or None. label: the diagnosis, as asked for."""
 
     id: str
     label: str
@@ -52,9 +52,9 @@ class Packet:
 def phenopacket_book(
     rows: Sequence[Row], recipe: MedicineKeys, seed: int, fitted: Mapping[str, Any] | None = None
 ) -> CaseBook:
-    """Cases of a phenopacket file's rows. Raises CaseError where no cases are left.
+    """Cases from a phenopacket file's rows. Raises CaseError where no cases are left.
 
-    fitted: of a book made before: every case becomes a test case, with that book's labels and hard options.
+    fitted: of an earlier book. Every case then becomes a test case, with that book's labels and hard options.
     """
     packets, dropped = _read_packets(rows, recipe.source)
     if fitted is not None:
@@ -103,12 +103,12 @@ def phenopacket_book(
 
 
 def _views(train: Sequence[Packet], strangers: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
-    """Each training case as published, and `count` - 1 further views.
+    """Each training case as published, and `count` - 1 further views of it.
 
-    A further view tells some of the case's findings, some of another case's of the same diagnosis, preferably of
-    another publication, and a few of a stranger's, in another order. A small model that meets a case as it is again and
-    again learns it by heart, and one that can guess the next finding does not learn to copy it. Strangers may have
-    diagnoses too rare to be asked for: their findings are rare as well, as some of a new case always are.
+    A further view mixes some of the case's findings with some of another case of the same diagnosis, preferably from
+    another publication, and a few of a random case (the stranger), in another order. A small model that sees the same
+    case again and again memorises it, and a model that can guess the next finding does not learn to copy it. The
+    stranger's diagnosis may be too rare to be asked for: its findings are then rare too, like some of a new case's.
     """
     alike: dict[str, list[Packet]] = defaultdict(list)
     for packet in train:
@@ -132,7 +132,7 @@ def _mixed(packet: Packet, partner: Packet, stranger: Packet, name: str, seed: i
 
 
 def tested_on(book: CaseBook, rows: Sequence[Row], source: str) -> CaseBook:
-    """The book with another file's cases for testing, but for those of publications trained on."""
+    """The book with another file's cases for testing, except those of publications that are trained on."""
     other = phenopacket_book(rows, MedicineKeys(source=source), 0, book.fitted)
     ids = {case.id for case in book.train}
     groups = {case.group for case in book.train}
@@ -175,7 +175,7 @@ def _book_like(
     dropped: Counter[str],
     read: int,
 ) -> CaseBook:
-    """All packets as test cases, built as `fitted` says; those of publications trained on are tagged."""
+    """All packets as test cases, built as in `fitted`. Cases of publications that were trained on are tagged."""
     model = NaiveBayes.from_state(fitted["model"])
     kept = [packet for packet in packets if packet.label in model.rows]
     dropped[_UNKNOWN_LABEL] += len(packets) - len(kept)
@@ -201,7 +201,7 @@ def _book_like(
 
 @dataclass(frozen=True)
 class _Builder:
-    """Packets to cases."""
+    """Makes cases of packets."""
 
     model: NaiveBayes
     seed: int
@@ -216,12 +216,12 @@ class _Builder:
         hardest: bool = True,
         tags: Mapping[str, str] | None = None,
     ) -> Case:
-        """hardest: whether the other options are the hardest ones, or drawn from the harder ones."""
+        """hardest: whether the other options are the hardest labels, or drawn from a larger set of hard ones."""
         scores = self.model.score(packet.findings)
         names = self._names(packet, scores, hardest)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
-        # In free text, the published name with its commas is as good as ours without.
+        # In free text, the published name with its commas is right too; our label has none.
         published = packet.columns["disease"]
         synonyms = () if self.options or published == packet.label else (published,)
         facts = packet.findings
@@ -244,7 +244,7 @@ class _Builder:
         return demonstrate(self.model, packet.findings, scores, names, hurried=hurried)
 
     def _names(self, packet: Packet, scores: Scores, hardest: bool) -> list[str]:
-        """The right label and hard ones to tell from it, in keyed order; without options, the likeliest."""
+        """The right label and hard rivals, in keyed order. Without options: the likeliest labels."""
         order = [self.model.labels[row] for row in np.argsort(-scores.log, kind="stable")]
         if not self.options:
             return order[:4]
@@ -312,7 +312,7 @@ def _packet(values: Mapping[str, Any]) -> Packet:
 
 
 def safe_name(label: str) -> str:
-    """A name that the outline grammar can hold: without comma, colon and semicolon ("CD4:CD8" is "CD4/CD8")."""
+    """The label as the outline grammar allows it: without comma, colon and semicolon ("CD4:CD8" -> "CD4/CD8")."""
     label = re.sub(r"(?<=\w):(?=\w)", "/", label)
     return " ".join(re.sub("[,;:]", " ", label).split()).rstrip(".")
 
@@ -322,7 +322,7 @@ def _distinct(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def _patient(packet: Packet) -> str:
-    """ "Girl, 6 years. ", as far as it is known."""
+    """The patient as far as known: "Girl, 6 years. "."""
     grown = packet.days is None or packet.days >= int(18 * 365.25)
     who = {"female": "Woman" if grown else "Girl", "male": "Man" if grown else "Boy"}.get(
         packet.sex, "Patient"

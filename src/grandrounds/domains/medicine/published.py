@@ -1,4 +1,4 @@
-"""Published question sets, as their authors ship them: MedQA, MedMCQA, MediQ, PubMedQA."""
+"""Published question sets in their authors' formats: MedQA, MedMCQA, MediQ, PubMedQA."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def medqa_case(fields: Fields) -> Case:
 
 
 def medmcqa_reader(rows: Sequence[Row], mapping: Mapping[str, str]) -> Callable[[Fields], Case]:
-    """`medmcqa_case`, counting as these rows do: the Hub's copy of MedMCQA counts `cop` from 0."""
+    """`medmcqa_case` with the rows' own numbering: the Hub's copy of MedMCQA counts `cop` from 0."""
     column = mapping.get("cop", "cop")
     first = 0 if any(row.values.get(column) in (0, "0") for row in rows) else 1
     return partial(medmcqa_case, first=first)
 
 
 def medmcqa_case(fields: Fields, first: int = 1) -> Case:
-    """MedMCQA (Pal et al. 2022, arXiv:2203.14371). first: what `cop` counts from, 1 in the authors' files."""
+    """MedMCQA (Pal et al. 2022, arXiv:2203.14371). first: the lowest value of `cop`, 1 in the authors' files."""
     question = fields.text("question")
     letters = "abcd"
     texts = {letter.upper(): fields.maybe_text(f"op{letter}") for letter in letters}

@@ -1,16 +1,15 @@
-"""Tree attention on a CPU in parts, merged exactly: each sequence on itself, all completions on their prompt.
+"""Tree attention on a CPU in two parts, merged exactly: each sequence on itself, and all completions on their prompt.
 
-With o and l the output and log-sum-exp of a softmax over one part's keys, the softmax over both parts' keys
-is
+Let o and l be the output and log-sum-exp of a softmax over one part's keys. The softmax over both parts' keys is
 
     l = log(exp l_1 + exp l_2),   o = exp(l_1 - l) o_1 + exp(l_2 - l) o_2
 
-and its gradient through part i is that of the part's own kernel given the merged o and l: the kernel
-recomputes its probabilities as exp(score - l). The completions of a prompt are one block of queries on one
-copy of its keys, however long each is, and the causal parts skip what a mask would hide.
+Its gradient through part i is the gradient of that part's own kernel, given the merged o and l: the kernel recomputes
+its probabilities as exp(score - l). The completions of a prompt are one block of queries on one copy of its keys,
+whatever their lengths. The causal parts skip the keys that a mask would hide.
 
-Every part is a run of rows beside one another, so that nothing is gathered, copied or padded. Shapes: S rows, H query
-heads, K key-value heads, D numbers per head.
+Every part is a contiguous run of rows, so nothing is gathered, copied or padded. Shapes: S rows, H query heads, K
+key-value heads, D numbers per head.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 @dataclass(frozen=True)
 class Run:
-    """Rows that hold sequences of one length, one after another."""
+    """Contiguous rows that hold sequences of one length, one after another."""
 
     rows: slice
     length: int
 
     def of(self, states: Tensor) -> Tensor:
-        """The run's part of states [S, ·, D] as a batch [sequences, ·, length, D]; a view."""
+        """The run's rows of states [S, ·, D] as a batch [sequences, ·, length, D]; a view."""
         return states[self.rows].unflatten(0, (-1, self.length)).transpose(1, 2)
 
     def into(self, states: Tensor) -> Tensor:
@@ -48,7 +47,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """A prompt, and behind it its completions: as runs of one length, and all joined as if they were one sequence."""
+    """A prompt and its completions, which follow it: as runs of one length, and joined as if they were one sequence."""
 
     prompt: Run
     completions: tuple[Run, ...]
@@ -56,7 +55,7 @@ class Group:
 
 
 def groups_of(tree: TokenTree) -> list[Group]:
-    """The prompts of a tree with their completions, in order."""
+    """The prompts of a tree with their completions, in the tree's order."""
     groups, completion = [], 0
     for start, size, count in zip(
         tree.prompt_starts.tolist(), tree.prompt_lengths.tolist(), np.bincount(tree.parent), strict=True
@@ -79,7 +78,7 @@ def tree_attention(
     groups: Sequence[Group],
     scale: float,
 ) -> Tensor:  # [S, H, D]
-    """Each token sees its own sequence up to itself, and behind a prompt the whole of it. CPU only."""
+    """Each token sees its own sequence up to itself. A completion token also sees its whole prompt. CPU only."""
     return _TreeAttention.apply(query, key, value, groups, scale)
 
 
@@ -109,7 +108,7 @@ class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         *states, log = ctx.saved_tensors
-        # The kernel takes bfloat16 too, but for short sequences twice the time, and sums would be rounded in between.
+        # In bfloat16 the kernel takes twice the time for short sequences, and rounds its sums in between.
         query, key, value, out = (tensor.to(log.dtype) for tensor in states)
         gradient = gradients[0].to(log.dtype).contiguous()
 

@@ -1,10 +1,10 @@
-"""Attention in which each row sees at most two runs of rows; what no row sees is neither computed nor stored.
+"""Attention in which each row sees at most two runs of rows. What no row sees is neither computed nor stored.
 
-By torch's FlexAttention (arXiv:2412.05496) on a CUDA device: a compiled kernel goes over blocks of 128 × 128 pairs,
-leaves out those that hold no visible pair, and looks into the mask only where a block is visible in part. The
-backward pass goes over the same blocks.
+Uses torch's FlexAttention (arXiv:2412.05496) on a CUDA device. A compiled kernel goes over blocks of 128 × 128 pairs of
+query and key. It skips blocks that hold no visible pair, and evaluates the mask only in blocks that are visible in
+part. The backward pass goes over the same blocks.
 
-Shapes: S rows, H query heads, K key-value heads, D numbers per head; B blocks of rows, behind padding.
+Shapes: S rows, H query heads, K key-value heads, D numbers per head; B blocks of rows, with padding.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-BLOCK = 128  # rows; FlexAttention's own default
-# The kernel is first compiled for this many blocks: a number that is none of a model's heads or widths, for the
-# compiler takes sizes that are equal at first to be equal always, and would compile anew for the next.
+BLOCK = 128  # rows; FlexAttention's default
+# The kernel is first compiled for this many blocks. No model has this many heads, or this width: the compiler assumes
+# that sizes which are equal at first are always equal, and would compile again for the next size.
 FIRST_BLOCKS = 13
-# Scale and softcap as constants of a kernel: FlexAttention takes no symbols for them. So each model has kernels of
-# its own, and a process may see many.
+# Scale and softcap are constants of a kernel, since FlexAttention takes no symbols for them. So each model has its own
+# kernels, and one process may compile many.
 COMPILER = {"specialize_float": True, "recompile_limit": 64}
 
 
 @dataclass(frozen=True, eq=False)
 class VisibleRows:
-    """What each of S rows sees: the rows from `own` to itself, and those from `first` on that come before `last`.
+    """What each of S rows sees: the rows from `own` to itself, and the rows from `first` up to, but without, `last`.
 
-    The second run may be empty and never overlaps the first. The attention mask is a comparison with three numbers of
-    the query, and a window only moves these.
+    The second run may be empty, and never overlaps the first. The attention mask compares a key's row with three
+    numbers of the query. A sliding window only changes these numbers.
     """
 
     own: Tensor  # [S] int32
@@ -42,10 +42,10 @@ class VisibleRows:
 
 
 def block_mask(seen: VisibleRows) -> BlockMask:
-    """The blocks that hold a visible pair, for `attend`; to be made once and used in every layer.
+    """The blocks that hold a visible pair, for `attend`. Make it once and use it in every layer.
 
-    Rows are padded to whole blocks, of which there are two at least, since a size of 1 would be compiled anew. A row
-    of padding sees itself alone. Pairs are counted row by row, in S × B numbers; S × S are never made.
+    Rows are padded to whole blocks, at least two, since a size of 1 would be compiled separately. A padding row sees
+    only itself. Pairs are counted row by row, in a tensor of S × B; no tensor of S × S is made.
     """
     rows = len(seen.own)
     size = BLOCK * max(2, -(-rows // BLOCK))
@@ -68,14 +68,15 @@ def block_mask(seen: VisibleRows) -> BlockMask:
 
 
 def _in_blocks(first: Tensor, last: Tensor) -> Tensor:
-    """How many pairs of each block are visible, [B, B], if each row, [B·128], sees the rows first … last - 1."""
+    """The number of visible pairs in each block, [B, B], if each row, [B·128], sees the rows first … last - 1."""
     begin = torch.arange(0, len(first), BLOCK, dtype=torch.int32, device=first.device)
     seen = torch.minimum(last[:, None], begin + BLOCK) - torch.maximum(first[:, None], begin)
     return seen.clamp_(min=0).unflatten(0, (-1, BLOCK)).sum(1)
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks [B, B] as FlexAttention wants them: how many in each row, [1, 1, B], and which, first in [1, 1, B, B]."""
+    """Blocks [B, B] in FlexAttention's form: their number in each row, [1, 1, B], and their columns, listed first in
+    [1, 1, B, B]."""
     order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
     return blocks.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 
@@ -88,10 +89,10 @@ def attend(
     scale: float,
     softcap: float | None,
 ) -> Tensor:  # [1, S, H, D]
-    """Softmax attention of each row over the rows it sees; a softcap makes scores softcap · tanh(score / softcap)."""
+    """Softmax attention of each row over the rows it sees. A softcap makes scores softcap · tanh(score / softcap)."""
     rows = query.shape[2]
     padding = (0, 0, 0, 0, 0, mask.seq_lengths[0] - rows)
-    # Rows before heads, as they come and as they are wanted: the kernel gives its output the query's layout.
+    # Rows before heads in memory, as the model gives states and expects them: the output takes the query's layout.
     padded = (
         F.pad(states.transpose(1, 2), padding).contiguous().transpose(1, 2) for states in (query, key, value)
     )
@@ -103,7 +104,7 @@ def attend(
 def _over_blocks(
     query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: float, softcap: float | None
 ) -> Tensor:
-    whole_blocks: Any = {"IS_DIVISIBLE": True}  # nothing to check at the borders
+    whole_blocks: Any = {"IS_DIVISIBLE": True}  # no bounds checks at the borders
     return flex_attention(
         query,
         key,
@@ -125,12 +126,12 @@ def _capped(softcap: float) -> Any:
 
 @cache
 def _compiled() -> Any:
-    # Without autotuning: a choice by timing would let a resumed run sum in another order.
+    # Without autotuning: a choice by timing could make a resumed run sum in another order.
     return torch.compile(_over_blocks, dynamic=True, fullgraph=True)
 
 
 def serves(query: Tensor, key: Tensor, scale: float, softcap: float | None) -> bool:
-    """Whether `attend` can be used for such states, [1, H, S, D] and [1, K, S, D]; compiles it when first asked."""
+    """Whether `attend` works for such states, [1, H, S, D] and [1, K, S, D]. The first call compiles it."""
     if query.device.type != "cuda":  # on a CPU it has no backward pass
         return False
     return _compiles(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[3], scale, softcap)
@@ -146,10 +147,10 @@ def _compiles(
     scale: float,
     softcap: float | None,
 ) -> bool:
-    """Attend once, forward and backward. If that fails, say why and be False: attention then goes another way.
+    """Whether attention compiles and runs, forward and backward. If not, warns why; the caller then attends otherwise.
 
-    Tried on a few blocks before anything depends on it, since a backward pass that fails to compile would otherwise
-    end the first step half-way.
+    It is tried on a few blocks before a run depends on it: a backward pass that fails to compile would otherwise stop
+    the first step half-way.
     """
     own, first, last = torch.zeros(3, FIRST_BLOCKS * BLOCK, dtype=torch.int32, device=device)
     try:
@@ -161,9 +162,9 @@ def _compiles(
             attend(
                 query, key, value, block_mask(VisibleRows(own, first, last)), scale, softcap
             ).sum().backward()
-    except torch.OutOfMemoryError:  # says nothing about kernels, and a resumed run must take the same way
+    except torch.OutOfMemoryError:  # not the kernel's fault; and a resumed run must use the same kernel
         raise
-    except Exception as error:  # a compiler, its tools and its drivers fail in many ways
+    except Exception as error:  # a compiler, its tools and its drivers raise many kinds of errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         warnings.warn(
             f"FlexAttention does not compile here; attention takes one sequence after another ({reason[:200]})",

@@ -1,4 +1,4 @@
-"""Attention over a tree of prompts and completions, by the way that suits device and model."""
+"""Attention over a tree of prompts and completions, by the kernel that suits the device and the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grandrounds.kernels.shared_prefix.tree import TokenTree
 
 
 def visible_rows(tree: TokenTree, window: int | None) -> cuda.VisibleRows:
-    """Each row sees its own sequence up to itself, and behind a prompt the prompt; `window` rows back at most."""
+    """Each row sees its own sequence up to itself, and a completion's row its prompt; at most `window` rows back."""
     own, first, last = np.zeros((3, tree.size), np.int32)
     for start, length in zip(tree.prompt_starts, tree.prompt_lengths, strict=True):
         own[start : start + length] = start
@@ -24,7 +24,7 @@ def visible_rows(tree: TokenTree, window: int | None) -> cuda.VisibleRows:
         last[start : start + length] = tree.prompt_starts[prompt] + tree.prompt_lengths[prompt]
     if window is not None:
         rows = np.arange(tree.size, dtype=np.int32)
-        hidden = np.maximum(rows - own + last - first - window + 1, 0)  # positions too far back
+        hidden = np.maximum(rows - own + last - first - window + 1, 0)  # prompt positions outside the window
         own, first = np.maximum(own, rows - window + 1), first + hidden
     bounds = torch.from_numpy(np.stack([own, first, last])).to(tree.tokens.device)
     return cuda.VisibleRows(*bounds)
@@ -33,8 +33,9 @@ def visible_rows(tree: TokenTree, window: int | None) -> cuda.VisibleRows:
 class TreeLayout:
     """Attention over a `TokenTree`.
 
-    On a CUDA device over blocks of the row (`cuda`), on a CPU in parts of it (`cpu`). With a window or softcap on a
-    CPU, on any other device, and where FlexAttention does not compile, one sequence after another (`sequences`).
+    A CUDA device attends over blocks of the row (`cuda`), a CPU over contiguous parts of it (`cpu`). Attention goes
+    one sequence after another (`sequences`) on a CPU with a window or softcap, on any other device, and where
+    FlexAttention does not compile.
     """
 
     def __init__(self, tree: TokenTree) -> None:

@@ -1,6 +1,6 @@
-"""Attention over keys that lie in several places, one softmax over all of them.
+"""Log-sum-exp merge: attention over keys in several tensors, as one softmax over all of them.
 
-With o and l the output and log-sum-exp of a softmax over one part's keys, the softmax over two parts' keys is
+Let o and l be the output and log-sum-exp of a softmax over one part's keys. The softmax over two parts' keys is
 
     o = (1 - s) o_1 + s o_2,   s = sigmoid(l_2 - l_1),   l = log(exp l_1 + exp l_2)
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from grandrounds.kernels.attention import Scoring
 
-# Added to the scores of masked keys. Finite: where a whole part is masked, -inf would make its softmax NaN; this gives
-# the part no weight beside any other.
+# Added to the scores of masked keys. It is finite: where a whole part is masked, -inf would make its softmax NaN. With
+# this value a fully masked part has no weight beside any other.
 MASKED = -1e30
 
-# With fewer queries to each block of keys the fused kernel's many small products take longer than batched ones.
+# With fewer queries per block of keys, the fused kernel's many small products take longer than batched products.
 FUSED_QUERIES = 4
 
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -30,13 +30,13 @@ def attention(
     key: Tensor,  # [N, H, K, D]
     value: Tensor,  # [N, H, K, D]
     mask: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or MASKED
-    scoring: Scoring,  # its window is in the mask
+    scoring: Scoring,  # the mask already includes its window
 ) -> Part:
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
     if scoring.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
         return _fused(query, key, value, attn_mask=mask, scale=scoring.scale)
     scores, shares = _softmax(query, key, mask, scoring)
-    # The largest share is exp(largest score - log-sum-exp), and not small: half the steps of a log-sum-exp.
+    # The largest share is exp(largest score - log-sum-exp), and not small. This takes half the steps of a log-sum-exp.
     log = scores.amax(-1) - shares.amax(-1).log_()
     return shares.to(value.dtype) @ value, log
 
@@ -44,7 +44,7 @@ def attention(
 def attention_output(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scoring: Scoring
 ) -> Tensor:
-    """The output alone, where all keys lie in one place."""
+    """The output alone, where all keys are in one tensor."""
     _, shares = _softmax(query, key, mask, scoring)
     return shares.to(value.dtype) @ value
 
@@ -72,5 +72,5 @@ def merged(parts: Iterable[Part]) -> Tensor:
 
 
 def additive_mask(masked: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 or MASKED from a bool tensor of any shape, True where a key is not seen."""
+    """0 or MASKED from a bool tensor of any shape, which is True where a key is masked."""
     return torch.zeros(masked.shape, dtype=dtype, device=masked.device).masked_fill_(masked, MASKED)

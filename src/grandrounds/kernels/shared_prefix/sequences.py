@@ -1,4 +1,4 @@
-"""Tree attention sequence by sequence, for windows and softcaps on a CPU and for devices without FlexAttention.
+"""Tree attention one sequence after another: on a CPU with windows and softcaps, and without FlexAttention elsewhere.
 
 Shapes: S rows of a tree, N prompts, M completions; H query heads, K key-value heads, D numbers per head.
 """
@@ -22,10 +22,10 @@ def attend_by_sequence(
     tree: TokenTree,
     scoring: Scoring,
 ) -> Tensor:  # [1, S, H, D]
-    """Each prompt on itself, and each completion on its prompt's keys and its own side by side."""
+    """Each prompt attends to itself. Each completion attends to its prompt's keys and its own, concatenated."""
     starts = np.sort(np.concatenate([tree.prompt_starts, tree.starts]))
     sizes = np.diff(starts, append=tree.size).tolist()
-    # Cut at once: the gradient of each slice alone would be as long as the row.
+    # Split in one call: the gradient of each single slice would be as long as the row.
     sequences = zip(*(states.split(sizes, 2) for states in (query, key, value)), strict=True)
     out = []
     for completions in np.bincount(tree.parent):

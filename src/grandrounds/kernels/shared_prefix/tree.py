@@ -5,13 +5,13 @@ One flat row holds N prompts, each followed by its completions:
     row        p p p a a a a b b  q q c c c d
     position   0 1 2 3 4 5 6 3 4  0 1 2 3 4 2
 
-A prompt token sees its prompt up to itself. A completion token sees its whole prompt and its own completion
-up to itself, never a sibling. So every token's state, and every gradient, is what it would be if each
-completion stood alone behind its own copy of the prompt; only the copies are not computed. Everything but
-attention works on the flat row and wastes nothing on padding.
+A prompt token sees its prompt up to itself. A completion token sees its whole prompt and its own completion up to
+itself, never a sibling. So every token's state, and every gradient, is what it would be if each completion stood alone
+after its own copy of the prompt; only the copies are not computed. Everything except attention works on the flat row
+and needs no padding.
 
-Shapes: S tokens in the row, N prompts of at most P tokens, M completions of at most T tokens, at most G of
-one prompt, C completion tokens in all; H query heads, K key-value heads, D numbers per head.
+Shapes: S tokens in the row, N prompts of at most P tokens, M completions of at most T tokens, at most G of one prompt,
+C completion tokens in all; H query heads, K key-value heads, D numbers per head.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TokenTree:
 def token_tree(
     branches: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], device: torch.device | str = "cpu"
 ) -> TokenTree:
-    """Prompts (int [P], P > 0) and their completions (int [T], T > 0) in one row, in this order."""
+    """The tree of prompts (int [P], P > 0) and their completions (int [T], T > 0), in this order in one row."""
     sequences = [np.asarray(one) for prompt, group in branches for one in (prompt, *group)]
     is_prompt = np.array([place == 0 for _, group in branches for place in range(1 + len(group))])
     sizes = np.array([len(sequence) for sequence in sequences])
@@ -58,7 +58,7 @@ def token_tree(
     positions = np.concatenate(
         [np.arange(size) + offset for size, offset in zip(sizes, offsets, strict=True)]
     )
-    # A completion's first token is predicted by its prompt's last, the others by the one before.
+    # A completion's first token is predicted by its prompt's last token, each other token by the one before it.
     source = np.arange(sizes.sum()) - 1
     source[starts[~is_prompt]] = (prompt_starts + prompt_lengths - 1)[parent]
 
@@ -78,9 +78,9 @@ def token_tree(
 
 
 def padded_sequences(tree: TokenTree) -> tuple[Tensor, Tensor, Tensor]:
-    """Each completion behind a copy of its prompt, right padded to L tokens: tokens [M, L] and mask [M, L].
+    """Each completion after a copy of its prompt, right padded to L tokens: tokens [M, L] and mask [M, L].
 
-    Third, for each completion token the place in [M · L] whose state predicts it, [C].
+    The third result, [C], is for each completion token the place in [M · L] whose state predicts it.
     """
     flat, device = tree.tokens[0], tree.tokens.device
     prompts = zip(tree.prompt_starts[tree.parent], tree.prompt_lengths[tree.parent], strict=True)
