@@ -48,12 +48,14 @@ def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) 
     evaluation = evaluate(run, file, limit=20)
     book = load_cases(recipe.cases, seed=0)
     correct = book.knowledge.baselines(book.test)["naive Bayes"]
-    (baseline,) = evaluation.baselines
+    baseline = next(own for own in evaluation.baselines if own.name == "naive Bayes")
     assert baseline.correct == {case.id: correct[case.id] for case in evaluation.cases}
     right = sum(baseline.correct.values())
     assert baseline.accuracy.interval == wilson(right, 20)
     assert evaluation.trained_on == 0
-    (pair,) = compare([run, run], file, limit=20).baselines
+    pairs = compare([run, run], file, limit=20).baselines
+    assert [pair.before for pair in pairs] == ["label frequency", "naive Bayes"]
+    pair = pairs[1]
     assert pair.p == mcnemar_exact(pair.lost, pair.gained).p
     assert pair.lost - pair.gained == right - sum(case.first.correct for case in evaluation.cases)
     # In a copy of the file, its training cases are found out.

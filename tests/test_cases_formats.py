@@ -25,7 +25,10 @@ CHOICE: dict[str, Any] = {"question": "Which?", "options": {"A": "Gout", "B": "S
 
 def read(*rows: dict[str, Any], name: str = "auto", **mapping: str) -> list[Case]:
     numbered = [Row(row, f"rows.jsonl:{line}") for line, row in enumerate(rows, 1)]
-    return build_cases(numbered, recognise(numbered, name, mapping, "rows.jsonl"), mapping)
+    cases, errors = build_cases(numbered, recognise(numbered, name, mapping, "rows.jsonl"), mapping)
+    if errors:
+        raise errors[0]
+    return cases
 
 
 def one(**row: Any) -> Case:

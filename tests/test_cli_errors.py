@@ -140,7 +140,7 @@ def test_a_misspelt_key_of_the_column_map_is_named_with_the_one_meant(
 
 
 def _not_utf8(path: Path) -> None:
-    path.write_bytes(b'{"question": "a?", "answer": "b"}\n{"question": "caf\xe9?", "answer": "b"}\n')
+    path.write_bytes('{"question": "né?", "answer": "b"}\n'.encode() * 3 + b'{"question": "caf\xe9?", "answer": "b"}\n')
 
 
 def _half_gzip(path: Path) -> None:
@@ -153,7 +153,7 @@ def _half_gzip(path: Path) -> None:
         ("none.jsonl", lambda path: None, "none.jsonl"),
         ("folder", lambda path: path.mkdir(), "folder"),
         ("empty.jsonl", lambda path: path.write_text(""), "empty.jsonl"),
-        ("latin1.jsonl", _not_utf8, "latin1.jsonl:2"),
+        ("damaged.jsonl", _not_utf8, "damaged.jsonl:4"),
         ("half.jsonl.gz", _half_gzip, "half.jsonl.gz"),
         ("no.parquet", lambda path: path.write_text("no"), "no.parquet"),
         ("word.docx", lambda path: path.write_text("no"), "word.docx"),

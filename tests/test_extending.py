@@ -152,9 +152,9 @@ def test_a_domain_of_another_package_is_found_by_its_entry_point(here: Path) -> 
         for n in range(8)
     ]
     (here / "claims.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    installed = here / "our_law-1.0.dist-info"
+    installed = here / "our_contracts-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-law\nVersion: 1.0\n")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-contracts\nVersion: 1.0\n")
     toml = tomllib.loads(blocks(PAGE, "toml")[0])
     points = toml["project"]["entry-points"]
     (installed / "entry_points.txt").write_text(
@@ -171,7 +171,7 @@ def test_a_domain_of_another_package_is_found_by_its_entry_point(here: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "domains": ["clinic", "medicine", "law"],
+        "domains": ["clinic", "code", "finance", "law", "mathematics", "medicine", "contracts"],
         "kind": "norm",
         "right": [True, False, True],
         "scores": ["accuracy", "cites"],
@@ -181,21 +181,21 @@ def test_a_domain_of_another_package_is_found_by_its_entry_point(here: Path) -> 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise ValueError('odd')", "the domain `law` cannot be loaded: ValueError: odd"),
-        ("DOMAIN = 3", "the domain `law` is no Domain but int"),
+        ("raise ValueError('odd')", "the domain `contracts` cannot be loaded: ValueError: odd"),
+        ("DOMAIN = 3", "the domain `contracts` is no Domain but int"),
         (
             "from grandrounds.domain import Domain, Source\n"
-            "DOMAIN = Domain('law', sources={'clinic': Source(lambda *_: None)})",
+            "DOMAIN = Domain('contracts', sources={'clinic': Source(lambda *_: None)})",
             "two domains bring `clinic`",
         ),
     ],
 )
 def test_a_domain_that_cannot_be_used_is_named(code: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "our_law.py").write_text(code)
-    installed = tmp_path / "our_law-1.0.dist-info"
+    (tmp_path / "our_contracts.py").write_text(code)
+    installed = tmp_path / "our_contracts-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-law\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text("[grandrounds.domains]\nlaw = our_law:DOMAIN\n")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: our-contracts\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[grandrounds.domains]\ncontracts = our_contracts:DOMAIN\n")
     done = subprocess.run(
         [sys.executable, "-m", "grandrounds", "recipe", "--explain"],
         capture_output=True,

@@ -37,15 +37,24 @@ RECIPE = {
     # Lengths differ from the first round on, so that every round moves the weights.
     "rewards": {"length": {"options": {"buffer": 1.0}}},
     "checkpoint": {"every": 2, "keep": 2},
+    "evaluation": {"every": 3, "cases": 4},
     "guard": {"enabled": False},
 }
 # Where the processes die, one after the other: in which function, at its how many-th call.
 DEATHS = (
     ("grandrounds.algorithm.learner.Learner.step", 3),  # in the warm-up
     ("grandrounds.training.saving.write_state", 1),  # the cold start is half written
-    ("grandrounds.policy.model.Policy.hidden", 150),  # sampling
+    (
+        "grandrounds.evaluation.evaluate.summarise",
+        1,
+    ),  # held-out cases are sampled at the start, nothing is written
+    ("grandrounds.policy.model.Policy.hidden", 450),  # sampling, or a later evaluation
     ("grandrounds.algorithm.learner.Learner.step", 1),  # between two passes of an update
     ("grandrounds.training.trace.write_atomically", 1),  # the round's trace is not written
+    (
+        "grandrounds.training.folder.RunFolder.append_evaluation",
+        1,
+    ),  # the best policy is kept, the evaluation not
     ("grandrounds.training.folder.RunFolder.append_metrics", 2),  # the trace is written, the metrics row not
     ("grandrounds.training.checkpoint.flush_tree", 1),  # the checkpoint is written, not yet visible
     ("grandrounds.training.checkpoint.flush", 1),  # it just became visible
@@ -110,7 +119,12 @@ def processes() -> ForkServerContext:
 
 def result(path: Path) -> dict[str, bytes]:
     """Every byte that a run leaves, but for times."""
-    kept = ("checkpoints/*/*.safetensors", "checkpoints/*/state.json", "rollouts/*.parquet")
+    kept = (
+        "checkpoints/*/*.safetensors",
+        "checkpoints/*/state.json",
+        "rollouts/*.parquet",
+        "evaluations.jsonl",
+    )
     files = sorted(file for pattern in kept for file in path.glob(pattern))
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
@@ -123,7 +137,7 @@ def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(
     assert run_process(processes, str(whole), optimizer, True) == 0
     expected = result(whole)
     saved = {name.split("/")[1] for name in expected if name.startswith("checkpoints")}
-    assert saved == {"000000", "000006", "000008"}
+    assert saved == {"000000", "000006", "000008", "best"}
     assert all(row["grad_norm"] > 0 for row in steadily(whole))  # else equal weights would show nothing
 
     for death in OPTIMIZERS[optimizer]:

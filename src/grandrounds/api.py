@@ -11,7 +11,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from grandrounds.errors import RecipeError
+from grandrounds.cases.shortcuts import label_baselines
+from grandrounds.errors import CaseError, RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
 from grandrounds.evaluation import evaluate as evaluate_prompts
@@ -21,8 +22,9 @@ from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.prompts import make_prompts
+from grandrounds.sampling.prompts import make_prompts, split_by_length
 from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.training.fitting import TOO_LONG
 from grandrounds.training.run import Run, resume, train
 from grandrounds.training.target import Target, open_target
 from grandrounds.types import Case, CaseBook
@@ -125,8 +127,15 @@ def _evaluate(
         min_p=recipe.evaluation.min_p,
         stop=tuple(recipe.grpo.stop),
     )
-    asked = cases[: how.limit]
-    prompts = make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)
+    asked = [case for case in cases if case.gold.kind != "none"][: how.limit]
+    if not asked:
+        raise CaseError(
+            "no case has a gold answer", where=str(how.source), hint="There is no accuracy to evaluate."
+        )
+    prompts, too_long = split_by_length(policy, asked, recipe.prompt, settings.max_new_tokens)
+    if too_long and (recipe.cases.too_long == "error" or not prompts):
+        make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)  # says what does not fit
+    skipped = {**book.dropped, **({TOO_LONG: len(too_long)} if too_long else {})}
     evaluation = evaluate_prompts(
         NativeSampler(policy),
         prompts,
@@ -135,13 +144,14 @@ def _evaluate(
         samples=how.samples or recipe.evaluation.samples,
         knowledge=book.knowledge,
         seed=recipe.seed,
-        skipped=book.dropped,
+        skipped=skipped,
         progress=progress,
     )
-    if book.knowledge is None:
-        return evaluation
-    baselines = tuple(Baseline(name, correct) for name, correct in book.knowledge.baselines(asked).items())
-    return replace(evaluation, baselines=baselines)
+    cases = [prompt.case for prompt in prompts]
+    found = label_baselines(book, cases)
+    if book.knowledge is not None:
+        found |= book.knowledge.baselines(cases)
+    return replace(evaluation, baselines=tuple(Baseline(name, correct) for name, correct in found.items()))
 
 
 def _distinct_names(targets: Sequence[Target]) -> list[str]:

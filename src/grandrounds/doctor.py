@@ -30,6 +30,7 @@ GIB = 2**30
 EXTRAS = {
     "datasets": "cases from the Hugging Face Hub",
     "bitsandbytes": "4-bit weights",
+    "openpyxl": "cases from Excel files",
 }
 
 

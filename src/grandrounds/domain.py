@@ -1,10 +1,10 @@
-"""What a domain (a field of use) adds: formats and sources of cases, abbreviations, rewards, recipes; and which are
-registered.
+"""What a field of use brings along: formats and sources of cases, words, rewards, recipes; and who has registered
+one.
 
 Our own domains are the folders of `grandrounds.domains`; any of them may be deleted. Others register entry points:
 
     [project.entry-points."grandrounds.domains"]
-    law = "our_package.law:DOMAIN"
+    contracts = "our_package.contracts:DOMAIN"
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,7 +41,8 @@ class CasesSection(Section):
 
     source: str = Field(
         "clinic",
-        description="A file (JSONL, JSON, CSV, Parquet, each also .gz), a Hub dataset, or a domain's own: `clinic`.",
+        description="A file (JSONL, JSON, CSV, Parquet, each also .gz; Excel), a folder of such files, a Hub dataset, "
+        "or a domain's own: `clinic`.",
     )
     columns: dict[str, str] = Field({}, description="Our column name -> the source's, where they differ.")
     test_source: str | None = Field(
@@ -51,22 +52,35 @@ class CasesSection(Section):
         0.15, description="Share of groups (patients, PMIDs) held out for testing."
     )
     limit: Positive | None = Field(None, description="Read at most this many cases.")
+    bad_rows: Literal["error", "skip"] = Field(
+        "error", description="Rows that are no case: list them all and stop, or leave them out."
+    )
+    balance: Literal["none", "label"] = Field(
+        "none",
+        description="`label`: draw training cases so that knowing how frequent answers are pays nothing.",
+    )
+    too_long: Literal["skip", "error"] = Field(
+        "skip",
+        description="Cases whose prompt and longest completion exceed the model's context: leave them out, or stop.",
+    )
 
 
 @dataclass(frozen=True)
 class Format:
     """A format of files with cases.
 
-    columns: sets of columns; a file with all columns of one set has this format. known: further columns that it reads.
-    case: makes a case of the `Fields` of a row. choose: makes `case` from all rows and the mapping of columns, where it
+    columns: the sets of columns that it is recognised by. known: further columns that it reads.
+    fits: whether rows with these columns are of this format, where the columns alone do not tell.
+    case: the `Fields` of a row -> a case, or several. choose: all rows and the mapping of columns -> `case`, where it
         depends on them.
-    book: in place of `case`, for cases that are built and split together: (rows, recipe, seed, `fitted` or None) ->
+    book: instead of `case`, for cases that are built and split together: (rows, recipe, seed, `fitted` or None) ->
         the book. tested_on: (book, rows, source) -> the book with another file's cases for testing.
     """
 
     columns: tuple[frozenset[str], ...]
-    case: Callable[[Any], Case] | None = None
+    case: Callable[[Any], Case | Sequence[Case]] | None = None
     known: tuple[str, ...] = ()
+    fits: Callable[[Sequence[Mapping[str, Any]]], bool] | None = None
     choose: Callable[[Sequence[Any], Mapping[str, str]], Callable[[Any], Case]] | None = None
     book: Callable[[Sequence[Any], Any, int, Mapping[str, Any] | None], CaseBook] | None = None
     tested_on: Callable[[CaseBook, Sequence[Any], str], CaseBook] | None = None
@@ -76,7 +90,8 @@ class Format:
 class Source:
     """A source that makes its cases rather than reading them.
 
-    book: (recipe, seed, `fitted` of an earlier book or None) -> the book. notice: must be shown beside results.
+    book: (recipe, seed, `fitted` of a book made before or None) -> the book. notice: what must be said beside
+    results.
     """
 
     book: Callable[[Any, int, Mapping[str, Any] | None], CaseBook]
@@ -155,6 +170,21 @@ def _require_distinct(part: str, names: Iterable[str]) -> None:
                 f"two domains bring `{name}`", where=part, hint="Uninstall the package of one of them."
             )
         seen.add(name)
+
+
+def columns(*sets: str) -> tuple[frozenset[str], ...]:
+    """Sets of columns, each written as names with spaces between them."""
+    return tuple(frozenset(names.split()) for names in sets)
+
+
+def lazily(package: str, place: str) -> Callable[..., Any]:
+    """ "module:function" of a domain's package, imported when it is first called: reading a recipe needs none of it."""
+    module, _, name = place.partition(":")
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"{package}.{module}"), name)(*arguments)
+
+    return call
 
 
 def every(part: str) -> dict[str, Any]:

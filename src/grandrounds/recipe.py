@@ -106,6 +106,10 @@ class SftRecipe(Section):
     reasoning: bool = Field(
         True, description="Learn the demonstration's reasoning and answer; false: the gold answer alone."
     )
+    too_long: Literal["skip", "cut", "error"] = Field(
+        "skip",
+        description="Demonstrations longer than grpo.max_new_tokens: leave them out, cut their reasoning, or stop.",
+    )
 
 
 class GrpoRecipe(Section):
@@ -187,6 +191,18 @@ class EvaluationRecipe(Section):
     top_k: Count = Field(0, description="Top-k where samples > 1.")
     min_p: Fraction = Field(0.0, description="Min-p where samples > 1.")
     max_new_tokens: Positive | None = Field(None, description="Longest completion; default: as in training.")
+    every: Count = Field(
+        0,
+        description="While training: rounds between evaluations on held-out cases, and one at the start; 0: none.",
+    )
+    cases: Positive = Field(100, description="While training: held-out cases, the same ones each time.")
+    best: Literal["accuracy", "format_rate", "consistency", "evidence", "validity_given_correct"] = Field(
+        "accuracy",
+        description="While training: the measure by which the best policy is kept in checkpoints/best.",
+    )
+    patience: Count = Field(
+        0, description="While training: stop after so many evaluations without a better policy; 0: never."
+    )
 
 
 class GuardRecipe(Section):

@@ -17,8 +17,8 @@ import numpy as np
 from grandrounds.response.grammar import Response
 
 FinishReason = Literal["stop", "length"]
-AnswerKind = Literal["choice", "text", "number", "label"]
-# The tag, and its value, of a case from a publication that a run was trained on.
+AnswerKind = Literal["choice", "text", "number", "label", "none"]
+# The tag, and its value, of a case whose publication a run was trained on.
 PUBLICATION, TRAINED_ON = "publication", "trained on"
 
 
@@ -26,8 +26,9 @@ PUBLICATION, TRAINED_ON = "publication", "trained on"
 class Answer:
     """The gold answer of a case.
 
-    kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed set of words
-        such as yes / no / maybe); or a kind that a domain has a matcher for.
+    kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed
+        set of words such as yes / no / maybe); or one that a domain has a matcher for. "none": there is no gold answer,
+        and only a reward of the user's own can judge.
     text: the canonical text: the option's text for a choice, the number as written for a number.
     letter: the option's letter, for a choice only.
     synonyms: other texts that count as this answer.
@@ -93,10 +94,11 @@ class CaseBook:
 
     train, test: have no group in common.
     held_out: further named test sets (the clinic's "unseen phrasings", …); may be empty.
-    knowledge: what the source knows about candidates and findings, to check reasoning with; or None.
-    fitted: JSON-able state (labels, naive Bayes counts, seed). Passed back to `load_cases`, it builds cases from
-        another file of the same format exactly as these were built.
-    read: rows read from the source. dropped: reason -> number of rows left out.
+    knowledge: what the source itself knows of candidates and findings, to check reasoning with; or None.
+    fitted: JSON-able state (labels, naive Bayes counts, seed): given back to `load_cases`, another file of the
+        same format is built into cases exactly as this one was.
+    read: rows read from the source. dropped: reason -> number of rows left out. left_out: a line for each of them that
+        was left out for what it says. notes: what had to be found out to read the source.
     """
 
     train: Sequence[Case]
@@ -106,6 +108,8 @@ class CaseBook:
     fitted: Mapping[str, Any] = field(default_factory=dict)
     read: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.algorithm import ranks
-from grandrounds.algorithm.cursor import take
+from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.learner import Learner
 from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, k3, ratio_statistics
 from grandrounds.algorithm.packing import Pack, packs
@@ -52,6 +52,7 @@ class Grpo:
     rewards: RewardSet
     learner: Learner
     loss: Loss
+    weights: Weights | None = None  # how often each case is drawn
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def collect(grpo: Grpo, position: Position) -> tuple[list[ScoredGroup], Position
 def sample_and_score(grpo: Grpo, number: int, draws: int, count: int) -> list[ScoredGroup]:
     """Groups of the next `count` cases, in order. Each group is scored while others are still being sampled."""
     recipe = grpo.recipe
-    prompts = grpo.ask([grpo.cases[i] for i in take(len(grpo.cases), draws, count, grpo.seed)])
+    prompts = grpo.ask([grpo.cases[i] for i in take(len(grpo.cases), draws, count, grpo.seed, grpo.weights)])
     settings = SamplingSettings(
         recipe.max_new_tokens, temperature=recipe.temperature, stop=tuple(recipe.stop)
     )

@@ -46,6 +46,13 @@ def find_identifiers(texts: Iterable[tuple[str, str]]) -> dict[str, Suspicion]:
     return {name: Suspicion(len(hits), tuple(hits[:MOST_EXAMPLES])) for name, hits in found.items() if hits}
 
 
+def hide_identifiers(text: str) -> str:
+    """The text with everything masked that looks like an identifier."""
+    for pattern in PATTERNS.values():
+        text = pattern.sub(lambda match: masked(match[0]), text)
+    return text
+
+
 def masked(text: str) -> str:
     """The text with its word characters masked, except a first letter: "M•. •••••"."""
     return text[:1] + re.sub(r"\w", "•", text[1:]) if text[:1].isalpha() else re.sub(r"\w", "•", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from grandrounds.cases.ask import ask
-from grandrounds.cases.identifiers import Suspicion, find_identifiers
+from grandrounds.cases.ask import ask, lettered_gold
+from grandrounds.cases.concerns import concerns
+from grandrounds.cases.identifiers import Suspicion, find_identifiers, hide_identifiers
 from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Pair, asked_text, duplicates, leakage
+from grandrounds.cases.shortcuts import Shortcut, shortcuts
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, CaseBook
 
@@ -20,6 +23,8 @@ Lengths = Callable[[Sequence[str]], Sequence[int]]
 MOST_ANSWERS = 10
 # Tags with more values than this identify cases and do not group them.
 MOST_VALUES = 40
+# Cases shown as the policy sees them.
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,13 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """A way to answer without understanding. accuracy: on `cases` cases. detail: what it answers, where that varies."""
+class Shown:
+    """A case as the policy sees it, and what its answer is judged against."""
 
-    name: str
-    accuracy: float
-    cases: int
-    detail: str = ""
+    id: str
+    prompt: str
+    gold: str
+    judged: str
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,11 @@ class CasesReport:
     """The report on a source.
 
     count: rows read. splits: split -> cases kept. dropped: reason -> rows left out. kinds: answer kind -> cases.
-    unit: what `lengths` counts, "words" or "tokens". letters, answers: how often each is the gold answer; answers holds
-    the most frequent of `distinct_answers`. tags: tag -> value -> cases. duplicates: the number of cases that copy an
-    earlier one; duplicate_pairs holds some.
+    unit: what `lengths` counts, "words" or "tokens". letters, answers: how often each is the gold answer; answers
+    holds the most frequent of `distinct_answers`. tags: tag -> value -> cases. duplicates: the number of cases that
+    copy an earlier one; duplicate_pairs holds some. concerns: what is likely wrong, a sentence or two each. shown: a
+    few cases as the policy sees them. left_out: a line for each bad row.
+    notes: what had to be found out to read the source.
     """
 
     count: int
@@ -67,6 +74,10 @@ class CasesReport:
     duplicate_pairs: tuple[Pair, ...]
     leakage: Leakage
     shortcuts: tuple[Shortcut, ...]
+    concerns: tuple[str, ...]
+    shown: tuple[Shown, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
     identifiers: Mapping[str, Suspicion]
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def inspect_cases(book: CaseBook, *, lengths: Lengths | None = None) -> CasesRep
     Answers, shortcuts and duplicates come from the training and test splits. Held-out sets are only counted.
     """
     cases = [*book.train, *book.test]
+    found = tuple(shortcuts(book))
     answers = Counter(case.gold.text for case in cases)
     copies = duplicates(cases)
     return CasesReport(
@@ -101,7 +113,11 @@ def inspect_cases(book: CaseBook, *, lengths: Lengths | None = None) -> CasesRep
         duplicates=len(copies),
         duplicate_pairs=tuple(copies[:MOST_PAIRS]),
         leakage=leakage(book.train, book.test),
-        shortcuts=tuple(_shortcuts(book, cases)),
+        shortcuts=found,
+        concerns=concerns(book, found),
+        shown=tuple(_shown(cases)),
+        left_out=tuple(book.left_out),
+        notes=tuple(book.notes),
         identifiers=find_identifiers((case.id, _everything(case)) for case in cases),
     )
 
@@ -136,34 +152,33 @@ def _tags(cases: Iterable[Case]) -> dict[str, dict[str, int]]:
     return {name: dict(values.most_common()) for name, values in tags.items() if len(values) <= MOST_VALUES}
 
 
-def _shortcuts(book: CaseBook, cases: Sequence[Case]) -> Iterable[Shortcut]:
-    chosen = [case for case in cases if case.gold.kind == "choice" and case.options]
-    if chosen:
-        yield Shortcut("chance", float(np.mean([1 / len(case.options) for case in chosen])), len(chosen))
-        letter, count = Counter(case.gold.letter for case in chosen).most_common(1)[0]
-        yield Shortcut("majority letter", count / len(chosen), len(chosen), f"always {letter}")
-        right = float(np.mean([_longest_option(case) for case in chosen]))
-        yield Shortcut("longest option", right, len(chosen))
-    others = [case.gold.text for case in cases if case.gold.kind in ("label", "text")]
-    if others:
-        text, count = Counter(others).most_common(1)[0]
-        yield Shortcut("majority answer", count / len(others), len(others), f"always {text}")
-    yield from _source_shortcuts(book)
+def _shown(cases: Sequence[Case]) -> Iterable[Shown]:
+    """A few cases, drawn by a hash of their ids: nobody has picked them."""
+    order = sorted(cases, key=lambda case: hashlib.blake2b(case.id.encode(), digest_size=8).digest())
+    for case in order[:SHOWN]:
+        messages = ask(case, PromptRecipe(system=""))
+        said = [
+            message.content if len(messages) == 1 else f"{message.role}: {message.content}"
+            for message in messages
+        ]
+        prompt, gold = hide_identifiers("\n".join(said)), hide_identifiers(lettered_gold(case))
+        yield Shown(case.id, prompt, gold, _judged(case))
 
 
-def _source_shortcuts(book: CaseBook) -> Iterable[Shortcut]:
-    """The baselines of the source's own knowledge, on the test split."""
-    if book.knowledge is None or not book.test:
-        return
-    for name, correct in book.knowledge.baselines(book.test).items():
-        yield Shortcut(name, sum(correct.values()) / len(correct), len(correct), "on the test split")
-
-
-def _longest_option(case: Case) -> float:
-    """1 where the longest option is right; a fraction where several are equally long."""
-    longest = max(map(len, case.options.values()))
-    longest_ones = [letter for letter, text in case.options.items() if len(text) == longest]
-    return (case.gold.letter in longest_ones) / len(longest_ones)
+def _judged(case: Case) -> str:
+    """How an answer is compared with the gold one, in words."""
+    gold = case.gold
+    if gold.kind == "number":
+        unit = f", in {gold.unit}" if gold.unit else ""
+        return f"a number{unit}, " + ("exactly" if gold.tolerance < 1e-3 else f"within {gold.tolerance:.0%}")
+    words = {
+        "choice": "one of the options, by letter or text",
+        "label": "one of a few labels",
+        "text": "text, with abbreviations and close spellings",
+        "none": "by no gold answer: by a reward of yours",
+    }
+    others = f", or as one of {len(gold.synonyms)} synonyms" if gold.synonyms else ""
+    return words.get(gold.kind, f"by the matcher `{gold.kind}`") + others
 
 
 def _everything(case: Case) -> str:

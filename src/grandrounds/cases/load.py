@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from grandrounds.cases.bad_rows import settle
 from grandrounds.cases.formats import build_cases, formats, recognise
 from grandrounds.cases.memory import cases_of, fingerprint
-from grandrounds.cases.read import read_rows
+from grandrounds.cases.read import Row, read_rows
 from grandrounds.cases.split import is_test
 from grandrounds.domain import every
 from grandrounds.errors import CaseError
@@ -17,6 +18,7 @@ from grandrounds.recipe import MEMORY, CasesRecipe
 from grandrounds.types import Case, CaseBook
 
 _SEEN_GROUP = "its group is in the training cases"
+BAD_ROW = "bad row"
 
 
 def load_cases(
@@ -32,8 +34,9 @@ def load_cases(
     if isinstance(given, CaseBook):
         return given
     if given is not None:
-        cases = cases_of(given, recipe)
-        return _split(cases, recipe, seed, {"format": MEMORY, "seed": seed, "sha256": fingerprint(cases)})
+        cases, left_out = cases_of(given, recipe)
+        state = {"format": MEMORY, "seed": seed, "sha256": fingerprint(cases)}
+        return _split(cases, recipe, seed, state, left_out)
     if recipe.source == MEMORY:
         raise CaseError(
             "these cases were passed as objects, and are not here",
@@ -45,13 +48,21 @@ def load_cases(
         own = fitted if fitted is not None and fitted.get("format") == name else None
         return _asked_for(made.book(recipe, seed, own), recipe.source, held_out)
     rows = read_rows(recipe.source, recipe.limit)
+    book = _read(rows, recipe, seed, fitted)
+    return replace(book, notes=[*rows.notes, *book.notes])
+
+
+def _read(rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None) -> CaseBook:
+    """The rows' cases, split."""
     name = recognise(rows, recipe.format, recipe.columns, recipe.source)
     form = formats()[name]
     if fitted is not None and (form.book or built_whole(fitted)) and fitted.get("format") != name:
         fitted = None  # what was fitted on one kind of source does not apply to another kind
     if form.book:
         _refuse_columns(recipe, name)
+        rows, left_out = _readable(rows, recipe, recipe.source)
         book = form.book(rows, recipe, seed, fitted)
+        book = replace(book, **_left_out(book, left_out))
         if not recipe.test_source or fitted is not None:
             return book
         if form.tested_on is None:
@@ -60,23 +71,48 @@ def load_cases(
                 where="cases.test_source",
                 hint="Leave it out: cases.test_fraction of the cases are held out.",
             )
-        return form.tested_on(book, read_rows(recipe.test_source, recipe.limit), recipe.test_source)
+        tested, _ = _readable(read_rows(recipe.test_source, recipe.limit), recipe, recipe.test_source)
+        return form.tested_on(book, tested, recipe.test_source)
     seed = fitted["seed"] if fitted else seed
-    cases = build_cases(rows, name, recipe.columns)
+    cases, left_out = _built(rows, name, recipe, recipe.source)
     state = {"format": name, "seed": seed}
     if recipe.test_source and fitted is None:
-        return _with_test_source(recipe, cases, state)
-    return _split(cases, recipe, seed, state)
+        return _with_test_source(recipe, cases, state, left_out)
+    return _split(cases, recipe, seed, state, left_out)
 
 
-def _split(cases: Sequence[Case], recipe: CasesRecipe, seed: int, state: Mapping[str, Any]) -> CaseBook:
+def _built(rows: Sequence[Row], name: str, recipe: CasesRecipe, source: str) -> tuple[list[Case], list[str]]:
+    """The rows' cases, and a line for each row that was left out."""
+    cases, errors = build_cases(rows, name, recipe.columns)
+    return cases, settle(errors, len(rows), source, recipe.bad_rows)
+
+
+def _readable(rows: Sequence[Row], recipe: CasesRecipe, source: str) -> tuple[list[Row], list[str]]:
+    """The rows that can be read, and a line for each of the others."""
+    errors = [row.error for row in rows if row.error is not None]
+    left_out = settle(errors, len(rows), source, recipe.bad_rows)
+    return [row for row in rows if row.error is None], left_out
+
+
+def _split(
+    cases: Sequence[Case], recipe: CasesRecipe, seed: int, state: Mapping[str, Any], left_out: Sequence[str]
+) -> CaseBook:
     held = [is_test(seed, split_key(case), recipe.test_fraction) for case in cases]
-    return CaseBook(
+    book = CaseBook(
         train=[case for case, out in zip(cases, held, strict=True) if not out],
         test=[case for case, out in zip(cases, held, strict=True) if out],
         fitted=state,
         read=len(cases),
     )
+    return replace(book, **_left_out(book, left_out))
+
+
+def _left_out(book: CaseBook, lines: Sequence[str]) -> dict[str, Any]:
+    """The fields of a book from which bad rows were left out."""
+    if not lines:
+        return {}
+    dropped = {**book.dropped, BAD_ROW: len(lines)}
+    return {"read": book.read + len(lines), "dropped": dropped, "left_out": [*book.left_out, *lines]}
 
 
 def built_whole(fitted: Mapping[str, Any]) -> bool:
@@ -107,8 +143,10 @@ def split_key(case: Case) -> str:
     return "".join(filter(str.isalnum, text.lower())) or text
 
 
-def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping[str, Any]) -> CaseBook:
-    """All cases of `source` for training, and those of `test_source` for testing, except groups that are trained on."""
+def _with_test_source(
+    recipe: CasesRecipe, train: Sequence[Case], state: Mapping[str, Any], left_out: Sequence[str]
+) -> CaseBook:
+    """All cases of `source` for training; those of `test_source` for testing, but for groups trained on."""
     source = recipe.test_source or ""
     rows = read_rows(source, recipe.limit)
     name = recognise(rows, recipe.format, recipe.columns, source)
@@ -118,7 +156,7 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
             where=source,
             hint="Give cases.test_source in the format of cases.source.",
         )
-    cases = build_cases(rows, name, recipe.columns)
+    cases, further = _built(rows, name, recipe, source)
     groups = {case.group for case in train if case.group is not None}
     test = [case for case in cases if case.group not in groups]
     if not test:
@@ -130,7 +168,8 @@ def _with_test_source(recipe: CasesRecipe, train: Sequence[Case], state: Mapping
     if {case.id for case in train} & {case.id for case in test}:  # where ids are row numbers
         test = [replace(case, id=f"test-{case.id}") for case in test]
     dropped = {_SEEN_GROUP: len(cases) - len(test)} if len(test) < len(cases) else {}
-    return CaseBook(train=train, test=test, fitted=state, read=len(train) + len(cases), dropped=dropped)
+    book = CaseBook(train=train, test=test, fitted=state, read=len(train) + len(cases), dropped=dropped)
+    return replace(book, notes=rows.notes, **_left_out(book, [*left_out, *further]))
 
 
 def _asked_for(book: CaseBook, source: str, name: str) -> CaseBook:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from grandrounds.cases.bad_rows import settle
 from grandrounds.cases.formats import build_cases, recognise
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError
@@ -13,20 +14,22 @@ from grandrounds.recipe import MEMORY, CasesRecipe
 from grandrounds.types import Case
 
 
-def cases_of(given: Any, recipe: CasesRecipe) -> list[Case]:
-    """Cases from a list of cases, or from rows as mappings. CaseError for anything else, or a row that is no case."""
+def cases_of(given: Any, recipe: CasesRecipe) -> tuple[list[Case], list[str]]:
+    """Cases of cases or of rows as mappings, and a line for each row that was left out. CaseError for anything else."""
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise _refusal(given)
     items = list(given)[: recipe.limit]
     if not items:
         raise CaseError("there are no cases", where=MEMORY, hint="Pass at least one.")
     if all(isinstance(item, Case) for item in items):
-        return items
+        return items, []
     for item in items:
         if not isinstance(item, Mapping):
             raise _refusal(item)
     rows = [Row(dict(item), f"{MEMORY}, row {number}") for number, item in enumerate(items, start=1)]
-    return build_cases(rows, recognise(rows, recipe.format, recipe.columns, MEMORY), recipe.columns)
+    name = recognise(rows, recipe.format, recipe.columns, MEMORY)
+    cases, errors = build_cases(rows, name, recipe.columns)
+    return cases, settle(errors, len(rows), MEMORY, recipe.bad_rows)
 
 
 def _refusal(given: Any) -> CaseError:

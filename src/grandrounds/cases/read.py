@@ -10,12 +10,13 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+from grandrounds.cases.text import decoded, delimiter_of
 from grandrounds.errors import CaseError
 
 _HUB_NAME = re.compile(r"^[\w.-]+(?:/[\w.-]+)?(?::[\w.\[\]%+-]+)?$")
@@ -23,47 +24,87 @@ _HUB_NAME = re.compile(r"^[\w.-]+(?:/[\w.-]+)?(?::[\w.\[\]%+-]+)?$")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a source. place: "file:line" where lines exist, else "file, row 3"."""
+    """One row of a source. place: "file:line" where lines exist, else "file, row 3". error: why it cannot be read."""
 
     values: dict[str, Any]
     place: str
+    error: CaseError | None = None
 
 
-def read_rows(source: str, limit: int | None = None) -> list[Row]:
+class Rows(list[Row]):
+    """The rows of a source. notes: what had to be found out to read them, for the user to check."""
+
+    def __init__(self, rows: Iterable[Row], notes: Sequence[str] = ()) -> None:
+        super().__init__(rows)
+        self.notes = notes
+
+
+def read_rows(source: str, limit: int | None = None) -> Rows:
     """All rows of a file or Hub dataset ("owner/name" or "owner/name:split"), or the first `limit`.
 
-    Raises CaseError for a source that does not exist, cannot be read, has the wrong file type, or is empty.
+    A row that cannot be read carries its error. Raises CaseError for a source that does not exist, cannot be read, is
+    not what its name says, or is empty.
     """
     path = Path(source).expanduser()
+    notes: list[str] = []
     if path.is_dir():
-        raise CaseError("a folder is no source of cases", where=source, hint="Name one file in it.")
-    rows = _read_file(path) if path.is_file() else _read_hub(source, path)
-    taken = list(islice(rows, limit))
+        rows = _read_folder(path, notes)
+    else:
+        rows = _read_file(path, notes) if path.is_file() else _read_hub(source, path)
+    taken = Rows(islice(rows, limit), notes)
     if not taken:
         raise CaseError("there are no rows in it", where=source, hint="Check that the file is complete.")
     return taken
 
 
-def _read_file(path: Path) -> Iterator[Row]:
-    name, data = path.name.lower(), _bytes(path)
-    readers: dict[str, Callable[[Path, bytes], Iterator[Row]]] = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".json": _json,
-        ".csv": _csv,
-        ".tsv": _csv,
-        ".parquet": _parquet,
-    }
-    suffix = Path(name.removesuffix(".gz")).suffix
-    if suffix not in readers:
+def _read_folder(path: Path, notes: list[str]) -> Iterator[Row]:
+    """A data set that `datasets` saved to disk, or the folder's files in the order of their names."""
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+        import datasets
+
+        loaded = datasets.load_from_disk(str(path))
+        if isinstance(loaded, dict):
+            loaded = loaded[_split_of(loaded, str(path), str(path))]
+        for number, values in enumerate(loaded, 1):
+            yield Row(dict(values), f"{path}, row {number}")
+        return
+    files = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in READERS)
+    if not files:
+        raise CaseError(
+            "there are no files of cases in the folder",
+            where=str(path),
+            hint=f"Files end in {', '.join(READERS)}.",
+        )
+    if len({_suffix(file) for file in files}) > 1:
+        raise CaseError(
+            f"the folder holds files of several kinds: {', '.join(sorted({_suffix(file) for file in files}))}",
+            where=str(path),
+            hint="Name one file, or a folder whose files belong together.",
+        )
+    notes.append(
+        f"{path} is read as {len(files)} files that belong together, from {files[0].name} to {files[-1].name}."
+    )
+    for file in files:
+        yield from _read_file(file, notes)
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _read_file(path: Path, notes: list[str]) -> Iterator[Row]:
+    data, suffix = _bytes(path), _suffix(path)
+    if suffix not in READERS:
         raise CaseError(
             f"files ending in `{suffix or path.name}` are not read",
             where=str(path),
-            hint=f"Use {', '.join(readers)}, each also with .gz.",
+            hint=f"Use {', '.join(READERS)}, each also with .gz.",
         )
     if not data.strip():
         raise CaseError("the file is empty", where=f"{path}:1", hint="Check that it is complete.")
-    return readers[suffix](path, data)
+    if suffix not in BINARY:
+        data = decoded(path, data, notes)
+    return READERS[suffix](path, data, notes)
 
 
 def _bytes(path: Path) -> bytes:
@@ -80,21 +121,24 @@ def _bytes(path: Path) -> bytes:
         ) from None
 
 
-def _json_lines(path: Path, data: bytes) -> Iterator[Row]:
+def _json_lines(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             place = f"{path}:{number}"
-            yield Row(_object(_parsed(_text(line, place), place), place), place)
+            try:
+                yield Row(_object(_parsed(_text(line, place), place), place), place)
+            except CaseError as error:
+                yield Row({}, place, error)
 
 
-def _json(path: Path, data: bytes) -> Iterator[Row]:
+def _json(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
     """Rows of a list of rows, of rows by id, of a single row, or of JSON Lines with the wrong suffix."""
     text = _text(data, str(path))
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and "\n" in text.strip():
-            yield from _json_lines(path, data)
+            yield from _json_lines(path, data, notes)
             return
         _broken(error, f"{path}:{error.lineno}")
     except (ValueError, RecursionError) as error:
@@ -107,15 +151,18 @@ def _json(path: Path, data: bytes) -> Iterator[Row]:
     elif isinstance(whole, list):
         for number, value in enumerate(whole, 1):
             place = f"{path}, row {number}"
-            yield Row(_object(value, place), place)
+            try:
+                yield Row(_object(value, place), place)
+            except CaseError as error:
+                yield Row({}, place, error)
     else:
         _object(whole, f"{path}:1")
 
 
-def _csv(path: Path, data: bytes) -> Iterator[Row]:
+def _csv(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
     text = _text(data, str(path))
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    delimiter = delimiter_of(path, text, notes)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     end = 1
     while True:
@@ -127,16 +174,17 @@ def _csv(path: Path, data: bytes) -> Iterator[Row]:
         if row is None:
             return
         end = reader.line_num
+        wrong: CaseError | None = None
         if None in row or None in row.values():
-            raise CaseError(
+            wrong = CaseError(
                 f"the row has more or fewer fields than the header's {len(reader.fieldnames or ())}",
                 where=place,
                 hint='Put fields that hold commas or line breaks in "double quotes".',
             )
-        yield Row(dict(row), place)
+        yield Row({} if wrong else dict(row), place, wrong)
 
 
-def _parquet(path: Path, data: bytes) -> Iterator[Row]:
+def _parquet(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -168,18 +216,58 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
             hint="Check the name and the connection, or download the data and name the file.",
         ) from None
     if isinstance(loaded, dict):
-        if "train" not in loaded and len(loaded) != 1:
-            raise CaseError(
-                f"the dataset has several splits: {', '.join(loaded)}",
-                where=source,
-                hint=f"Name one: {name}:{next(iter(loaded))}",
-            )
-        split = "train" if "train" in loaded else next(iter(loaded))
+        split = _split_of(loaded, source, name)
         loaded = loaded[split]
     for number, values in enumerate(loaded, 1):
         yield Row(dict(values), f"{name}:{split}, row {number}")
 
 
+def _split_of(loaded: Mapping[str, Any], source: str, name: str) -> str:
+    """The split that is read where none is named: `train`, or the only one."""
+    if "train" not in loaded and len(loaded) != 1:
+        raise CaseError(
+            f"the dataset has several splits: {', '.join(loaded)}",
+            where=source,
+            hint=f"Name one: {name}:{next(iter(loaded))}",
+        )
+    return "train" if "train" in loaded else next(iter(loaded))
+
+
+def _excel(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
+    """The first sheet, its first row the header."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise CaseError(
+            "Excel files need openpyxl, which is not installed",
+            where=str(path),
+            hint="pip install 'grandrounds[excel]', or save the sheet as CSV.",
+        ) from None
+    try:
+        sheet = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True).worksheets[0]
+    except Exception as error:  # zipfile's, xml's and openpyxl's own; each means that this is none
+        raise CaseError(
+            f"this is no Excel file: {type(error).__name__}", where=str(path), hint="Save it again."
+        ) from None
+    rows = sheet.iter_rows(values_only=True)
+    header = [str(name) for name in next(rows, ()) if name is not None]
+    notes.append(f"Of {path.name} the sheet `{sheet.title}` is read.")
+    for number, values in enumerate(rows, 2):
+        if any(value is not None for value in values):
+            yield Row(dict(zip(header, values, strict=False)), f"{path}:{number}")
+
+
+Reader = Callable[[Path, bytes, list[str]], Iterator[Row]]
+READERS: dict[str, Reader] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".xlsx": _excel,
+}
+BINARY = (".parquet", ".xlsx")
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz", ".txt", ".xlsx", ".zip")
 
 

@@ -129,11 +129,19 @@ def plan(
 
 
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(help="The folder of an interrupted run.")]) -> None:
-    """Resume an interrupted run from its newest checkpoint. The result equals that of an uninterrupted run."""
+def resume(
+    run: Annotated[Path, typer.Argument(help="The folder of an interrupted run, or of a finished one.")],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="Change a key that may change: --set rounds=200 makes a run longer. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Go on with a run from its newest checkpoint; the result is that of an uninterrupted one."""
     from grandrounds.cli.train import resume_training
 
-    resume_training(run)
+    resume_training(run, overrides)
 
 
 @app.command()

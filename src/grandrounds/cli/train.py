@@ -20,13 +20,13 @@ def start_training(recipe: str, overrides: Sequence[str], out: Path | None) -> N
     _end(train(resolved, out, progress=run_progress()).finished)
 
 
-def resume_training(run: Path) -> None:
-    """Resume a run."""
+def resume_training(run: Path, overrides: Sequence[str]) -> None:
+    """Go on with a run."""
     quiet_libraries()
     from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import resume
 
-    _end(resume(run, progress=run_progress()).finished)
+    _end(resume(run, overrides, progress=run_progress()).finished)
 
 
 def _end(finished: bool) -> None:

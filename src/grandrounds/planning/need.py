@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grandrounds.evaluation.evaluate import ROWS_PER_CHUNK
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.kv_cache import KV_CACHE_BYTES
 
@@ -21,8 +22,8 @@ FRAGMENTATION = {
 class Work:
     """The largest round: every prompt as long as the longest, every completion as long as allowed.
 
-    steps: optimizer steps of a round. demonstrations: of one warm-up step; 0 without a warm-up. Other names are the
-    recipe's.
+    evaluated: completions of held-out cases that are sampled at once. steps: optimizer steps of a round.
+    demonstrations: of one warm-up step; 0 without a warm-up. Other names are the recipe's.
     """
 
     prompts: int
@@ -32,6 +33,7 @@ class Work:
     tokens_per_pack: int
     steps: int = 1
     demonstrations: int = 0
+    evaluated: int = 0
 
     @property
     def sequence(self) -> int:
@@ -66,6 +68,15 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
         tokens_per_pack=grpo.tokens_per_pack,
         steps=max(1, min(grpo.minibatches, prompts)),
         demonstrations=recipe.sft.batch_cases if recipe.sft.steps else 0,
+        evaluated=_evaluated(recipe),
+    )
+
+
+def _evaluated(recipe: Recipe) -> int:
+    """Completions of held-out cases that are sampled at once."""
+    how = recipe.evaluation
+    return (
+        min(how.cases * how.samples, max(ROWS_PER_CHUNK, how.samples)) if how.every and recipe.rounds else 0
     )
 
 
@@ -98,7 +109,7 @@ def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentatio
     parts = {name: count for name, count in counts.items() if name != "kv_token"}
     parts["kv_cache"] = kv_cache(counts, work)
     parts["prefill"] = round(measured.prefill * work.prompts * work.prompt_tokens)
-    parts["choosing"] = round(measured.row * work.prompts * work.group_size)
+    parts["choosing"] = round(measured.row * max(work.prompts * work.group_size, work.evaluated))
     parts["activations"] = activations = round(measured.token * work.pack_tokens + measured.fixed)
     parts["head"], parts["heap"] = measured.head, round(fragmentation * activations)
     parts["offloaded"] = round(measured.offloaded * work.pack_tokens)
@@ -118,5 +129,5 @@ def need(counts: dict[str, int], measured: Measured, work: Work, *, fragmentatio
 
 def kv_cache(counts: dict[str, int], work: Work) -> int:
     """The KV cache: of all completions, up to the sampler's limit, and of one completion at least."""
-    everything = work.prompts * work.group_tokens * counts["kv_token"]
+    everything = max(work.prompts * work.group_tokens, work.evaluated * work.sequence) * counts["kv_token"]
     return min(everything, max(KV_CACHE_BYTES, work.sequence * counts["kv_token"]))

@@ -13,6 +13,7 @@ from grandrounds.cases.inspect import CasesReport
 from grandrounds.cases.overlap import Pair
 
 _MOST_TAGS = 8
+_MOST_LINES, _WIDEST = 12, 400
 
 
 def print_cases(console: Console, source: str, report: CasesReport) -> None:
@@ -49,11 +50,51 @@ def print_cases(console: Console, source: str, report: CasesReport) -> None:
         _table(console, (title, "Cases", "Share"), _shares(shown, kept))
     _table(
         console,
-        ("Shortcut", "Accuracy", "Cases", ""),
-        ((cut.name, f"{cut.accuracy:.1%}", f"{cut.cases:,}", cut.detail) for cut in report.shortcuts),
+        ("Shortcut", "Accuracy", "Training", "Cases", ""),
+        (
+            (
+                cut.name,
+                f"{cut.accuracy:.1%}",
+                "" if cut.train is None else f"{cut.train:.1%}",
+                f"{cut.cases:,}",
+                cut.detail,
+            )
+            for cut in report.shortcuts
+        ),
     )
+    _print_concerns(console, report)
     _print_copies(console, report)
     _print_identifiers(console, report)
+    _print_shown(console, report)
+
+
+def _print_concerns(console: Console, report: CasesReport) -> None:
+    for note in report.notes:
+        console.print(Text.assemble(("Note: ", "bold"), note), soft_wrap=True)
+    for concern in report.concerns:
+        console.print(Text.assemble(("Check: ", "bold yellow"), concern), soft_wrap=True)
+    for line in report.left_out[:_MOST_LINES]:
+        console.print(Text.assemble(("Left out: ", "bold yellow"), line), soft_wrap=True)
+    if len(report.left_out) > _MOST_LINES:
+        console.print(f"Left out: {len(report.left_out) - _MOST_LINES:,} more.")
+
+
+def _print_shown(console: Console, report: CasesReport) -> None:
+    """Cases as the policy sees them, long ones cut."""
+    for shown in report.shown:
+        console.print(Text(f"\nCase {shown.id}, as the model sees it:", style="bold"))
+        lines = shown.prompt.splitlines()
+        for line in lines[:_MOST_LINES]:
+            console.print(
+                Text(f"  {line if len(line) <= _WIDEST else line[: _WIDEST - 1] + '…'}"), soft_wrap=True
+            )
+        if len(lines) > _MOST_LINES:
+            console.print(f"  … {len(lines) - _MOST_LINES:,} more lines")
+        gold = shown.gold if len(shown.gold) <= _WIDEST else shown.gold[: _WIDEST - 1] + "…"
+        console.print(
+            Text.assemble("  Gold answer: ", (gold or "none", "bold"), f". Judged as {shown.judged}."),
+            soft_wrap=True,
+        )
 
 
 def _print_copies(console: Console, report: CasesReport) -> None:

@@ -49,6 +49,7 @@ def _number(value: float) -> str:
 
 _KINDS = (
     _Kind("accuracy", "Right answers", percent, (0.0, 1.0)),
+    _Kind("held_out/accuracy", "Right answers, held-out cases", percent, (0.0, 1.0)),
     _Kind("reward", "Reward", _number),
     _Kind("completions/mean_length", "Tokens per response", _number),
 )

@@ -1,4 +1,7 @@
-"""Accuracy: 1 for the gold answer, 0 for any other. The note names the layer of matching that decided."""
+"""Accuracy: 1 for the gold answer, 0 for anything else; the note says which layer of matching decided.
+
+A case without a gold answer has no accuracy.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ def accuracy(context: RewardContext) -> Scorer:
     """1 where the answer is the gold answer, else 0."""
 
     def score(sample: Sample) -> Score:
+        if sample.case.gold.kind == "none":
+            return Score(None)
         return Score(sample.verdict.score, sample.verdict.layer)
 
     return score

@@ -28,6 +28,8 @@ _FIRST_WORD = re.compile(r"^([a-z]+)\s?[,.;:!(\n-]", re.IGNORECASE)
 
 def judge(answer_text: str | None, case: Case) -> Verdict:
     """Judge the text inside the answer tags against the case's gold answer. Never raises for any text."""
+    if case.gold.kind == "none":
+        return _verdict(False, "no gold answer")
     if answer_text is None or not answer_text.strip():
         return _verdict(False, "no answer")
     if len(answer_text) > LONGEST_ANSWER:

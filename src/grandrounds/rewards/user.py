@@ -71,10 +71,9 @@ class UserFunction:
 def trl_arguments(samples: Sequence[Sample]) -> dict[str, Any]:
     """Prompts, completions and columns as TRL's trainers pass them. Every list is as long as `samples`."""
     names = dict.fromkeys(name for sample in samples for name in sample.case.columns)
+    gold = [None if sample.case.gold.kind == "none" else sample.case.gold.text for sample in samples]
     derived = {
-        "answer": [sample.case.gold.text for sample in samples],
-        "solution": [sample.case.gold.text for sample in samples],
-        "ground_truth": [sample.case.gold.text for sample in samples],
+        **dict.fromkeys(("answer", "solution", "ground_truth"), gold),
         "letter": [sample.case.gold.letter for sample in samples],
         "options": [dict(sample.case.options) for sample in samples],
         "case_id": [sample.case.id for sample in samples],

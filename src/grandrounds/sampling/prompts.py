@@ -13,17 +13,16 @@ from grandrounds.types import Case, Prompt
 
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
-    """The prompt for a case. PolicyError where prompt and longest completion together exceed the model's context."""
-    messages = ask(case, recipe)
-    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages)
-    if len(tokens) + max_new_tokens > policy.max_positions:
+    """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
+    prompt = _prompt(policy, case, recipe)
+    if not _fits(policy, prompt, max_new_tokens):
         raise PolicyError(
-            f"the prompt has {len(tokens)} tokens; with max_new_tokens = {max_new_tokens} "
+            f"the prompt has {len(prompt.tokens)} tokens; with max_new_tokens = {max_new_tokens} "
             f"that is more than the model's context of {policy.max_positions}",
             where=f"case {case.id}",
             hint="Lower max_new_tokens, shorten the case, or choose a model with a longer context.",
         )
-    return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)
+    return prompt
 
 
 def make_prompts(
@@ -31,3 +30,22 @@ def make_prompts(
 ) -> list[Prompt]:
     """`make_prompt` for each case, in order."""
     return [make_prompt(policy, case, recipe, max_new_tokens) for case in cases]
+
+
+def split_by_length(
+    policy: Policy, cases: Iterable[Case], recipe: PromptRecipe, max_new_tokens: int
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts that leave room for the longest completion within the model's context, and those that do not."""
+    prompts = [_prompt(policy, case, recipe) for case in cases]
+    fitting = [prompt for prompt in prompts if _fits(policy, prompt, max_new_tokens)]
+    return fitting, [prompt for prompt in prompts if not _fits(policy, prompt, max_new_tokens)]
+
+
+def _prompt(policy: Policy, case: Case, recipe: PromptRecipe) -> Prompt:
+    messages = ask(case, recipe)
+    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages)
+    return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)
+
+
+def _fits(policy: Policy, prompt: Prompt, max_new_tokens: int) -> bool:
+    return len(prompt.tokens) + max_new_tokens <= policy.max_positions

@@ -3,6 +3,8 @@
 recipe.yaml        every setting, resolved          metrics.jsonl      one row per round
 environment.json   versions, machine, data hashes   rollouts/          every completion, one Parquet per round
 cases.json         what was fitted on the cases     checkpoints/       one folder per checkpoint
+changes.jsonl      settings changed by a resume     left_out.json      rows and cases that are not trained on
+evaluations.jsonl  one row per held-out evaluation
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from grandrounds.training.lock import lock
 from grandrounds.types import ScoredGroup
 
 RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.json", "metrics.jsonl"
+CHANGES, LEFT_OUT, EVALUATIONS = "changes.jsonl", "left_out.json", "evaluations.jsonl"
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,21 @@ class RunFolder:
             write_text(self.path / RECIPE, dump_recipe(recipe))
 
     def recipe(self) -> Recipe:
-        """The run's recipe, with the values resolved when it began."""
+        """The run's recipe, as resolved when it began and changed since."""
         return load_recipe(str(self.path / RECIPE))
+
+    def record_changes(self, rounds: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Add a line to changes.jsonl for each key -> (old value, new value), changed after so many rounds."""
+        rows = [
+            {"after_round": rounds, "key": key, "from": old, "to": new} for key, (old, new) in changes.items()
+        ]
+        with saving(CHANGES, self.path / CHANGES), (self.path / CHANGES).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def write_left_out(self, left_out: Sequence[str]) -> None:
+        """Keep which rows and cases are not trained on, and why."""
+        with saving(LEFT_OUT, self.path):
+            write_json(self.path / LEFT_OUT, list(left_out))
 
     def environment_changes(self) -> list[str]:
         """What changed since the run began and may change its numbers. RunError where a data file changed."""
@@ -136,28 +152,42 @@ class RunFolder:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append a row to metrics.jsonl, in one write. Numbers that are not finite become null: JSON has no NaN."""
-        line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
-        with saving(METRICS, self.path / METRICS), (self.path / METRICS).open("ab", buffering=0) as file:
-            file.write(line.encode())
+        """Add one row to metrics.jsonl, by one write. What is not finite becomes null: JSON knows no NaN."""
+        self._append(METRICS, row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every row of metrics.jsonl, without a half-written last line."""
-        path = self.path / METRICS
+        """Every row of metrics.jsonl; a half-written last line is left out."""
+        return self._rows(METRICS)
+
+    def append_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Add one row to evaluations.jsonl."""
+        self._append(EVALUATIONS, row)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Every row of evaluations.jsonl."""
+        return self._rows(EVALUATIONS)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
+        with saving(name, self.path / name), (self.path / name).open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         if not path.is_file():
             return []
         lines = path.read_bytes().split(b"\n")[:-1]  # an incomplete line follows the last newline
         return [row for line in lines if (row := _row(line)) is not None]
 
     def rewind(self, after_round: int) -> None:
-        """Delete the metrics and rollouts of rounds after `after_round`: a resumed run makes them again."""
-        rows = [row for row in self.metrics() if row.get("round", 0) <= after_round]
+        """Forget metrics, evaluations and rollouts of rounds later than `after_round`: they are made again."""
         with saving(METRICS, self.path / METRICS):
-            if (self.path / METRICS).exists():
-                write_text(
-                    self.path / METRICS,
-                    "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-                )
+            for name in (METRICS, EVALUATIONS):
+                if (self.path / name).exists():
+                    rows = [row for row in self._rows(name) if row.get("round", 0) <= after_round]
+                    write_text(
+                        self.path / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                    )
             for path in (self.path / "rollouts").glob("*.parquet"):
                 if path.stem.isdigit() and int(path.stem) > after_round:
                     path.unlink()

@@ -21,7 +21,6 @@ def round_metrics(done: Round) -> dict[str, Any]:
         "reward": float(rewards.mean()),
         "reward_std": float(rewards.std(axis=1, ddof=1).mean()),
         "frac_reward_zero_std": float(np.mean([not has_signal(group) for group in done.groups])),
-        "accuracy": float(np.mean([sample.verdict.correct for sample in samples])),
         "format_rate": float(np.mean([not sample.response.defects for sample in samples])),
         "answer_rate": float(
             np.mean([Defect.answer_missing not in sample.response.defects for sample in samples])
@@ -32,6 +31,9 @@ def round_metrics(done: Round) -> dict[str, Any]:
         "completions/clipped_ratio": float(np.mean([sample.finish == "length" for sample in samples])),
         "tokens_per_second": float(lengths.sum() / done.metrics["step_time"]),
     }
+    judged = [sample.verdict.correct for sample in samples if sample.case.gold.kind != "none"]
+    if judged:
+        row["accuracy"] = float(np.mean(judged))
     for name in done.groups[0].scores:
         known = [score for group in done.groups for score in group.scores[name] if score is not None]
         if known:

@@ -100,6 +100,7 @@ def readings(row: Row) -> list[tuple[str, str]]:
     """The other things to watch, with their values as text. Those the row lacks are left out."""
     wanted = (
         ("accuracy", "accuracy", percent),
+        ("held-out", "held_out/accuracy", percent),
         ("format", "format_rate", percent),
         ("length", "completions/mean_length", lambda value: f"{value:,.0f}"),
         ("cut off", "completions/clipped_ratio", percent),

@@ -12,8 +12,10 @@ from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import Sampler
+from grandrounds.training.changes import change_recipe
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
+from grandrounds.training.held_out import HeldOut
 from grandrounds.training.interrupt import Interrupt, interruptible
 from grandrounds.training.metrics import round_metrics
 from grandrounds.training.objects import Objects
@@ -28,7 +30,7 @@ Callback = Callable[[Round], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, the number of finished rounds, and whether the run is finished."""
+    """A run's folder, the rounds done, and whether it came to its end: False where it was interrupted."""
 
     folder: Path
     rounds: int
@@ -68,6 +70,7 @@ def train(
 
 def resume(
     path: Path | str,
+    overrides: Sequence[str] = (),
     *,
     cases: Any = None,
     rewards: Any = None,
@@ -78,11 +81,17 @@ def resume(
 ) -> Run:
     """Resume from the newest checkpoint. The result equals that of an uninterrupted run on the same machine.
 
-    Objects that `train` got in memory must be passed again. RunError where something is missing or has changed.
+    overrides: "key=value" changes of the recipe that contradict nothing that was done, such as "rounds=200" for a run
+    that has finished; `training.changes` lists them. What `train` was given in memory must be given again. RunError
+    where something is missing or other than it was.
     """
     folder = RunFolder.open(path)
-    recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
     progress = progress or PlainProgress()
+    with folder.locked():
+        newest = folder.checkpoints.latest(lambda damage: None)
+        for change in change_recipe(folder, overrides, int(newest.name) if newest else 0):
+            progress.note(change)
+    recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
     for change in folder.environment_changes():
         progress.note(f"Since the run began: {change}. Numbers may differ.")
     return _run(recipe, folder, progress, objects, callbacks)
@@ -123,35 +132,58 @@ def _run(
             if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
                 return _stopped(folder, 0, progress)
             position = _start(setup)
-        position = _rounds(setup, position, interrupt, callbacks)
-        if position.round < recipe.rounds:
+        held_out = HeldOut.of(setup)
+        position = _rounds(setup, position, interrupt, held_out, callbacks)
+        if held_out.rows:
+            progress.note(held_out.summary())
+        if position.round < recipe.rounds and not held_out.exhausted:
             return _stopped(folder, position.round, progress)
         progress.finished(f"Done: {folder.path}")
         return Run(folder.path, position.round, finished=True)
 
 
 def _rounds(
-    setup: Setup, position: Position, interrupt: Interrupt, callbacks: Sequence[Callback]
+    setup: Setup,
+    position: Position,
+    interrupt: Interrupt,
+    held_out: HeldOut,
+    callbacks: Sequence[Callback],
 ) -> Position:
-    """Run the rounds after `position`; save, check and show each. Returns the position after the last."""
+    """Rounds from the one after `position` on, each written down, watched and saved; returns where they ended."""
     recipe, folder = setup.recipe, setup.folder
     guard = Guard(recipe.guard, folder.metrics())
-    if interrupt.requested:
+    if interrupt.requested or held_out.exhausted:
         return position
+    if held_out.prompts and not held_out.rows:
+        held_out.evaluate(position.round)
     for done in run_rounds(setup.grpo(), position):
         position, row = done.position, round_metrics(done)
+        if held_out.due(position.round):
+            row.update(held_out.evaluate(position.round))
         folder.write_rollouts(position.round, done.groups)
         folder.append_metrics(row)
         setup.progress.round(position.round, recipe.rounds, row)
+        if held_out.due(position.round):
+            _warn(setup, held_out)
         for callback in callbacks:
             callback(done)
         guard.check(row)
-        due = position.round % recipe.checkpoint.every == 0 or position.round == recipe.rounds
-        if due or interrupt.requested:
+        stop = interrupt.requested or held_out.exhausted
+        if stop or position.round % recipe.checkpoint.every == 0 or position.round == recipe.rounds:
             save_checkpoint(setup, position)
-        if interrupt.requested:
+        if stop:
             break
     return position
+
+
+def _warn(setup: Setup, held_out: HeldOut) -> None:
+    if warning := held_out.warning(setup.folder.metrics()):
+        setup.progress.note(warning)
+    if held_out.exhausted:
+        setup.progress.note(
+            f"Stopping: {setup.recipe.evaluation.patience} evaluations in a row brought no better policy. Go on with: "
+            f"grandrounds resume {setup.folder.path} --set evaluation.patience=0"
+        )
 
 
 def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:

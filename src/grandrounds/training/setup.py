@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from grandrounds.algorithm.cursor import Weights
 from grandrounds.algorithm.grpo import Grpo
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.loss import Loss, likelihood
 from grandrounds.algorithm.losses import find_loss
+from grandrounds.cases.balance import label_weights
 from grandrounds.cases.corpus import corpus
-from grandrounds.cases.load import load_cases
+from grandrounds.cases.load import BAD_ROW, load_cases
 from grandrounds.errors import CaseError, PolicyError, RunError
 from grandrounds.planning.planner import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
@@ -22,10 +25,11 @@ from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import RewardSet, build_rewards, read_group
 from grandrounds.sampling.prompts import make_prompts
 from grandrounds.sampling.sampler import Sampler
+from grandrounds.training.fitting import without_too_long
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.objects import NAMED, Objects
 from grandrounds.training.progress import Progress
-from grandrounds.types import CaseBook
+from grandrounds.types import Case, CaseBook
 
 
 @dataclass
@@ -62,7 +66,12 @@ class Setup:
             rewards=self.rewards,
             learner=self.learner,
             loss=self.loss,
+            weights=self.weights_of(self.book.train),
         )
+
+    def weights_of(self, cases: Sequence[Case]) -> Weights | None:
+        """How often each of these cases is drawn, by `cases.balance`; None where all are drawn alike."""
+        return Weights(label_weights(cases)) if self.recipe.cases.balance == "label" else None
 
 
 def assemble(
@@ -93,6 +102,12 @@ def assemble(
             where="cases.test_fraction",
             hint="Lower it, or read more cases.",
         )
+    if recipe.evaluation.every and recipe.rounds and all(case.gold.kind == "none" for case in book.test):
+        raise CaseError(
+            "there are no held-out cases to evaluate on",
+            where="evaluation.every",
+            hint="Raise cases.test_fraction, give cases.test_source, or set evaluation.every=0.",
+        )
     _require_same_cases(folder, book)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(
@@ -109,6 +124,11 @@ def assemble(
         given=None if whole else objects.model,
     )
     progress.note(policy.description)
+    book, too_long = without_too_long(policy, book, recipe)
+    for line in filter(None, (*book.notes, _bad_rows(book), too_long)):
+        progress.note(line)
+    if book.left_out:
+        folder.write_left_out(book.left_out)
     return Setup(
         recipe=_settled(recipe, policy, folder),
         book=book,
@@ -121,6 +141,11 @@ def assemble(
         folder=folder,
         progress=progress,
     )
+
+
+def _bad_rows(book: CaseBook) -> str:
+    count = book.dropped.get(BAD_ROW, 0)
+    return f"Left out: {count:,} bad rows, the first at {book.left_out[0]}." if count else ""
 
 
 def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:

@@ -69,7 +69,7 @@ class Target:
             )
         if not isinstance(source, str):
             given = isinstance(source, CaseBook)
-            book = source if given else CaseBook(train=(), test=cases_of(source, self.recipe.cases))
+            book = source if given else CaseBook(train=(), test=cases_of(source, self.recipe.cases)[0])
             return book, book.train if given and split == "train" else book.test
         book = self.book(source)
         own = self.is_run and (

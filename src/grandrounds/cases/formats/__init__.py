@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from grandrounds.cases.formats.fields import Fields, missing_column
+from grandrounds.cases.formats import general
+from grandrounds.cases.formats.fields import MISSING, Fields, missing_column, nested, refuse_images
 from grandrounds.cases.formats.own import COLUMNS, TRL_ANSWERS, own_case, trl_case
 from grandrounds.cases.read import Row
-from grandrounds.domain import Format, every
+from grandrounds.domain import Format, columns, every
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import Case
 
-# Our own formats. The more specific formats of domains come before them.
+
+def _without_answer(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no row has its answer in a column of its own."""
+    return not any(set(row) & {"answer", *TRL_ANSWERS} for row in rows)
+
+
+# Of every field; a domain's more particular ones go before.
 OWN: dict[str, Format] = {
+    "mmlu": Format(columns("question choices answer"), general.mmlu_case, ("id", "subject")),
+    "arc": Format(
+        columns("question choices answerKey", "question_stem choices answerKey"), general.arc_case, ("id",)
+    ),
+    "alpaca": Format(columns("instruction output"), general.alpaca_case, ("id", "input")),
+    "sharegpt": Format(columns("conversations"), general.sharegpt_case, ("id",)),
+    "completion": Format(columns("prompt completion"), general.completion_case, ("id",)),
     "trl": Format(
         tuple(frozenset(("prompt", answer)) for answer in TRL_ANSWERS), case=trl_case, known=COLUMNS
     ),
@@ -27,7 +42,11 @@ OWN: dict[str, Format] = {
         case=own_case,
         known=COLUMNS,
     ),
+    "messages": Format(columns("messages"), general.messages_case, ("id",), _without_answer),
+    "prompt": Format(columns("prompt"), general.prompt_case, ("id",), _without_answer),
 }
+# Rows that are looked at to tell formats with the same columns apart.
+SEEN = 20
 
 
 def formats() -> dict[str, Format]:
@@ -38,20 +57,24 @@ def formats() -> dict[str, Format]:
 def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], source: str) -> str:
     """The format's name: `wanted`, or for "auto" the format that has the first row's columns.
 
-    Raises CaseError where none fits.
+    Raises CaseError where none fits, or no row can be read.
     """
+    rows = [row for row in rows if row.error is None] or rows
+    if rows[0].error is not None:
+        raise rows[0].error
     if wanted != "auto":
         return wanted
     _check_mapping(mapping, wanted)
-    columns = set(mapped(rows[0], mapping).values)
+    found = set(mapped(rows[0], mapping).values)
+    seen = [mapped(row, mapping).values for row in rows[:SEEN]]
     for name, form in formats().items():
-        if any(needed <= columns for needed in form.columns):
+        if any(needed <= found for needed in form.columns) and (form.fits is None or form.fits(seen)):
             return name
     # Not recognised: most likely our own format, with a column missing or misspelt.
     place = rows[0].place
     for needed in ("question", "answer"):
-        if needed not in columns and columns & {"question", "answer", "messages", "prompt", "options"}:
-            if needed == "question" and columns & {"messages", "prompt"}:
+        if needed not in found and found & {"question", "answer", "messages", "prompt", "options"}:
+            if needed == "question" and found & {"messages", "prompt"}:
                 continue
             raise missing_column(needed, rows[0].values, place)
     near = [
@@ -60,19 +83,23 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     if near:
         raise missing_column("question", rows[0].values, place)
     raise CaseError(
-        f"the format is not recognised by its columns {', '.join(sorted(columns)[:20])}",
+        f"the format is not recognised by its columns {', '.join(sorted(found)[:20])}",
         where=place,
         hint="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or give --format.",
     )
 
 
 def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
-    """The row with its columns under our names. Raises CaseError where a mapped column is missing."""
+    """The row with its columns under our names; `reward_model.ground_truth` names a column within another.
+
+    Raises CaseError where one of them is not there.
+    """
     if not mapping:
         return row
     values = dict(row.values)
     for ours, theirs in mapping.items():
-        if theirs not in row.values:
+        found = nested(row.values, theirs)
+        if found is MISSING:
             close = difflib.get_close_matches(theirs, list(row.values), n=1)
             raise CaseError(
                 f"there is no column `{theirs}`, which cases.columns names for `{ours}`",
@@ -81,38 +108,55 @@ def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
                 if close
                 else f"There are {', '.join(list(row.values)[:20])}.",
             )
-        values[ours] = row.values[theirs]
+        values[ours] = found
     for theirs in set(mapping.values()) - set(mapping):
-        del values[theirs]
+        values.pop(theirs, None)  # a nested column stays in the one that holds it
     return Row(values, row.place)
 
 
-def build_cases(rows: Iterable[Row], name: str, mapping: Mapping[str, str]) -> list[Case]:
-    """Every row as a case. Raises CaseError with the place of the first row that cannot be a case."""
+def build_cases(
+    rows: Iterable[Row], name: str, mapping: Mapping[str, str]
+) -> tuple[list[Case], list[CaseError]]:
+    """Every row as a case, and the error of each row that is none."""
     _check_mapping(mapping, name)
     rows, form = list(rows), formats()[name]
-    build = form.choose(rows, mapping) if form.choose else form.case
+    readable = [row for row in rows if row.error is None]
+    build = form.choose(readable, mapping) if form.choose else form.case
     assert build is not None, f"the format {name} builds a whole book"
     cases: list[Case] = []
+    errors: list[CaseError] = []
     places: dict[str, str] = {}
     for position, row in enumerate(rows):
-        case = build(Fields(mapped(row, mapping).values, row.place, position))
-        if case.id in places:
-            raise CaseError(
-                f"the id `{case.id}` is used twice, first at {places[case.id]}",
-                where=row.place,
-                hint="Give each case an id of its own, or remove the column: ids then follow the rows.",
-            )
-        places[case.id] = row.place
-        cases.append(case)
-    return cases
+        try:
+            if row.error is not None:
+                raise row.error
+            fields = Fields(mapped(row, mapping).values, row.place, position)
+            refuse_images(fields)
+            built = build(fields)
+            for case in [built] if isinstance(built, Case) else built:
+                _require_new(case, places, row.place)
+                cases.append(case)
+        except CaseError as error:
+            errors.append(error)
+    return cases, errors
+
+
+def _require_new(case: Case, places: dict[str, str], place: str) -> None:
+    """CaseError for an id that another row has; else the place is noted."""
+    if case.id in places:
+        raise CaseError(
+            f"the id `{case.id}` is used twice, first at {places[case.id]}",
+            where=place,
+            hint="Give each case an id of its own, or remove the column: ids then follow the rows.",
+        )
+    places[case.id] = place
 
 
 def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
     """RecipeError for a mapped column that the format does not have. name: a format, or "auto" for all."""
     forms = [form for form in formats().values() if form.case] if name == "auto" else [formats()[name]]
-    columns = (column for form in forms for needed in form.columns for column in needed)
-    known = sorted({*columns, *(column for form in forms for column in form.known)})
+    needed = (column for form in forms for columns_of in form.columns for column in columns_of)
+    known = sorted({*needed, *(column for form in forms for column in form.known)})
     for ours in mapping:
         if ours not in known:
             close = difflib.get_close_matches(ours, known, n=1)

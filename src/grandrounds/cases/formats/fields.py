@@ -12,8 +12,27 @@ from typing import Any, NoReturn
 from grandrounds.errors import CaseError
 from grandrounds.types import Answer
 
+# Columns that hold images; models here read text alone.
+IMAGES = ("image", "images", "img", "image_path", "image_url")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERED = re.compile(r"^\(?([A-Za-z])[.):]\s+(.+)$", re.DOTALL)
+
+
+MISSING = object()
+
+
+def nested(values: Mapping[str, Any], path: str) -> Any:
+    """A column by its name, or by a dotted path into mappings (or JSON text of one); MISSING where it is not there."""
+    if path in values:
+        return values[path]
+    name, dot, rest = path.partition(".")
+    inner = values.get(name)
+    if isinstance(inner, str) and inner.lstrip().startswith("{"):
+        try:
+            inner = json.loads(inner)
+        except ValueError:
+            return MISSING
+    return nested(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
 
 
 class Fields:
@@ -88,7 +107,10 @@ class Fields:
         if isinstance(value, (list, tuple)):
             if len(value) > len(LETTERS):
                 self.fail(f"there are {len(value)} options", f"Give at most {len(LETTERS)}.")
-            value = dict(zip(LETTERS, value, strict=False))
+            if all(isinstance(item, Mapping) and {"key", "value"} <= item.keys() for item in value):
+                value = {item["key"]: item["value"] for item in value}
+            else:
+                value = dict(zip(LETTERS, value, strict=False))
         if not isinstance(value, Mapping):
             self.fail(f"`{name}` should be a list or a mapping of letters", 'Write {"A": "…", "B": "…"}.')
         texts = {str(key).strip(): plain_text(text) for key, text in value.items() if text is not None}
@@ -115,6 +137,16 @@ class Fields:
     def fail(self, what: str, hint: str) -> NoReturn:
         """Raise CaseError for this row."""
         raise CaseError(what, where=self.place, hint=hint)
+
+
+def refuse_images(fields: Fields) -> None:
+    """CaseError for a case with an image: the model would be asked about what it never sees."""
+    for name in IMAGES:
+        if fields.get(name) not in (None, [], {}):
+            fields.fail(
+                f"the case has an image, in `{name}`, which the model will not see",
+                "Remove the column if the question can be answered without it.",
+            )
 
 
 def plain_text(value: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Literal, cast, get_args
+from typing import get_args
 
 from grandrounds.cases.ask import gold_text
+from grandrounds.cases.formats.answers import gold_answer
 from grandrounds.cases.formats.fields import Fields, choice, plain_text
+from grandrounds.cases.formats.general import read_messages
 from grandrounds.domain import every
 from grandrounds.types import Answer, AnswerKind, Case, Demonstration, Message
 
@@ -29,9 +30,6 @@ COLUMNS = (
 )
 TRL_QUESTIONS = ("prompt",)
 TRL_ANSWERS = ("solution", "answer", "ground_truth")
-_NUMBER = re.compile(r"^\s*([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*)$", re.DOTALL)
-# Tolerance of a number that is not marked as a measurement (a count, an arithmetic result): it must match exactly.
-EXACTLY = 1e-6
 
 
 def own_case(fields: Fields) -> Case:
@@ -49,6 +47,10 @@ def trl_case(fields: Fields) -> Case:
 def _case(fields: Fields, question: str, answer: str) -> Case:
     asked = _question(fields, question)
     options = fields.options("options")
+    if not options and fields.get("options") is not None:
+        fields.fail(
+            "there are no options in `options`", "Fill them in, or remove the column for an open question."
+        )
     gold = _gold(fields, answer, options)
     group = fields.maybe_text("group")
     reasoning = fields.maybe_text("reasoning")
@@ -77,29 +79,17 @@ def _question(fields: Fields, name: str) -> str | tuple[Message, ...]:
     value = fields.get(name)
     if isinstance(value, str) and name == "messages":
         value = fields.structure(name)
+    if isinstance(value, (int, float)):
+        fields.fail(f"the question is a number ({value})", "Put the text of the question there.")
     if not isinstance(value, (list, tuple)):
         return fields.text(name)
-    messages = tuple(_message(fields, part) for part in value)
-    if not messages or messages[-1].role != "user":
+    messages = tuple(read_messages(fields, name))
+    if messages[-1].role != "user":
         fields.fail(
             "the last message is not the user's",
             "End the messages with the question; put the answer into its own column.",
         )
     return messages
-
-
-def _message(fields: Fields, part: Any) -> Message:
-    roles = ("system", "user", "assistant")
-    if (
-        not isinstance(part, dict)
-        or part.get("role") not in roles
-        or not isinstance(part.get("content"), str)
-    ):
-        fields.fail(
-            "a message should have a role (system, user, assistant) and text content",
-            'Write {"role": "user", "content": "…"}.',
-        )
-    return Message(cast(Literal["system", "user", "assistant"], part["role"]), part["content"])
 
 
 def _gold(fields: Fields, name: str, options: dict[str, str]) -> Answer:
@@ -117,32 +107,8 @@ def _gold(fields: Fields, name: str, options: dict[str, str]) -> Answer:
     synonyms = fields.texts("synonyms")
     if isinstance(value, (list, tuple)) and value:
         value, synonyms = value[0], (*(plain_text(other) for other in value[1:]), *synonyms)
-    text = "" if value is None else plain_text(value)
-    if not text:
-        fields.fail("the gold answer is empty", "Fill it in, or remove the row.")
     unit, tolerance = fields.maybe_text("unit"), fields.number("tolerance")
     if tolerance is not None and tolerance < 0:
         fields.fail(f"the tolerance is {tolerance}", "Give a relative one: 0.01 is one per cent.")
-    match = _NUMBER.match(text)
-    number = _float(match[1]) if match else None
-    bare = number is not None and match is not None and not match[2]
-    if kind == "number" or (kind is None and bare):
-        if number is None or match is None:
-            fields.fail(f"the answer `{text}` is no number", "Write the number first, then its unit.")
-        measured = kind == "number" or unit is not None
-        return Answer(
-            "number",
-            text,
-            synonyms=synonyms,
-            value=number,
-            unit=unit or match[2].strip() or None,
-            tolerance=tolerance if tolerance is not None else (0.01 if measured else EXACTLY),
-        )
-    return Answer(kind or "text", text, synonyms=synonyms)
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text.replace(",", "").replace("−", "-"))
-    except ValueError:
-        return None
+    text = "" if value is None else plain_text(value)
+    return gold_answer(fields, text, kind=kind, synonyms=synonyms, unit=unit, tolerance=tolerance)

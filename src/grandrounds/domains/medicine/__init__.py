@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
-from grandrounds.domain import CasesSection, Count, Domain, Format, Positive
+from grandrounds.domain import CasesSection, Count, Domain, Format, Positive, columns, lazily
 from grandrounds.domains.medicine.abbreviations import ABBREVIATIONS
 
 
@@ -29,47 +26,49 @@ class MedicineKeys(CasesSection):
     )
 
 
-def _lazily(place: str) -> Callable[..., Any]:
-    """A stand-in for "module:function" of this folder, which it imports at the first call, not with the recipe."""
-    module, _, name = place.partition(":")
-
-    def call(*arguments: Any) -> Any:
-        return getattr(import_module(f"{__name__}.{module}"), name)(*arguments)
-
-    return call
-
-
-def _columns(*sets: str) -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(names.split()) for names in sets)
-
-
 DOMAIN = Domain(
     name="medicine",
     formats={
         "phenopackets": Format(
-            _columns("metaData phenotypicFeatures", "metaData diseases", "metaData interpretations"),
-            book=_lazily("phenopackets:phenopacket_book"),
-            tested_on=_lazily("phenopackets:tested_on"),
+            columns("metaData phenotypicFeatures", "metaData diseases", "metaData interpretations"),
+            book=lazily(__name__, "phenopackets:phenopacket_book"),
+            tested_on=lazily(__name__, "phenopackets:tested_on"),
         ),
         "medmcqa": Format(
-            _columns("question opa opb opc opd cop"),
-            _lazily("published:medmcqa_case"),
+            columns("question opa opb opc opd cop"),
+            lazily(__name__, "published:medmcqa_case"),
             ("id", "exp"),
-            choose=_lazily("published:medmcqa_reader"),
+            choose=lazily(__name__, "published:medmcqa_reader"),
         ),
         "mediq": Format(
-            _columns("question options answer_idx facts"),
-            _lazily("published:mediq_case"),
+            columns("question options answer_idx facts"),
+            lazily(__name__, "published:mediq_case"),
             ("id", "answer", "context", "patient"),
         ),
         "medqa": Format(
-            _columns("question options answer_idx"),
-            _lazily("published:medqa_case"),
+            columns("question options answer_idx"),
+            lazily(__name__, "published:medqa_case"),
             ("id", "answer", "meta_info"),
         ),
+        "openlife": Format(
+            columns("data subject_name"), lazily(__name__, "published:openlife_case"), ("id",)
+        ),
+        "medical_o1": Format(
+            (frozenset(("Open-ended Verifiable Question", "Ground-True Answer")),),
+            lazily(__name__, "published:medical_o1_case"),
+            ("id",),
+        ),
+        "medical_o1_sft": Format(
+            columns("Question Complex_CoT Response"),
+            lazily(__name__, "published:medical_o1_sft_case"),
+            ("id",),
+        ),
+        "healthbench": Format(
+            columns("prompt rubrics"), lazily(__name__, "published:healthbench_case"), ("prompt_id",)
+        ),
         "pubmedqa": Format(
-            _columns("QUESTION CONTEXTS final_decision", "question context final_decision"),
-            _lazily("published:pubmedqa_case"),
+            columns("QUESTION CONTEXTS final_decision", "question context final_decision"),
+            lazily(__name__, "published:pubmedqa_case"),
             ("id", "LABELS", "LONG_ANSWER", "long_answer"),
         ),
     },

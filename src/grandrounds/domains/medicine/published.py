@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from grandrounds.cases.ask import gold_text
+from grandrounds.cases.formats.answers import gold_answer
 from grandrounds.cases.formats.fields import Fields, choice
+from grandrounds.cases.formats.general import case_of, chat_case, read_messages
 from grandrounds.cases.read import Row
 from grandrounds.domains.medicine.ages import age_band, days_of
 from grandrounds.types import Answer, Case, Demonstration
@@ -94,6 +96,34 @@ def _patient_tags(patient: Mapping[str, object]) -> dict[str, str]:
     }
     specialty = str(patient.get("gpt_specialty") or "")
     return {**tags, "specialty": specialty} if specialty else tags
+
+
+def openlife_case(fields: Fields) -> Case:
+    """MedQA and its kin as OpenLifeScienceAI publishes them: everything in `data`, the gold letter too."""
+    inner = Fields(fields.mapping("data"), fields.place, fields.position)
+    question, options = inner.text("Question"), inner.options("Options")
+    gold = choice(fields, options, inner.maybe_text("Correct Answer"), inner.maybe_text("Correct Option"))
+    subject = fields.maybe_text("subject_name")
+    return case_of(fields, question, gold, options=options, tags={"subject": subject} if subject else {})
+
+
+def medical_o1_case(fields: Fields) -> Case:
+    """medical-o1's verifiable problems (Chen et al. 2024, arXiv:2412.18925): an open question, a short answer."""
+    question = fields.text("Open-ended Verifiable Question")
+    return case_of(fields, question, gold_answer(fields, fields.text("Ground-True Answer")))
+
+
+def medical_o1_sft_case(fields: Fields) -> Case:
+    """medical-o1's demonstrations: the reasoning in `Complex_CoT`, a whole text in `Response`."""
+    question, response = fields.text("Question"), fields.text("Response")
+    shown = Demonstration(fields.text("Complex_CoT"), response)
+    return case_of(fields, question, Answer("text", response), demonstration=shown)
+
+
+def healthbench_case(fields: Fields) -> Case:
+    """HealthBench (Arora et al. 2025, arXiv:2505.08775): a chat, and rubrics, a column for a judge of yours."""
+    chat = chat_case(fields, read_messages(fields, "prompt"))
+    return Case(**{**vars(chat), "id": fields.maybe_text("prompt_id") or chat.id, "columns": fields.rest()})
 
 
 def pubmedqa_case(fields: Fields) -> Case:

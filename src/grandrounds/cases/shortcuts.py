@@ -1,0 +1,188 @@
+"""Ways to answer without understanding: what they score is what a policy has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grandrounds.types import Case, CaseBook
+
+# A shortcut is warned of where it scores so much more than chance, and by more than chance alone would.
+FAR_ABOVE = 0.10
+LIKELY = 3.0  # standard errors
+# Cases that a split needs for its answers to be compared, and random splits that they are compared with.
+FEW, SHUFFLES = 20, 200
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A way to answer without understanding.
+
+    accuracy: on the test split, or all cases where it needs no fitting. train: on the training cases, where it was
+    fitted on the others of them. cases: that it was evaluated on. detail: what it does, where that varies.
+    """
+
+    name: str
+    accuracy: float
+    cases: int
+    detail: str = ""
+    train: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelFrequency:
+    """Takes the option that is most often right in the training cases, whatever is asked.
+
+    right, offered: how often each option's text, in lower case, is the right one and an option at all.
+    by: "count" of being right, or "rate" of being right where offered.
+    """
+
+    right: Mapping[str, int]
+    offered: Mapping[str, int]
+    by: str = "rate"
+
+    @classmethod
+    def fit(cls, cases: Iterable[Case], by: str = "rate") -> LabelFrequency:
+        """On these cases; those without options teach nothing."""
+        right: Counter[str] = Counter()
+        offered: Counter[str] = Counter()
+        for case in cases:
+            if is_choice(case):
+                right[case.gold.text.lower()] += 1
+                offered.update({text.lower() for text in case.options.values()})
+        return cls(right, offered, by)
+
+    def choose(self, case: Case, *, own: bool = False) -> str:
+        """The letter it takes; of equal ones, by a hash of the case's id. own: it was fitted on this case too."""
+        scores = {letter: self._score(text.lower(), case, own) for letter, text in case.options.items()}
+        best = [letter for letter, score in scores.items() if score == max(scores.values())]
+        digest = hashlib.blake2b(case.id.encode(), digest_size=8).digest()
+        return best[int.from_bytes(digest, "little") % len(best)]
+
+    def accuracy(self, cases: Sequence[Case], *, own: bool = False) -> float:
+        """Its share of right answers; own: each case is then left out of the counts that answer it."""
+        return float(np.mean([self.choose(case, own=own) == case.gold.letter for case in cases]))
+
+    def _score(self, text: str, case: Case, own: bool) -> float:
+        right, offered = self.right.get(text, 0), self.offered.get(text, 0)
+        if own:
+            right, offered = right - (text == case.gold.text.lower()), offered - 1
+        # Laplace's rule: a label that was never offered is as likely as any other.
+        return float(right) if self.by == "count" else (right + 1) / (offered + len(case.options))
+
+
+def label_baselines(book: CaseBook, cases: Sequence[Case]) -> dict[str, dict[str, bool]]:
+    """What a label's frequency alone gets right: name -> case id -> whether; empty where it says nothing."""
+    chosen = [case for case in cases if is_choice(case)]
+    train = {case.id for case in book.train}
+    if len(chosen) < len(cases) or not train or not any(is_choice(case) for case in book.train):
+        return {}
+    fitted = LabelFrequency.fit(book.train)
+    return {
+        "label frequency": {
+            case.id: fitted.choose(case, own=case.id in train) == case.gold.letter for case in cases
+        }
+    }
+
+
+def shortcuts(book: CaseBook) -> Iterable[Shortcut]:
+    """What can be had without reading the question, and what the source itself knows."""
+    cases = [*book.train, *book.test]
+    chosen = [case for case in cases if is_choice(case)]
+    if chosen:
+        yield Shortcut("chance", _chance(chosen), len(chosen))
+        letter, count = Counter(case.gold.letter for case in chosen).most_common(1)[0]
+        yield Shortcut("majority letter", count / len(chosen), len(chosen), f"always {letter}")
+        yield Shortcut(
+            "longest option", float(np.mean([_longest_option(case) for case in chosen])), len(chosen)
+        )
+        yield from _label_shortcuts(book)
+    others = [case.gold.text for case in cases if case.gold.kind in ("label", "text")]
+    if others:
+        text, count = Counter(others).most_common(1)[0]
+        yield Shortcut("majority answer", count / len(others), len(others), f"always {text}")
+    if book.knowledge is not None and book.test:
+        for name, correct in book.knowledge.baselines(book.test).items():
+            yield Shortcut(name, sum(correct.values()) / len(correct), len(correct), "on the test split")
+
+
+def _label_shortcuts(book: CaseBook) -> Iterable[Shortcut]:
+    train, test = ([case for case in part if is_choice(case)] for part in (book.train, book.test))
+    if not train or not test:
+        return
+    for by in ("count", "rate"):
+        fitted = LabelFrequency.fit(train, by)
+        yield Shortcut(
+            f"label frequency, by {by}",
+            fitted.accuracy(test),
+            len(test),
+            "fitted on the training split",
+            train=fitted.accuracy(train, own=True),
+        )
+
+
+def shortcut_warnings(book: CaseBook, found: Sequence[Shortcut]) -> Iterable[str]:
+    """Plain words for each shortcut that scores far above chance."""
+    chance = next((cut.accuracy for cut in found if cut.name == "chance"), None)
+    if chance is None:
+        return
+    for cut in found:
+        own = cut.name.startswith(("label frequency", "majority letter", "longest option"))
+        for where, accuracy in (("the test cases", cut.accuracy), ("the training cases", cut.train)):
+            if own and accuracy is not None and _far_above(accuracy, chance, cut.cases):
+                yield (
+                    f"{cut.name} alone gets {accuracy:.0%} of {where} right, chance {chance:.0%}: "
+                    "a policy may learn it instead of the task."
+                )
+                break
+
+
+def _far_above(accuracy: float, chance: float, cases: int) -> bool:
+    error = (chance * (1 - chance) / max(1, cases)) ** 0.5
+    return accuracy - chance > max(FAR_ABOVE, LIKELY * error)
+
+
+def _chance(cases: Sequence[Case]) -> float:
+    return float(np.mean([1 / len(case.options) for case in cases]))
+
+
+def is_choice(case: Case) -> bool:
+    """Whether one of several options is right."""
+    return case.gold.kind == "choice" and bool(case.options)
+
+
+def _longest_option(case: Case) -> float:
+    """1 where the longest option is right; shared where several are as long."""
+    longest = max(map(len, case.options.values()))
+    longest_ones = [letter for letter, text in case.options.items() if len(text) == longest]
+    return (case.gold.letter in longest_ones) / len(longest_ones)
+
+
+def label_shift(book: CaseBook) -> float | None:
+    """How far the splits' answers differ, as total variation distance, where that is more than chance explains.
+
+    None where it is not, or answers are too many or too few to tell. Chance: the 99 % quantile over random splits.
+    """
+    train, test = (
+        [case.gold.text.lower() for case in part if case.gold.kind in ("choice", "label")]
+        for part in (book.train, book.test)
+    )
+    names = sorted({*train, *test})
+    if min(len(train), len(test)) < FEW or len(names) > len(train) / 2:
+        return None
+    place = {name: number for number, name in enumerate(names)}
+    both = np.array([place[label] for label in (*train, *test)])
+
+    def distance(order: np.ndarray) -> float:
+        parts = np.split(order, [len(train)])
+        first, second = (np.bincount(part, minlength=len(names)) / len(part) for part in parts)
+        return float(np.abs(first - second).sum() / 2)
+
+    generator = np.random.Generator(np.random.Philox(key=7))
+    by_chance = [distance(generator.permutation(both)) for _ in range(SHUFFLES)]
+    found = distance(both)
+    return found if found > np.quantile(by_chance, 0.99) else None

@@ -1,0 +1,184 @@
+"""Evaluation while training: the same held-out cases every few rounds, the best policy, and what does not generalise.
+
+    evaluations.jsonl   a row for each evaluation, with every case's share of right answers
+    checkpoints/best    the policy of the best evaluation, by `evaluation.best`
+
+All of it follows from the rows written so far: a resumed run evaluates, keeps and warns as an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from grandrounds.algorithm.cursor import take
+from grandrounds.evaluation.evaluate import evaluate
+from grandrounds.evaluation.result import Evaluation
+from grandrounds.policy.save import save_policy
+from grandrounds.sampling.prompts import split_by_length
+from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.training.checkpoint import STATE
+from grandrounds.training.files import write_json
+from grandrounds.training.setup import Setup
+from grandrounds.types import Prompt
+
+BEST = "best"
+PREFIX = "held_out/"
+MEASURES = ("accuracy", "format_rate", "consistency", "evidence", "validity_given_correct")
+# Rounds whose mean is the training accuracy at the start and now.
+WINDOW = 5
+# Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
+CLEARLY = 2.33
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class HeldOut:
+    """The held-out cases of a run, none where the recipe evaluates none, and their evaluations so far."""
+
+    setup: Setup
+    prompts: Sequence[Prompt]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, setup: Setup) -> HeldOut:
+        """As the recipe says; the cases are drawn by its seed."""
+        how = setup.recipe.evaluation
+        if not how.every or not setup.recipe.rounds:
+            return cls(setup, ())
+        test = [case for case in setup.book.test if case.gold.kind != "none"]
+        chosen = (
+            [test[i] for i in take(len(test), 0, min(how.cases, len(test)), setup.recipe.seed)]
+            if test
+            else []
+        )
+        prompts, _ = split_by_length(
+            setup.policy, chosen, setup.recipe.prompt, settings_of(setup).max_new_tokens
+        )
+        return cls(setup, prompts, setup.folder.evaluations())
+
+    def due(self, number: int) -> bool:
+        """Whether the policy is evaluated after this round: every few rounds, and after the last."""
+        recipe = self.setup.recipe
+        if not self.prompts:
+            return False
+        return number % recipe.evaluation.every == 0 or number == recipe.rounds
+
+    def evaluate(self, number: int) -> dict[str, float]:
+        """Evaluate after round `number`, and keep the policy if it is the best so far; returns metrics of the round."""
+        setup, recipe = self.setup, self.setup.recipe
+        setup.sampler.publish(setup.policy.model, number)
+        evaluation = evaluate(
+            setup.sampler,
+            self.prompts,
+            grammar=setup.grammar,
+            settings=settings_of(setup),
+            samples=recipe.evaluation.samples,
+            knowledge=setup.book.knowledge,
+            seed=recipe.seed,
+        )
+        row = _row(number, evaluation)
+        if self.best is None or _value(row, recipe.evaluation.best) > _value(
+            self.best, recipe.evaluation.best
+        ):
+            self._keep(row)
+        self.rows.append(row)
+        setup.folder.append_evaluation(row)
+        return {f"{PREFIX}{name}": row[name] for name in MEASURES if row[name] is not None}
+
+    def _keep(self, row: Row) -> None:
+        def write(folder: Any) -> None:
+            save_policy(self.setup.policy, folder)
+            write_json(folder / STATE, {"round": row["round"], "measure": self.setup.recipe.evaluation.best})
+
+        self.setup.folder.checkpoints.save(BEST, write)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The row of the best evaluation, the earliest of equals."""
+        measure = self.setup.recipe.evaluation.best
+        return max(self.rows, key=lambda row: (_value(row, measure), -row["round"]), default=None)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last `evaluation.patience` evaluations have brought no better policy."""
+        patience, best = self.setup.recipe.evaluation.patience, self.best
+        return bool(patience) and best is not None and len(self.rows) - 1 - self.rows.index(best) >= patience
+
+    def summary(self) -> str:
+        """Held-out accuracy at the start, now, and of the best policy."""
+        first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
+        return (
+            f"Held-out accuracy ({last['cases']:,} cases): {first['accuracy']:.1%} after round {first['round']}, "
+            f"{last['accuracy']:.1%} after round {last['round']}; best by {self.setup.recipe.evaluation.best} after "
+            f"round {best['round']}: {best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
+        )
+
+    def warning(self, metrics: Sequence[Row]) -> str:
+        """Plain words where training accuracy gains clearly more than held-out accuracy does, else ""."""
+        rounds = [row for row in metrics if row.get("round") and row.get("accuracy") is not None]
+        if len(self.rows) < 2 or len(rounds) < 2 * WINDOW:
+            return ""
+        first, last = self.rows[0], self.rows[-1]
+        cases = self.setup.recipe.grpo.cases_per_round * WINDOW
+        before, now = ([row["accuracy"] for row in part] for part in (rounds[:WINDOW], rounds[-WINDOW:]))
+        trained, error = _gain(float(np.mean(before)), float(np.mean(now)), cases)
+        held, held_error = _paired_gain(first["right"], last["right"])
+        if trained <= 0 or trained - held < CLEARLY * math.hypot(error, held_error):
+            return ""
+        course = "falls" if held < 0 else "does not follow"
+        return (
+            f"Warning: training accuracy rises ({np.mean(before):.1%} to {np.mean(now):.1%}), "
+            f"held-out accuracy {course} ({first['accuracy']:.1%} to {last['accuracy']:.1%}, {last['cases']:,} cases). "
+            "The policy learns something that holds for the training cases alone, such as which answers are frequent "
+            "there. `grandrounds cases` shows such shortcuts; cases.balance: label closes this one."
+        )
+
+
+def settings_of(setup: Setup) -> SamplingSettings:
+    """How held-out cases are sampled: as `grandrounds evaluate` does."""
+    how, grpo = setup.recipe.evaluation, setup.recipe.grpo
+    return SamplingSettings(
+        max_new_tokens=how.max_new_tokens or grpo.max_new_tokens,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        top_k=how.top_k,
+        min_p=how.min_p,
+        stop=tuple(grpo.stop),
+    )
+
+
+def _row(number: int, evaluation: Evaluation) -> dict[str, Any]:
+    shown = evaluation.to_json(cases=False)
+    return {
+        "round": number,
+        "cases": evaluation.count,
+        **{name: shown[name] for name in MEASURES},
+        "accuracy_interval": shown["accuracy_interval"],
+        "mean_length": evaluation.lengths.mean,
+        "right": {case.id: case.share_correct for case in evaluation.cases},
+    }
+
+
+def _value(row: Row, measure: str) -> float:
+    """A measure for comparison; below all others where it does not apply."""
+    value = row[measure]
+    return -1.0 if value is None else float(value)
+
+
+def _gain(before: float, now: float, cases: int) -> tuple[float, float]:
+    """Difference of two accuracies on different cases, and its standard error."""
+    return now - before, math.sqrt((before * (1 - before) + now * (1 - now)) / cases)
+
+
+def _paired_gain(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[float, float]:
+    """Mean difference on the same cases, and its standard error."""
+    differences = np.array([now[case] - before[case] for case in before if case in now])
+    if len(differences) < 2:
+        return 0.0, math.inf
+    return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(len(differences)))
