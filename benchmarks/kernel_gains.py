@@ -10,10 +10,7 @@ written to benchmarks/results/, one file for each set of vector instructions.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -21,7 +18,8 @@ from typing import Any
 
 from bench.alternate import tell
 from bench.machine import describe_machine
-from bench.program import ROOT, job_for, known, options
+from bench.program import job_for, known, options
+from bench.record import RESULTS, instructions, record
 from bench.side import Job, Side, SideFailed, run_side
 from grandrounds.recipe import KernelsRecipe
 
@@ -29,7 +27,6 @@ SHORT = ("clinic", "smol32")
 ON_A_GPU = {"cuda_graphs"}
 SWITCHES = tuple(name for name in KernelsRecipe.model_fields if name not in ON_A_GPU)
 ALL, NONE = "all kernels", "none"
-RESULTS = ROOT / "benchmarks/results"
 Row = dict[str, Any]
 
 
@@ -116,31 +113,11 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
-def instructions() -> str:
-    """The widest vector instructions that torch uses here: "avx2", "avx512"."""
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability().lower()
-
-
 def write(file: Path, measured: dict[str, list[Row]], threads: int) -> None:
-    """As `scripts/results.py` reads it, and every timed round."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    result = {
-        "commit": commit.stdout.strip() or None,
-        "command": " ".join(["python", "benchmarks/kernel_gains.py", *sys.argv[1:]]),
-        "processor": describe_machine(),
-        "instructions": instructions(),
-        "date": time.strftime("%Y-%m-%d"),
-        "note": f"Seconds of the processor's time, {threads} thread(s), medians. Gain: how much more without.",
-        "columns": COLUMNS,
-        "rows": [row for name, rows in measured.items() for row in cells(name, rows)],
-        "measured": measured,
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    """The table, and every timed round."""
+    note = f"Seconds of the processor's time, {threads} thread(s), medians. Gain: how much more without."
+    rows = [row for name, rows in measured.items() for row in cells(name, rows)]
+    record(file, COLUMNS, rows, note, measured=measured)
 
 
 if __name__ == "__main__":

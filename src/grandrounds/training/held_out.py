@@ -131,12 +131,15 @@ class HeldOut:
         held, held_error = _paired_gain(first["right"], last["right"])
         if trained <= 0 or trained - held < CLEARLY * math.hypot(error, held_error):
             return ""
+        closes = (
+            "" if self.setup.recipe.cases.balance == "label" else "; cases.balance: label closes this one"
+        )
         course = "falls" if held < 0 else "does not follow"
         return (
             f"Warning: training accuracy rises ({np.mean(before):.1%} to {np.mean(now):.1%}), "
             f"held-out accuracy {course} ({first['accuracy']:.1%} to {last['accuracy']:.1%}, {last['cases']:,} cases). "
             "The policy learns something that holds for the training cases alone, such as which answers are frequent "
-            "there. `grandrounds cases` shows such shortcuts; cases.balance: label closes this one."
+            f"there. `grandrounds cases` shows such shortcuts{closes}."
         )
 
 
