@@ -140,7 +140,9 @@ def test_a_misspelt_key_of_the_column_map_is_named_with_the_one_meant(
 
 
 def _not_utf8(path: Path) -> None:
-    path.write_bytes('{"question": "né?", "answer": "b"}\n'.encode() * 3 + b'{"question": "caf\xe9?", "answer": "b"}\n')
+    path.write_bytes(
+        '{"question": "né?", "answer": "b"}\n'.encode() * 3 + b'{"question": "caf\xe9?", "answer": "b"}\n'
+    )
 
 
 def _half_gzip(path: Path) -> None:

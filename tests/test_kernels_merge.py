@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 from grandrounds.kernels.shared_prefix.merge import additive_mask, attention, attention_output, merged
 
 SCALE = 0.3
@@ -29,19 +29,21 @@ def test_merged_parts_are_one_softmax(dtype: torch.dtype, softcap: float | None)
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bias = additive_mask(hidden, dtype)
     parts = [
-        attention(query, key[:, :, a:b], value[:, :, a:b], bias[..., a:b], Scoring(SCALE, softcap=softcap))
+        attention(
+            query, key[:, :, a:b], value[:, :, a:b], bias[..., a:b], AttentionRule(SCALE, softcap=softcap)
+        )
         for a, b in ((0, 5), (5, 12), (12, 15))
     ]
     torch.testing.assert_close(merged(parts), expected.to(dtype), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(merged(reversed(parts)), expected.to(dtype), rtol=1e-5, atol=1e-6)
-    whole = attention_output(query, key, value, bias, Scoring(SCALE, softcap=softcap))
+    whole = attention_output(query, key, value, bias, AttentionRule(SCALE, softcap=softcap))
     torch.testing.assert_close(whole, expected.to(dtype), rtol=1e-5, atol=1e-6)
 
 
 def test_the_plain_way_is_the_fused_way() -> None:
     """What a GPU computes, for which the fused kernel of CPUs is not there."""
     query, key, value = (_states(2, 3, size, 8).float() for size in (4, 6, 6))
-    fused = attention(query, key, value, None, Scoring(SCALE))
-    plain = attention(query, key, value, None, Scoring(SCALE, softcap=1e4))
+    fused = attention(query, key, value, None, AttentionRule(SCALE))
+    plain = attention(query, key, value, None, AttentionRule(SCALE, softcap=1e4))
     for one, other in zip(fused, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import flex_attention as torch_flex
 
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 from grandrounds.kernels.shared_prefix import cuda as flex
 from grandrounds.kernels.shared_prefix.layout import visible_rows
 from grandrounds.kernels.shared_prefix.sequences import attend_by_sequence
@@ -225,5 +225,5 @@ def test_attention_by_sequence_equals_the_plain_computation(
 ) -> None:
     tree = tree_of(SIZES)
     ours, theirs = (states(4, 2, tree.size, 16, dtype=torch.float64) for _ in range(2))
-    out = attend_by_sequence(*ours, tree, Scoring(1 / 8, window, softcap))
+    out = attend_by_sequence(*ours, tree, AttentionRule(1 / 8, window, softcap))
     check_equal(ours, out, theirs, plain_attention(theirs, tree, window, softcap), 1e-12)

@@ -20,8 +20,8 @@ from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
-from grandrounds.policy.outline import random_model
 from grandrounds.policy.quantize import PACKED_BYTES, Packed, packable
+from grandrounds.policy.random_model import random_model
 from grandrounds.policy.save import save_policy
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import recipe_from

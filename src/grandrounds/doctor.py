@@ -19,13 +19,11 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from grandrounds._version import __version__
-from grandrounds.machine import available_memory
+from grandrounds.machine import GIB, available_memory
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.training.environment import threads, version
 
 Level = Literal["ok", "warn", "bad"]
-GIB = 2**30
-
 # Optional packages -> what each is for.
 EXTRAS = {
     "datasets": "cases from the Hugging Face Hub",

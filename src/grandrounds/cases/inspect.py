@@ -13,13 +13,13 @@ import numpy as np
 from grandrounds.cases.ask import ask, lettered_gold
 from grandrounds.cases.concerns import concerns
 from grandrounds.cases.identifiers import Suspicion, find_identifiers, hide_identifiers
-from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Pair, asked_text, duplicates, leakage
+from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Overlap, asked_text, duplicates, leakage
 from grandrounds.cases.shortcuts import Shortcut, shortcuts
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, CaseBook
 
 # Texts -> their lengths, in the caller's unit.
-Lengths = Callable[[Sequence[str]], Sequence[int]]
+CountLengths = Callable[[Sequence[str]], Sequence[int]]
 MOST_ANSWERS = 10
 # Tags with more values than this identify cases and do not group them.
 MOST_VALUES = 40
@@ -71,7 +71,7 @@ class CasesReport:
     distinct_answers: int
     tags: Mapping[str, Mapping[str, int]]
     duplicates: int
-    duplicate_pairs: tuple[Pair, ...]
+    duplicate_pairs: tuple[Overlap, ...]
     leakage: Leakage
     shortcuts: tuple[Shortcut, ...]
     concerns: tuple[str, ...]
@@ -85,7 +85,7 @@ class CasesReport:
         return asdict(self)
 
 
-def inspect_cases(book: CaseBook, *, lengths: Lengths | None = None) -> CasesReport:
+def inspect_cases(book: CaseBook, *, lengths: CountLengths | None = None) -> CasesReport:
     """Report on a book. lengths: counts tokens; without it, lengths are in words.
 
     Answers, shortcuts and duplicates come from the training and test splits. Held-out sets are only counted.
@@ -126,7 +126,7 @@ def _words(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def _lengths(cases: Sequence[Case], count: Lengths) -> dict[str, Spread]:
+def _lengths(cases: Sequence[Case], count: CountLengths) -> dict[str, Spread]:
     bare = PromptRecipe(system="")
     prompts = ["\n".join(message.content for message in ask(case, bare)) for case in cases]
     shown = [case.demonstration.reasoning for case in cases if case.demonstration is not None]

@@ -18,7 +18,7 @@ _WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class Pair:
+class Overlap:
     """A case and a similar one. containment: the share of the case's 8-grams that the other case also has.
 
     shared: the longest run of words in both; empty for exact copies.
@@ -40,7 +40,7 @@ class Leakage:
     exact: int
     contained: int
     compared: int
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Overlap, ...]
 
 
 def asked_text(case: Case) -> str:
@@ -58,21 +58,21 @@ def content(case: Case) -> Hashable:
     return gold, frozenset(), tuple(_words(asked_text(case)))
 
 
-def duplicates(cases: Iterable[Case]) -> list[Pair]:
+def duplicates(cases: Iterable[Case]) -> list[Overlap]:
     """Each case that copies an earlier one, with the first such case."""
     first: dict[Hashable, str] = {}
     pairs = []
     for case in cases:
         earlier = first.setdefault(content(case), case.id)
         if earlier != case.id:
-            pairs.append(Pair(case.id, earlier, 1.0))
+            pairs.append(Overlap(case.id, earlier, 1.0))
     return pairs
 
 
 def leakage(train: Sequence[Case], test: Sequence[Case]) -> Leakage:
     """Compare each test case with every training case by an index of 8-grams."""
     copies = {content(case): case.id for case in reversed(train)}
-    exact = [Pair(case.id, copies[content(case)], 1.0) for case in test if content(case) in copies]
+    exact = [Overlap(case.id, copies[content(case)], 1.0) for case in test if content(case) in copies]
     index: dict[str, list[int]] = defaultdict(list)
     for number, case in enumerate(train):
         for gram in set(_grams(_words(asked_text(case)))):
@@ -93,14 +93,14 @@ def leakage(train: Sequence[Case], test: Sequence[Case]) -> Leakage:
     return Leakage(len(exact), len(contained), compared, (*exact, *worst)[:MOST_PAIRS])
 
 
-def _pair(case: Case, other: Case, containment: float) -> Pair:
+def _pair(case: Case, other: Case, containment: float) -> Overlap:
     words, grams = _words(asked_text(case)), set(_grams(_words(asked_text(other))))
     best, run = (0, 0), 0
     for start, gram in enumerate(_grams(words)):
         run = run + 1 if gram in grams else 0
         best = max(best, (run, start))
     length, last = best
-    return Pair(case.id, other.id, round(containment, 3), " ".join(words[last - length + 1 : last + GRAM]))
+    return Overlap(case.id, other.id, round(containment, 3), " ".join(words[last - length + 1 : last + GRAM]))
 
 
 def _words(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grandrounds.errors import PolicyError
 
 if TYPE_CHECKING:
-    from grandrounds.cases.inspect import Lengths
+    from grandrounds.cases.inspect import CountLengths
 
 
 def show_cases(
@@ -36,7 +36,7 @@ def show_cases(
     print_cases(Console(highlight=False), source, report)
 
 
-def token_lengths(tokenizer: str) -> Lengths:
+def token_lengths(tokenizer: str) -> CountLengths:
     """A function that counts tokens of a tokenizer. Raises PolicyError where it cannot be loaded."""
     from grandrounds.cli.train import quiet_libraries
 

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from grandrounds.training.progress import PlainProgress, Row, components, number, readings
+from grandrounds.training.progress import MetricsRow, PlainProgress, components, number, readings
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -67,11 +67,11 @@ class Panel(PlainProgress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def warmup(self, step: int, steps: int, metrics: Row) -> None:
+    def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
         loss, rate = number(metrics.get("loss")), number(metrics.get("learning_rate"))
         self._show("warm-up", step, steps, _table([("loss", loss)], [("learning rate", rate)]))
 
-    def round(self, done: int, rounds: int, row: Row) -> None:
+    def round(self, done: int, rounds: int, row: MetricsRow) -> None:
         self._rewards.append(float(row.get("reward") or 0.0))
         rewards = [("reward", row.get("reward"))] + [(f"· {name}", value) for name, value in components(row)]
         curve = Text(f"reward {sparkline(self._rewards, 40)}", style="dim")

@@ -22,7 +22,7 @@ from grandrounds.errors import PolicyError
 ATTENTION = "grandrounds"
 
 
-class Scoring(NamedTuple):
+class AttentionRule(NamedTuple):
     """How a query scores keys: scale · q k, or with a softcap softcap · tanh(scale · q k / softcap).
 
     window: a token at position p sees only positions > p - window.
@@ -42,7 +42,7 @@ class Layout(Protocol):
         query: Tensor,  # [1, Hq, S, D]
         key: Tensor,  # [1, Hkv, S, D], position embedding already applied
         value: Tensor,  # [1, Hkv, S, D]
-        scoring: Scoring,
+        rule: AttentionRule,
     ) -> Tensor:  # [1, S, Hq, D]
         """Attention output of one layer."""
         ...
@@ -89,7 +89,7 @@ def _attention(
         raise PolicyError("attention sinks (gpt-oss) are not supported", hint="Choose another model family.")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     number = int(module.layer_idx)  # type: ignore[arg-type]
-    return layout.attend(number, query, key, value, Scoring(scale, sliding_window, softcap)), None
+    return layout.attend(number, query, key, value, AttentionRule(scale, sliding_window, softcap)), None
 
 
 def register() -> None:
@@ -111,10 +111,10 @@ def causal_attention(
     query: Tensor,  # [B, H, Q, D], the last Q of the L tokens
     key: Tensor,  # [B, K, L, D]
     value: Tensor,  # [B, K, L, D]
-    scoring: Scoring,
+    rule: AttentionRule,
 ) -> Tensor:  # [B, H, Q, D]
     """Causal attention: each query sees its own key and those before it, at most `window` keys in all."""
-    (scale, window, softcap), queries, keys = scoring, query.shape[2], key.shape[2]
+    (scale, window, softcap), queries, keys = rule, query.shape[2], key.shape[2]
     if window is not None and window >= keys:
         window = None
     plain = window is None and queries == keys

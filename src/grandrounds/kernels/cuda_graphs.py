@@ -16,9 +16,9 @@ from torch import Tensor
 # new graph every few steps; a large stride makes attention read columns that are still empty.
 STRIDE = 64
 
-Run = Callable[[], Tensor]
+Compute = Callable[[], Tensor]
 # Captures a function. The captured one does the same operations on the same memory, and returns the same tensor.
-Capture = Callable[[Run], Run]
+Capture = Callable[[Compute], Compute]
 
 
 class Step:
@@ -33,7 +33,7 @@ class Step:
         self._compute, self._capture = compute, capture
         self._shape = -1
         self._tokens = self._positions = torch.empty(0)
-        self._replay: Run | None = None
+        self._replay: Compute | None = None
 
     def __call__(self, tokens: Tensor, positions: Tensor, shape: int) -> Tensor:
         """shape: a number that must differ wherever two steps differ by more than the values in their tensors."""
@@ -50,7 +50,7 @@ class Step:
     def _run(self) -> Tensor:
         return self._compute(self._tokens, self._positions)
 
-    def _captured(self, capture: Capture) -> Run:
+    def _captured(self, capture: Capture) -> Compute:
         try:
             return capture(self._run)
         except torch.OutOfMemoryError:
@@ -64,7 +64,7 @@ class Step:
             return self._run
 
 
-def cuda_graph(run: Run) -> Run:
+def cuda_graph(run: Compute) -> Compute:
     """A CUDA graph of the function. The graph has its own memory, which is freed with it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # rewards may use CUDA in other threads

@@ -22,7 +22,8 @@ from grandrounds.planning.need import Measured, Work
 from grandrounds.policy.live_bytes import peak_bytes
 from grandrounds.policy.logprobs import completion_states
 from grandrounds.policy.model import Policy
-from grandrounds.policy.outline import (
+from grandrounds.policy.quantize import saved_bytes
+from grandrounds.policy.random_model import (
     layer_kinds,
     parameter_bytes,
     random_model,
@@ -30,7 +31,6 @@ from grandrounds.policy.outline import (
     shallow,
     with_new_adapter,
 )
-from grandrounds.policy.quantize import saved_bytes
 from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.sampling.choose import choose
 from grandrounds.sampling.kv_cache import bytes_per_token

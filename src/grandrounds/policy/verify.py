@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.errors import PolicyError
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 from grandrounds.kernels.shared_prefix.layout import TreeLayout
 from grandrounds.kernels.shared_prefix.tree import TokenTree, padded_sequences, token_tree
 from grandrounds.policy.logprobs import completion_states
@@ -26,10 +26,10 @@ class _Witness(TreeLayout):
         super().__init__(tree)
         self.windowed: dict[int, bool] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule) -> Tensor:
         """See `kernels.attention.Layout`."""
-        self.windowed[layer] = scoring.window is not None
-        return super().attend(layer, query, key, value, scoring)
+        self.windowed[layer] = rule.window is not None
+        return super().attend(layer, query, key, value, rule)
 
 
 @torch.no_grad()

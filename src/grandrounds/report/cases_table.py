@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grandrounds.cases.inspect import CasesReport
-from grandrounds.cases.overlap import Pair
+from grandrounds.cases.overlap import Overlap
 
 _MOST_TAGS = 8
 _MOST_LINES, _WIDEST = 12, 400
@@ -108,7 +108,7 @@ def _print_copies(console: Console, report: CasesReport) -> None:
     _pairs(console, leak.pairs[:5])
 
 
-def _pairs(console: Console, pairs: Iterable[Pair]) -> None:
+def _pairs(console: Console, pairs: Iterable[Overlap]) -> None:
     for pair in pairs:
         shared = f': "{_short(pair.shared)}"' if pair.shared else ""
         console.print(

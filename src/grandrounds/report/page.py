@@ -103,7 +103,7 @@ def comparison_page(
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A policy's accuracy and interval, for one line of a chart."""
 
     name: str
@@ -118,7 +118,7 @@ class RowGroup:
     name: str
     count: int
     small: bool
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def _colours(names: Sequence[str]) -> dict[str, int]:
     return {names[-1]: _LAST, names[0]: _FIRST, **between}
 
 
-def _score_rows(comparison: Comparison) -> list[Row]:
+def _score_rows(comparison: Comparison) -> list[TableRow]:
     return [
-        Row(name, evaluation.accuracy.value, evaluation.accuracy.interval)
+        TableRow(name, evaluation.accuracy.value, evaluation.accuracy.interval)
         for name, evaluation in comparison.evaluations.items()
     ]
 
@@ -217,7 +217,7 @@ def _subgroups(comparison: Comparison) -> dict[str, list[RowGroup]]:
 
 def _subgroup(comparison: Comparison, wanted: Subgroup) -> RowGroup:
     rows = [
-        Row(name, group.accuracy, group.interval)
+        TableRow(name, group.accuracy, group.interval)
         for name, evaluation in comparison.evaluations.items()
         for group in evaluation.subgroups
         if (group.tag, group.value) == (wanted.tag, wanted.value)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 from grandrounds.kernels.shared_prefix.merge import additive_mask, attention, attention_output, merged
 from grandrounds.sampling.prefill import Prefixes
 
@@ -213,11 +213,11 @@ class KVCache:
         both[:, :, longest : longest + self.step] = own[:rows, :, : self.step]
         return both
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule) -> Tensor:
         """See `kernels.attention.Layout`."""
         cached, rows, end = self._layers[layer], len(self.group), self._prefix_columns + self._columns
         heads, repeats, width = key.shape[1], query.shape[1] // key.shape[1], query.shape[-1]
-        window = scoring.window
+        window = rule.window
         if window is not None and self._shared_tokens + self._longest_prompt + self._columns <= window:
             window = None
         kind = window, repeats, query.dtype
@@ -231,8 +231,8 @@ class KVCache:
         queries = query[0].transpose(0, 1).reshape(rows, heads, repeats, width)
         own = queries, keys, values, masks.own
         if self._prefix_columns and self._shared is None:
-            return attention_output(*own, scoring).reshape(1, rows, -1, width)
-        on = partial(attention, scoring=scoring)
+            return attention_output(*own, rule).reshape(1, rows, -1, width)
+        on = partial(attention, rule=rule)
         parts = [on(*own)]
         if not self._prefix_columns:
             out, log = on(self._to_slots(queries), cached.prefix_keys, cached.prefix_values, masks.prompt)

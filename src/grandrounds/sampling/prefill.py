@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.attention import Scoring, causal_attention
+from grandrounds.kernels.attention import AttentionRule, causal_attention
 from grandrounds.policy.model import Policy
 
 # Prompt tokens in one forward pass. A constant: a limit by free memory would change a resumed run's last bits. More
@@ -91,7 +91,7 @@ class PrefillLayout:
     def __init__(self, sizes: list[int], prefixes: Prefixes, first: int, shared: Prefixes | None) -> None:
         self._sizes, self._prefixes, self._first, self._shared = sizes, prefixes, first, shared
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule) -> Tensor:
         """See `kernels.attention.Layout`."""
         out = []
         prompts = zip(*(states.split(self._sizes, 2) for states in (query, key, value)), strict=True)
@@ -101,7 +101,7 @@ class PrefillLayout:
                 shared_key, shared_value = self._shared.layers[layer]
                 own_key = torch.cat([shared_key, own_key], 2)
                 own_value = torch.cat([shared_value, own_value], 2)
-            out.append(causal_attention(own_query, own_key, own_value, scoring))
+            out.append(causal_attention(own_query, own_key, own_value, rule))
         return torch.cat(out, 2).transpose(1, 2)
 
 

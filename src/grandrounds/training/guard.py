@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from grandrounds.errors import RunError
 from grandrounds.recipe import GuardRecipe
+from grandrounds.training.progress import MetricsRow
 
 NEARLY_ALL_CUT_OFF = 0.95
 NEARLY_NO_SIGNAL = 0.98
@@ -18,31 +18,29 @@ NEARLY_NO_SIGNAL = 0.98
 # median, mean that the policy is diverging.
 EXPLOSION, LEAST_EXPLOSION, HISTORY = 100.0, 10.0, 50
 
-Row = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Symptom:
     """A state in which a run cannot learn: how a round shows it, and the message after `patience` rounds in a row."""
 
-    shown: Callable[[Row], bool]
-    what: Callable[[Row], str]
-    hint: Callable[[Row], str]
+    shown: Callable[[MetricsRow], bool]
+    what: Callable[[MetricsRow], str]
+    hint: Callable[[MetricsRow], str]
 
 
-def _cut_off(row: Row) -> bool:
+def _cut_off(row: MetricsRow) -> bool:
     return row.get("completions/clipped_ratio", 0.0) >= NEARLY_ALL_CUT_OFF
 
 
-def _never_parsed(row: Row) -> bool:
+def _never_parsed(row: MetricsRow) -> bool:
     return row.get("format_rate", 1.0) == 0 and row.get("answer_rate", 0.0) == 0
 
 
-def _no_signal(row: Row) -> bool:
+def _no_signal(row: MetricsRow) -> bool:
     return row.get("frac_reward_zero_std", 0.0) >= NEARLY_NO_SIGNAL
 
 
-def _no_signal_mend(row: Row) -> str:
+def _no_signal_hint(row: MetricsRow) -> str:
     if row.get("accuracy", 0.0) >= 0.95:
         return "The cases are solved: take harder ones in cases.source, or fewer rounds."
     return (
@@ -75,7 +73,7 @@ SYMPTOMS = (
             f"in {row['frac_reward_zero_std']:.0%} of the groups all completions have the same reward "
             f"(mean reward {row.get('reward', math.nan):.3g}), so nothing can be learned from them"
         ),
-        _no_signal_mend,
+        _no_signal_hint,
     ),
 )
 
@@ -86,7 +84,7 @@ class Guard:
     rows: earlier rows, so that a resumed run decides as the uninterrupted one would.
     """
 
-    def __init__(self, recipe: GuardRecipe, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, recipe: GuardRecipe, rows: Iterable[MetricsRow] = ()) -> None:
         self.recipe = recipe
         self._streaks: Counter[int] = Counter()
         self._exploding = 0
@@ -94,7 +92,7 @@ class Guard:
         for row in rows:
             self._observe(row)
 
-    def check(self, row: Row) -> None:
+    def check(self, row: MetricsRow) -> None:
         """Add one round. Raises RunError with a diagnosis; does nothing where the guard is switched off."""
         if not self.recipe.enabled:
             return
@@ -113,7 +111,7 @@ class Guard:
                 hint="Lower grpo.learning_rate or grpo.iterations, and resume from an earlier checkpoint.",
             )
 
-    def _observe(self, row: Row) -> None:
+    def _observe(self, row: MetricsRow) -> None:
         for number, symptom in enumerate(SYMPTOMS):
             self._streaks[number] = self._streaks[number] + 1 if symptom.shown(row) else 0
         values = {key: abs(row.get(key) or 0.0) for key in self._usual}
@@ -130,7 +128,7 @@ class Guard:
         return max(LEAST_EXPLOSION, EXPLOSION * median(usual)) if usual else math.inf
 
 
-def _refuse_nonfinite(row: Row, where: str) -> None:
+def _refuse_nonfinite(row: MetricsRow, where: str) -> None:
     for key in ("loss", "grad_norm"):
         value = row.get(key)
         if value is not None and not math.isfinite(value):

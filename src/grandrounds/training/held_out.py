@@ -23,6 +23,7 @@ from grandrounds.sampling.prompts import split_by_length
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.training.checkpoint import STATE
 from grandrounds.training.files import write_json
+from grandrounds.training.progress import MetricsRow
 from grandrounds.training.setup import Setup
 from grandrounds.types import Prompt
 
@@ -33,8 +34,6 @@ MEASURES = ("accuracy", "format_rate", "consistency", "evidence", "validity_give
 WINDOW = 5
 # Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
 CLEARLY = 2.33
-
-Row = Mapping[str, Any]
 
 
 @dataclass
@@ -91,7 +90,7 @@ class HeldOut:
         setup.folder.append_evaluation(row)
         return {f"{PREFIX}{name}": row[name] for name in MEASURES if row[name] is not None}
 
-    def _keep(self, row: Row) -> None:
+    def _keep(self, row: MetricsRow) -> None:
         def write(folder: Any) -> None:
             save_policy(self.setup.policy, folder)
             write_json(folder / STATE, {"round": row["round"], "measure": self.setup.recipe.evaluation.best})
@@ -119,7 +118,7 @@ class HeldOut:
             f"round {best['round']}: {best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
         )
 
-    def warning(self, metrics: Sequence[Row]) -> str:
+    def warning(self, metrics: Sequence[MetricsRow]) -> str:
         """Plain words where training accuracy gains clearly more than held-out accuracy does, else ""."""
         rounds = [row for row in metrics if row.get("round") and row.get("accuracy") is not None]
         if len(self.rows) < 2 or len(rounds) < 2 * WINDOW:
@@ -168,7 +167,7 @@ def _row(number: int, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _value(row: Row, measure: str) -> float:
+def _value(row: MetricsRow, measure: str) -> float:
     """A measure for comparison; below all others where it does not apply."""
     value = row[measure]
     return -1.0 if value is None else float(value)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-Row = Mapping[str, Any]
+MetricsRow = Mapping[str, Any]
 # About so many lines at most for a long run's rounds, and for its warm-up.
 MOST_ROUND_LINES, MOST_WARMUP_LINES = 200, 20
 
@@ -20,10 +20,10 @@ class Progress(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def warmup(self, step: int, steps: int, metrics: Row) -> None:
+    def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
         """One SFT step of `steps` is done."""
 
-    def round(self, done: int, rounds: int, row: Row) -> None:
+    def round(self, done: int, rounds: int, row: MetricsRow) -> None:
         """One round of `rounds` is done; `row` is its row of metrics.jsonl."""
 
     def note(self, text: str) -> None:
@@ -42,8 +42,8 @@ class SilentProgress:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def warmup(self, step: int, steps: int, metrics: Row) -> None: ...
-    def round(self, done: int, rounds: int, row: Row) -> None: ...
+    def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None: ...
+    def round(self, done: int, rounds: int, row: MetricsRow) -> None: ...
     def note(self, text: str) -> None: ...
     def finished(self, text: str) -> None: ...
 
@@ -54,12 +54,12 @@ class PlainProgress(SilentProgress):
     def __init__(self) -> None:
         self._phase, self._began, self._first = "", 0.0, 0
 
-    def warmup(self, step: int, steps: int, metrics: Row) -> None:
+    def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
         left = self._left("warm-up", step, steps)
         if _due(step, steps, MOST_WARMUP_LINES):
             self._print(f"warm-up {step}/{steps}", f"loss {number(metrics.get('loss'))}", left)
 
-    def round(self, done: int, rounds: int, row: Row) -> None:
+    def round(self, done: int, rounds: int, row: MetricsRow) -> None:
         left = self._left("rounds", done, rounds)
         if not _due(done, rounds, MOST_ROUND_LINES):
             return
@@ -86,7 +86,7 @@ class PlainProgress(SilentProgress):
         print("  ".join(part for part in parts if part), flush=True)
 
 
-def components(row: Row) -> list[tuple[str, float]]:
+def components(row: MetricsRow) -> list[tuple[str, float]]:
     """The mean of each reward component, by name."""
     prefix, suffix = "rewards/", "/mean"
     return [
@@ -96,7 +96,7 @@ def components(row: Row) -> list[tuple[str, float]]:
     ]
 
 
-def readings(row: Row) -> list[tuple[str, str]]:
+def readings(row: MetricsRow) -> list[tuple[str, str]]:
     """The other things to watch, with their values as text. Those the row lacks are left out."""
     wanted = (
         ("accuracy", "accuracy", percent),

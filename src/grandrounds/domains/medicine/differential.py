@@ -13,7 +13,6 @@ from grandrounds.response.outline import Claim, Outline, render_outline, weighed
 from grandrounds.response.totals import adding_up, compared, comparison
 from grandrounds.types import Case, Demonstration
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A trace is short, so that a small model learns it and samples it quickly. It uses the findings in the order observed,
 # so the model only has to copy. When it had to choose the most telling ones, it repeated some (docs/decisions.md).
 MOST_FINDINGS = 8

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from grandrounds.cases.formats.fields import LETTERS
 from grandrounds.cases.read import Row
 from grandrounds.cases.split import is_test, keyed_unit
 from grandrounds.domains.medicine import MedicineKeys
 from grandrounds.domains.medicine.ages import age_band, age_text, days_of
 from grandrounds.domains.medicine.bayes import NaiveBayes, Scores
-from grandrounds.domains.medicine.differential import LETTERS, PhenopacketKnowledge, demonstrate
+from grandrounds.domains.medicine.differential import PhenopacketKnowledge, demonstrate
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 

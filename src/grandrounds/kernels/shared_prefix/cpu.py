@@ -30,7 +30,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 @dataclass(frozen=True)
-class Run:
+class SequenceRun:
     """Contiguous rows that hold sequences of one length, one after another."""
 
     rows: slice
@@ -46,15 +46,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
+class TreeGroup:
     """A prompt and its completions, which follow it: as runs of one length, and joined as if they were one sequence."""
 
-    prompt: Run
-    completions: tuple[Run, ...]
-    joined: Run
+    prompt: SequenceRun
+    completions: tuple[SequenceRun, ...]
+    joined: SequenceRun
 
 
-def groups_of(tree: TokenTree) -> list[Group]:
+def groups_of(tree: TokenTree) -> list[TreeGroup]:
     """The prompts of a tree with their completions, in the tree's order."""
     groups, completion = [], 0
     for start, size, count in zip(
@@ -63,10 +63,10 @@ def groups_of(tree: TokenTree) -> list[Group]:
         row, runs = start + size, []
         for length, alike in groupby(tree.lengths[completion : completion + count].tolist()):
             rows = length * len(list(alike))
-            runs.append(Run(slice(row, row + rows), length))
+            runs.append(SequenceRun(slice(row, row + rows), length))
             row += rows
-        joined = Run(slice(start + size, row), row - start - size)
-        groups.append(Group(Run(slice(start, start + size), size), tuple(runs), joined))
+        joined = SequenceRun(slice(start + size, row), row - start - size)
+        groups.append(TreeGroup(SequenceRun(slice(start, start + size), size), tuple(runs), joined))
         completion += count
     return groups
 
@@ -75,7 +75,7 @@ def tree_attention(
     query: Tensor,  # [S, H, D]
     key: Tensor,  # [S, K, D]
     value: Tensor,  # [S, K, D]
-    groups: Sequence[Group],
+    groups: Sequence[TreeGroup],
     scale: float,
 ) -> Tensor:  # [S, H, D]
     """Each token sees its own sequence up to itself. A completion token also sees its whole prompt. CPU only."""
@@ -85,7 +85,7 @@ def tree_attention(
 class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Sequence[TreeGroup], scale: float
     ) -> Tensor:
         out = query.new_empty(query.shape)
         log = query.new_empty(query.shape[:2], dtype=torch.promote_types(query.dtype, torch.float32))
@@ -112,7 +112,7 @@ class _TreeAttention(torch.autograd.Function):
         query, key, value, out = (tensor.to(log.dtype) for tensor in states)
         gradient = gradients[0].to(log.dtype).contiguous()
 
-        def part(seeing: Run, seen: Run, causal: bool) -> tuple[Tensor, ...]:
+        def part(seeing: SequenceRun, seen: SequenceRun, causal: bool) -> tuple[Tensor, ...]:
             grads = _backward(
                 seeing.of(gradient),
                 seeing.of(query),

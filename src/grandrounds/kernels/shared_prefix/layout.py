@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 from grandrounds.kernels.shared_prefix import cuda
 from grandrounds.kernels.shared_prefix.cpu import groups_of, tree_attention
 from grandrounds.kernels.shared_prefix.sequences import attend_by_sequence
@@ -50,10 +50,10 @@ class TreeLayout:
         query: Tensor,  # [1, H, S, D]
         key: Tensor,  # [1, K, S, D]
         value: Tensor,  # [1, K, S, D]
-        scoring: Scoring,
+        rule: AttentionRule,
     ) -> Tensor:  # [1, S, H, D]
         """See `kernels.attention.Layout`."""
-        scale, window, softcap = scoring
+        scale, window, softcap = rule
         if window is not None and window >= self._reach:
             window = None
         if cuda.serves(query, key, scale, softcap):
@@ -63,4 +63,4 @@ class TreeLayout:
         if window is None and softcap is None and query.device.type == "cpu":
             rows_q, rows_k, rows_v = (states[0].transpose(0, 1) for states in (query, key, value))
             return tree_attention(rows_q, rows_k, rows_v, self._groups, scale)[None]
-        return attend_by_sequence(query, key, value, self.tree, Scoring(scale, window, softcap))
+        return attend_by_sequence(query, key, value, self.tree, AttentionRule(scale, window, softcap))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.attention import Scoring
+from grandrounds.kernels.attention import AttentionRule
 
 # Added to the scores of masked keys. It is finite: where a whole part is masked, -inf would make its softmax NaN. With
 # this value a fully masked part has no weight beside any other.
@@ -30,28 +30,28 @@ def attention(
     key: Tensor,  # [N, H, K, D]
     value: Tensor,  # [N, H, K, D]
     mask: Tensor | None,  # [N, 1, 1 or Q, K]; 0 or MASKED
-    scoring: Scoring,  # the mask already includes its window
+    rule: AttentionRule,  # the mask already includes its window
 ) -> Part:
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
-    if scoring.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
-        return _fused(query, key, value, attn_mask=mask, scale=scoring.scale)
-    scores, shares = _softmax(query, key, mask, scoring)
+    if rule.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
+        return _fused(query, key, value, attn_mask=mask, scale=rule.scale)
+    scores, shares = _softmax(query, key, mask, rule)
     # The largest share is exp(largest score - log-sum-exp), and not small. This takes half the steps of a log-sum-exp.
     log = scores.amax(-1) - shares.amax(-1).log_()
     return shares.to(value.dtype) @ value, log
 
 
 def attention_output(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scoring: Scoring
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rule: AttentionRule
 ) -> Tensor:
     """The output alone, where all keys are in one tensor."""
-    _, shares = _softmax(query, key, mask, scoring)
+    _, shares = _softmax(query, key, mask, rule)
     return shares.to(value.dtype) @ value
 
 
-def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, scoring: Scoring) -> tuple[Tensor, Tensor]:
+def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, rule: AttentionRule) -> tuple[Tensor, Tensor]:
     """Scores and their softmax, [N, H, Q, K]."""
-    softcap, scores = scoring.softcap, query * scoring.scale @ key.mT
+    softcap, scores = rule.softcap, query * rule.scale @ key.mT
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.attention import Scoring, causal_attention
+from grandrounds.kernels.attention import AttentionRule, causal_attention
 from grandrounds.kernels.shared_prefix.tree import TokenTree
 
 
@@ -20,7 +20,7 @@ def attend_by_sequence(
     key: Tensor,  # [1, K, S, D]
     value: Tensor,  # [1, K, S, D]
     tree: TokenTree,
-    scoring: Scoring,
+    rule: AttentionRule,
 ) -> Tensor:  # [1, S, H, D]
     """Each prompt attends to itself. Each completion attends to its prompt's keys and its own, concatenated."""
     starts = np.sort(np.concatenate([tree.prompt_starts, tree.starts]))
@@ -30,8 +30,8 @@ def attend_by_sequence(
     out = []
     for completions in np.bincount(tree.parent):
         own_query, prompt_key, prompt_value = next(sequences)
-        out.append(causal_attention(own_query, prompt_key, prompt_value, scoring))
+        out.append(causal_attention(own_query, prompt_key, prompt_value, rule))
         for own_query, own_key, own_value in islice(sequences, completions):
             keys, values = torch.cat([prompt_key, own_key], 2), torch.cat([prompt_value, own_value], 2)
-            out.append(causal_attention(own_query, keys, values, scoring))
+            out.append(causal_attention(own_query, keys, values, rule))
     return torch.cat(out, 2).transpose(1, 2)
