@@ -186,7 +186,7 @@ def test_a_domain_of_another_package_is_found_by_its_entry_point(here: Path) -> 
         (
             "from grandrounds.domain import Domain, Source\n"
             "DOMAIN = Domain('contracts', sources={'clinic': Source(lambda *_: None)})",
-            "two domains bring `clinic`",
+            "two domains define `clinic`",
         ),
     ],
 )

@@ -289,7 +289,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "config of nothing": (_holding("config.json", "{}"), "cannot be loaded"),
     "broken tokenizer": (_holding("tokenizer.json", "{broken"), "cannot be loaded"),
     "truncated weights": (_cut, "cannot be loaded"),
-    "one weight lacking": (_weights(lambda tensors: tensors.pop(UP)), f"weights are lacking: {UP}"),
+    "one weight lacking": (_weights(lambda tensors: tensors.pop(UP)), f"weights are missing: {UP}"),
     "one weight misshaped": (
         _weights(lambda tensors: tensors.update({UP: torch.ones(3, 3)})),
         "cannot be loaded",

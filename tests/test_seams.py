@@ -89,7 +89,7 @@ def test_a_sampler_that_loses_a_prompt_is_told_so(tmp_path: Path) -> None:
         def sample(self, *arguments: Any) -> Iterator[Group]:
             yield from list(super().sample(*arguments))[1:]
 
-    with pytest.raises(RunError, match="gave groups of 1 prompts for 2"):
+    with pytest.raises(RunError, match="returned groups for 1 of 2 prompts"):
         train(recipe(), tmp_path / "run", rewards=shorter, sampler=Forgetful, progress=SILENT)
 
 

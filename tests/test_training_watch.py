@@ -55,7 +55,7 @@ HOPELESS = [
     ({"clipped": 0.97}, "97% of the completions are cut off", "grpo.max_new_tokens"),
     ({"format_rate": 0.0, "answer_rate": 0.0}, "no completion holds an answer", "sft.steps"),
     ({"silent": 1.0, "accuracy": 0.0}, "the same reward", "grpo.group_size"),
-    ({"silent": 1.0, "accuracy": 1.0}, "the same reward", "solved"),
+    ({"silent": 1.0, "accuracy": 1.0}, "the same reward", "solves these cases"),
     # Everything at once is told by its cause.
     ({"clipped": 1.0, "format_rate": 0.0, "answer_rate": 0.0, "silent": 1.0}, "cut off", "max_new_tokens"),
 ]
@@ -198,7 +198,7 @@ def test_the_first_signal_asks_and_the_second_stops(
         assert interrupt.requested
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
-    assert "Once more stops at once" in capfd.readouterr().err
+    assert "again to stop at once" in capfd.readouterr().err
 
 
 def test_in_another_thread_nothing_is_caught() -> None:

@@ -134,7 +134,7 @@ def domains() -> tuple[Domain, ...]:
             raise RecipeError(
                 f"the domain `{point.name}` cannot be loaded: {describe(error)}",
                 where=f"entry point {point.value}",
-                hint="Repair or uninstall the package that brings it.",
+                hint="Repair or uninstall the package that defines it.",
             ) from error
         if not isinstance(domain, Domain):
             raise RecipeError(
@@ -167,7 +167,7 @@ def _require_distinct(part: str, names: Iterable[str]) -> None:
     for name in names:
         if name in seen:
             raise RecipeError(
-                f"two domains bring `{name}`", where=part, hint="Uninstall the package of one of them."
+                f"two domains define `{name}`", where=part, hint="Uninstall the package of one of them."
             )
         seen.add(name)
 

@@ -16,7 +16,7 @@ class PromptRecipe(Section):
     """How cases are asked, and the form of the answer."""
 
     system: str | None = Field(
-        None, description="System message; null takes the built-in one, empty sends none."
+        None, description="System message; null uses the built-in one, an empty text sends none."
     )
     reasoning_tag: str = Field(
         "reasoning", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the reasoning."
@@ -45,16 +45,17 @@ class KernelsRecipe(Section):
         True, description="Compute a prompt once for all its completions, in sampling and in the update."
     )
     head: bool = Field(
-        True, description="Compute log-probabilities in chunks, so that all logits never exist at once."
+        True, description="Compute log-probabilities in chunks, so that the full logits never exist."
     )
     fused: bool = Field(
-        True, description="Compute norms, feed-forward blocks and linear layers as single steps of autograd."
+        True, description="Compute norms, feed-forward blocks and linear layers as single autograd functions."
     )
     packed_weights: bool = Field(
-        True, description="On a CPU: copy weights into the order in which sampling's products read them."
+        True, description="On a CPU: copy weights into oneDNN's layout while sampling."
     )
     cuda_graphs: bool = Field(
-        True, description="On a GPU: capture a decoding step and replay it. Needs shared_prefix."
+        True,
+        description="On a GPU: capture decoding steps in a CUDA graph and replay them. Needs shared_prefix.",
     )
 
 
@@ -72,17 +73,17 @@ class PolicyRecipe(Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         "auto",
-        description="Weights' type; `auto` chooses for the device, by measurement for large models on a CPU.",
+        description="Type of the weights; `auto` chooses by device, and by measurement for large models on a CPU.",
     )
     quantize: Literal["none", "4bit"] = Field(
-        "none", description="`4bit`: weights that are not trained lie in 4 bits (NF4); LoRA only."
+        "none", description="`4bit`: store the frozen weights in 4 bits (NF4); LoRA only."
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     recompute: Literal["auto", "nothing", "feed_forward", "layers", "offload"] = Field(
         "auto",
-        description="What the update keeps no results of and computes again: less memory, more time. "
-        "`offload`: as `layers`, whose inputs wait in the computer's memory; on a GPU only. "
-        "`feed_forward`: their inside and norm outputs, by kernels.fused. `auto`: with LoRA these, else nothing.",
+        description="What is recomputed in the backward pass: less memory, more time. `feed_forward`: the inside of "
+        "feed-forward blocks and norm outputs (by kernels.fused). `layers`: whole layers. `offload`: as `layers`, "
+        "their inputs in the computer's memory (GPU only). `auto`: `feed_forward` with LoRA, else `nothing`.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code shipped with the model. Only if you trust it."
@@ -94,17 +95,18 @@ class PolicyRecipe(Section):
 class SftRecipe(Section):
     """Supervised fine-tuning on demonstrations: the warm-up before GRPO, or by itself."""
 
-    steps: Count = Field(0, description="Optimizer steps; 0 leaves it out.")
+    steps: Count = Field(0, description="Optimizer steps; 0 skips the warm-up.")
     batch_cases: Positive = Field(32, description="Cases per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; linear warm-up, cosine decay.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
     optimizer: Literal["adamw", "adamw_8bit", "muon"] = Field(
         "adamw",
-        description="`adamw_8bit` as in `grpo`. `muon` suits small models from scratch: it learns rare associations "
+        description="`adamw_8bit`: as in `grpo`. `muon`: for small models from scratch, which learn rare associations "
         "in fewer steps.",
     )
     reasoning: bool = Field(
-        True, description="Learn the demonstration's reasoning and answer; false: the gold answer alone."
+        True,
+        description="Train on the demonstration's reasoning and answer; false: on the gold answer alone.",
     )
     too_long: Literal["skip", "cut", "error"] = Field(
         "skip",
@@ -121,18 +123,21 @@ class GrpoRecipe(Section):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         [],
-        description="Strings that end a completion, in evaluation too; they stay in its text: </answer>.",
+        description="Strings that end a completion, also in evaluation; they stay in its text. Example: </answer>.",
     )
     loss: str = Field(
         "dapo",
-        description="grpo, bnpo, dr_grpo or dapo, which average token losses in different ways; or your own: "
+        description="How token losses are averaged: grpo, bnpo, dr_grpo or dapo; or your own loss: "
         "`package.module:NAME`, `file.py:NAME`.",
     )
     advantage_scale: Literal["group", "batch", "none"] = Field(
         "group",
-        description="What rewards are divided by: the group's or batch's standard deviation, or nothing.",
+        description="What advantages are divided by: the standard deviation of the group or of the batch, or nothing.",
     )
-    baseline: Literal["mean", "leave_one_out"] = Field("mean", description="What rewards are compared with.")
+    baseline: Literal["mean", "leave_one_out"] = Field(
+        "mean",
+        description="What is subtracted from a reward: the group's mean, or the mean of the group's other completions.",
+    )
     clip_low: float = Field(0.2, ge=0, description="Lower clip of the ratio.")
     clip_high: float = Field(0.28, ge=0, description="Upper clip of the ratio (clip-higher).")
     beta: float = Field(0.0, ge=0, description="Weight of the KL to the reference policy (k3).")
@@ -144,7 +149,7 @@ class GrpoRecipe(Section):
     )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         "adamw",
-        description="`adamw_8bit`: AdamW's two moments in 8 bits a number, about a quarter of their memory.",
+        description="`adamw_8bit`: stores AdamW's two moments in 8 bits a number, about a quarter of the memory.",
     )
     learning_rate: float = Field(1e-5, gt=0, description="AdamW learning rate, after the warm-up.")
     warmup_rounds: Count = Field(0, description="Rounds of linear learning-rate warm-up.")
@@ -153,9 +158,10 @@ class GrpoRecipe(Section):
         description="Learning rate after the warm-up: constant, or decayed to a tenth by the last round.",
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm is clipped to this.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     tokens_per_pack: Positive = Field(
-        4096, description="Tokens forwarded at once in the update; changes memory, not the result."
+        4096,
+        description="Tokens in one forward and backward pass of the update; changes memory, not the result.",
     )
 
 
@@ -169,8 +175,10 @@ class RewardRecipe(Section):
     weight: float = Field(1.0, description="Weight in the sum.")
     gate: bool = Field(False, description="Multiply the sum by this component instead of adding it.")
     options: dict[str, Any] = Field({}, description="Keyword arguments of the component.")
-    timeout_seconds: float = Field(60.0, gt=0, description="A call that takes longer is an error.")
-    retries: Count = Field(1, description="Further tries after an error.")
+    timeout_seconds: float = Field(
+        60.0, gt=0, description="Time limit of one call; a longer call is an error."
+    )
+    retries: Count = Field(1, description="How often a failed call is repeated.")
 
 
 class CheckpointRecipe(Section):
@@ -187,7 +195,7 @@ class EvaluationRecipe(Section):
 
     samples: Positive = Field(1, description="Completions per case; 1 decodes greedily.")
     temperature: float = Field(1.0, gt=0, description="Temperature where samples > 1.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus where samples > 1.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Top-p where samples > 1.")
     top_k: Count = Field(0, description="Top-k where samples > 1.")
     min_p: Fraction = Field(0.0, description="Min-p where samples > 1.")
     max_new_tokens: Positive | None = Field(None, description="Longest completion; default: as in training.")
@@ -208,8 +216,8 @@ class EvaluationRecipe(Section):
 class GuardRecipe(Section):
     """When the run stops because it cannot learn."""
 
-    enabled: bool = Field(True, description="Stop with a diagnosis when learning cannot happen.")
-    patience: Positive = Field(10, description="Rounds in a row that must look hopeless.")
+    enabled: bool = Field(True, description="Stop with a diagnosis when the run cannot learn.")
+    patience: Positive = Field(10, description="Consecutive rounds that must show this.")
 
 
 # Domains are loaded last: their modules may import the sections above.

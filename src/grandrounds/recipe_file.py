@@ -132,7 +132,7 @@ def _find(name: str) -> Path:
         raise RecipeError(
             "this is a folder, not a recipe",
             where=name,
-            hint=f"`grandrounds resume {name}` goes on with a run; a recipe is a YAML file.",
+            hint=f"`grandrounds resume {name}` resumes a run; a recipe is a YAML file.",
         )
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise RecipeError("there is no such file", where=name, hint=known("recipe", name, shipped))

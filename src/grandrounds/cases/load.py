@@ -39,7 +39,7 @@ def load_cases(
         return _split(cases, recipe, seed, state, left_out)
     if recipe.source == MEMORY:
         raise CaseError(
-            "these cases were passed as objects, and are not here",
+            "these cases were Python objects, which are not saved with the run",
             where="cases.source",
             hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
         )

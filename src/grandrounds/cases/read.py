@@ -210,7 +210,7 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
         loaded = datasets.load_dataset(name, split=split or None)
     except Exception as error:  # the Hub's client raises a dozen unrelated types when it cannot get a dataset
         raise CaseError(
-            f"there is no such file, and no such dataset can be had from the Hub "
+            f"there is no such file, and no such dataset could be loaded from the Hub "
             f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''})",
             where=source,
             hint="Check the name and the connection, or download the data and name the file.",

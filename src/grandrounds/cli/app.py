@@ -73,7 +73,7 @@ def cases(
     overrides: Overrides = [],  # noqa: B006 - typer reads the default, nobody mutates it
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", help="Model folder or name whose tokens lengths are counted in."),
+        typer.Option("--tokenizer", help="Count lengths in this model's tokens (folder or Hub name)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -111,11 +111,14 @@ def plan(
     recipe: RecipeName,
     overrides: Overrides = [],  # noqa: B006
     memory: Annotated[
-        str | None, typer.Option("--memory", help="Plan for another device, of so much memory: 16GB.")
+        str | None,
+        typer.Option("--memory", help="Plan for another device with this much memory, for example 16GB."),
     ] = None,
     prompt_tokens: Annotated[
         int | None,
-        typer.Option("--prompt-tokens", min=1, help="Of the longest prompt; default: counted in the cases."),
+        typer.Option(
+            "--prompt-tokens", min=1, help="Tokens of the longest prompt; default: counted from the cases."
+        ),
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps.")

@@ -47,7 +47,7 @@ def token_lengths(tokenizer: str) -> CountLengths:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
         raise PolicyError(
-            f"there is no tokenizer to be had: {str(error).splitlines()[0][:200]}",
+            f"the tokenizer cannot be loaded: {str(error).splitlines()[0][:200]}",
             where=tokenizer,
             hint="Name a model folder, or a Hub name that can be reached."
             if not Path(tokenizer).exists()

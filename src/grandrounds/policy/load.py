@@ -104,9 +104,9 @@ def device_of(recipe: PolicyRecipe) -> torch.device:
     device = choose_device(recipe.device)
     if recipe.recompute == "offload" and device.type in SHARED_MEMORY:
         raise RecipeError(
-            f"`offload` lets activations wait in the computer's memory, and the device ({device.type}) has no other",
+            f"`offload` moves activations to the computer's memory, but the device ({device.type}) already uses it",
             where="policy.recompute",
-            hint="Set it to `layers`, which keeps as little where the memory is one; or policy.device to a GPU.",
+            hint="Set it to `layers`, which needs no more memory here; or set policy.device to a GPU.",
         )
     return device
 
@@ -162,7 +162,7 @@ def _scratch(
         )
     if recipe.quantize == "4bit":
         raise RecipeError(
-            "a model from scratch is trained whole, and 4-bit weights cannot be trained",
+            "a scratch model trains all weights, and 4-bit weights cannot be trained",
             where="policy.quantize",
             hint="Set it to none, or name a trained model in policy.model.",
         )
@@ -209,7 +209,7 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
         refuse_packed(model, source)
     if report["missing_keys"]:  # transformers initialises them at random
         raise PolicyError(
-            f"weights are lacking: {min(report['missing_keys'])}",
+            f"weights are missing: {min(report['missing_keys'])}",
             where=source,
             hint="Give a complete causal language model; the files may be damaged, or of a model without its head.",
         )
@@ -269,7 +269,7 @@ def loading(source: str) -> Iterator[None]:
         # The model looks attention functions up in its own table, which has no entry for ours.
         own = isinstance(error, KeyError) and error.args == (attention.ATTENTION,)
         raise PolicyError(
-            "this architecture allows no attention but its own"
+            "this architecture does not allow another attention function"
             if own
             else f"the model cannot be loaded: {_first_line(error)}",
             where=source,
@@ -348,7 +348,7 @@ def with_adapter(model: Any, recipe: PolicyRecipe) -> tuple[Any, Any]:
         raise RecipeError(
             "LoRA on the output layer is not supported",
             where="policy.lora_targets",
-            hint="Leave it out, or use `all-linear`, which does.",
+            hint="Remove it, or use `all-linear`, which leaves it out.",
         )
     return adapted, adapted.get_base_model()
 

@@ -66,7 +66,7 @@ def check_heads(recipe: ScratchRecipe) -> None:
     """RecipeError where the width is not divisible by the number of heads, with an even quotient."""
     if recipe.hidden % (2 * recipe.heads):
         raise RecipeError(
-            f"{recipe.hidden} does not divide into {recipe.heads} heads of even width",
+            f"a width of {recipe.hidden} cannot be divided into {recipe.heads} heads of even width",
             where="policy.scratch.hidden",
             hint="Choose a multiple of twice the number of heads.",
         )

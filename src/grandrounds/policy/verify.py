@@ -100,7 +100,7 @@ def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:
     elif elsewhere:
         reason = f"computes layer {elsewhere[0]} without our attention"
     elif unseen:
-        reason = f"keeps the window of layer {unseen[0]} to itself"
+        reason = f"does not pass the sliding window of layer {unseen[0]} to our attention"
     else:
         return
     raise PolicyError(f"this architecture ({config.model_type}) {reason}", where=name, hint=HINT)

@@ -195,7 +195,7 @@ def _build(
 def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardContext) -> BuiltInComponent:
     if use == MEMORY:
         raise RewardError(
-            "this run's reward function was passed as an object, and is not here",
+            "this run's reward function was a Python object, which is not saved with the run",
             hint="Pass it again: resume(folder, rewards={...}).",
         )
     of_domains = {name: BuiltIn(make, best=None) for name, make in every("rewards").items()}

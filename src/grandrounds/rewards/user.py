@@ -60,7 +60,7 @@ class UserFunction:
             )
             if required and parameter.name not in taken and parameter.name not in self.options:
                 raise RewardError(
-                    f"the function asks for `{parameter.name}`, which the cases do not have",
+                    f"the function has a required parameter `{parameter.name}`, which the cases do not have",
                     where=self.source,
                     hint=did_you_mean(parameter.name, available)
                     or f"There are: {', '.join(available)}. In our form its first parameter is `sample` or `samples`.",

@@ -16,7 +16,7 @@ def validity(context: RewardContext, *, table: str | None = None, strict: bool =
     knowledge = TableKnowledge.read(context.base / table) if table else context.knowledge
     if knowledge is None:
         raise RewardError(
-            "validity has nothing to check reasoning against: these cases bring no knowledge",
+            "validity needs knowledge to check reasoning against, and these cases have none",
             hint="Give it the option `table`, a file of condition, finding, relation; or leave it out.",
         )
 

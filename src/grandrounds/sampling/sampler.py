@@ -58,7 +58,7 @@ def in_order(prompts: Sequence[Prompt], groups: Iterable[AnyGroup]) -> list[AnyG
     by_prompt = {id(group.prompt): group for group in groups}
     if by_prompt.keys() != {id(prompt) for prompt in prompts}:
         raise RunError(
-            f"the sampler gave groups of {len(by_prompt)} prompts for {len(prompts)}",
+            f"the sampler returned groups for {len(by_prompt)} of {len(prompts)} prompts",
             hint="Yield one Group for each prompt, with the Prompt object that was given.",
         )
     return [by_prompt[id(prompt)] for prompt in prompts]

@@ -54,7 +54,7 @@ class Checkpoints:
             damage = damage_of(path)
             if damage is None:
                 return path
-            warn(f"Checkpoint {path.name} is passed over: {damage}.")
+            warn(f"Checkpoint {path.name} is skipped: {damage}.")
         return None
 
     def save(self, name: str, write: Callable[[Path], None]) -> Path:

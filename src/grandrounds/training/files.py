@@ -27,7 +27,7 @@ def saving(what: str, where: Path) -> Iterator[None]:
             raise RunError(
                 f"the disk is full: {what} could not be saved; what was saved before is intact",
                 where=str(where),
-                hint="Free some space, then go on with `grandrounds resume`; checkpoint.keep=1 needs least.",
+                hint="Free some space, then go on with `grandrounds resume`; checkpoint.keep=1 needs the least space.",
             ) from error
         if isinstance(error, OSError):
             raise RunError(

@@ -75,7 +75,7 @@ class RunFolder:
             raise RunError(
                 "there is a run here already",
                 where=str(self.path),
-                hint=f"Go on with it by `grandrounds resume {self.path}`, or choose another --out folder.",
+                hint=f"Resume it with `grandrounds resume {self.path}`, or choose another --out folder.",
             )
         if not is_run and any(name for name in os.listdir(self.path) if not name.startswith(".")):
             raise RunError(

@@ -42,7 +42,7 @@ def _no_signal(row: MetricsRow) -> bool:
 
 def _no_signal_hint(row: MetricsRow) -> str:
     if row.get("accuracy", 0.0) >= 0.95:
-        return "The cases are solved: take harder ones in cases.source, or fewer rounds."
+        return "The policy solves these cases: use harder ones in cases.source, or fewer rounds."
     return (
         "Raise grpo.group_size or grpo.temperature, add a reward that grades partial success, "
         "or take a longer warm-up (sft.steps) or easier cases."
@@ -61,7 +61,7 @@ SYMPTOMS = (
     ),
     Symptom(
         _never_parsed,
-        lambda row: "no completion holds an answer in the asked form",
+        lambda row: "no completion has an answer in the required form",
         lambda row: (
             "Take a longer warm-up on demonstrations (sft.steps), a model tuned to follow instructions "
             "(policy.model), or tags it already uses (prompt.reasoning_tag: think)."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE = b"\nStopping after this round; the run is saved then. Once more stops at once.\n"
+MESSAGE = b"\nStopping after this round; then the run is saved. Press Ctrl-C again to stop at once.\n"
 
 
 @dataclass

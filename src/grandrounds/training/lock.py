@@ -30,7 +30,7 @@ def lock(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # Windows does not let other processes read a locked file
                 holder = file.read_text(encoding="ascii", errors="replace").strip()
             raise RunError(
-                f"another process{f' ({holder})' if holder else ''} is at this run",
+                f"another process{f' ({holder})' if holder else ''} is training this run",
                 where=str(folder),
                 hint="Wait for it or stop it, or choose another --out folder.",
             ) from None

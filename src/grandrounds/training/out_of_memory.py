@@ -38,7 +38,7 @@ _PHASES: dict[CodeType, tuple[str, str, str]] = {
     update_policy.__code__: (
         "the policy was updated",
         "grpo.tokens_per_pack",
-        "Lower it, which does not change the result; if the parts above are most, policy.adapter: lora or "
+        "Lower it, which does not change the result; if most memory is in the parts above, policy.adapter: lora or "
         "policy.precision: bfloat16",
     ),
 }
@@ -57,7 +57,7 @@ def memory_boundary(recipe: Recipe, folder: Path) -> Iterator[None]:
         doing, key, hint = next((_PHASES[code] for code in codes if code in _PHASES), _ELSEWHERE)
         parts = ", ".join(f"{name} {size(count)}" for name, count in counted_parts(recipe).items() if count)
         raise RunError(
-            f"memory ran out while {doing}" + (f"; counted are {parts}" if parts else ""),
+            f"memory ran out while {doing}" + (f"; planned memory: {parts}" if parts else ""),
             where=key,
             hint=f"{hint}. Change {folder / 'recipe.yaml'} and go on with: grandrounds resume {folder}",
         ) from error

@@ -181,8 +181,8 @@ def _warn(setup: Setup, held_out: HeldOut) -> None:
         setup.progress.note(warning)
     if held_out.exhausted:
         setup.progress.note(
-            f"Stopping: {setup.recipe.evaluation.patience} evaluations in a row brought no better policy. Go on with: "
-            f"grandrounds resume {setup.folder.path} --set evaluation.patience=0"
+            f"Stopping: {setup.recipe.evaluation.patience} evaluations in a row brought no better policy. Resume it "
+            f"with: grandrounds resume {setup.folder.path} --set evaluation.patience=0"
         )
 
 
@@ -205,5 +205,5 @@ def _start(setup: Setup) -> Position:
 
 
 def _stopped(folder: RunFolder, rounds: int, progress: Progress) -> Run:
-    progress.finished(f"Stopped and saved. Go on with: grandrounds resume {folder.path}")
+    progress.finished(f"Stopped and saved. Resume it with: grandrounds resume {folder.path}")
     return Run(folder.path, rounds, finished=False)

@@ -91,7 +91,7 @@ def assemble(
     whole = checkpoint is not None and recipe.policy.adapter == "full"
     if recipe.policy.model == MEMORY and objects.model is None and not whole:
         raise PolicyError(
-            "this run's model was passed as an object, and is not here",
+            "this run's model was a Python object, which is not saved with the run",
             where="policy.model",
             hint="Pass it again: resume(folder, model=(model, tokenizer)).",
         )

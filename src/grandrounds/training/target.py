@@ -99,7 +99,7 @@ def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
         raise RunError(
-            "the run has no checkpoint yet", where=text, hint=f"Go on with: grandrounds resume {text}"
+            "the run has no checkpoint yet", where=text, hint=f"Resume it with: grandrounds resume {text}"
         )
     recipe = with_overrides(folder.recipe(), overrides)
     return Target(name or path.name, str(checkpoint), recipe, folder.fitted(), True)

@@ -147,7 +147,7 @@ def _require_new(case: Case, places: dict[str, str], place: str) -> None:
         raise CaseError(
             f"the id `{case.id}` is used twice, first at {places[case.id]}",
             where=place,
-            hint="Give each case an id of its own, or remove the column: ids then follow the rows.",
+            hint="Give each case an id of its own, or remove the column: ids are then row numbers.",
         )
     places[case.id] = place
 

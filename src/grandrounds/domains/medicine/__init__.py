@@ -18,11 +18,11 @@ class MedicineKeys(CasesSection):
         20, description="Phenopackets: a diagnosis needs this many training cases."
     )
     excluded_findings: bool = Field(
-        False, description="Phenopackets: also tell which findings were looked for and absent."
+        False, description="Phenopackets: also state which findings were looked for and absent."
     )
     views: Positive = Field(
         1,
-        description="Phenopackets: cases made of each training case: itself and mixtures with others of its diagnosis.",
+        description="Phenopackets: cases per training case: itself, and mixtures with others of its diagnosis.",
     )
 
 

@@ -167,7 +167,7 @@ def _compiles(
     except Exception as error:  # a compiler, its tools and its drivers raise many kinds of errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         warnings.warn(
-            f"FlexAttention does not compile here; attention takes one sequence after another ({reason[:200]})",
+            f"FlexAttention does not compile here; attention takes one sequence at a time (slow: {reason[:200]})",
             stacklevel=2,
         )
         return False
