@@ -252,11 +252,6 @@ def test_a_hub_name_without_network_is_named(fails: Fails) -> None:
     assert "nobody/no-such-model" in fails(*train("policy.model=nobody/no-such-model"))
 
 
-def test_a_tokenizer_without_chat_template_is_named(fails: Fails, tmp_path: Path) -> None:
-    model = _model_folder(tmp_path / "model", template=None)
-    assert "chat template" in fails(*train(f"policy.model={model}"))
-
-
 def test_a_prompt_longer_than_the_context_is_named_with_its_case(fails: Fails, tmp_path: Path) -> None:
     template = "{% for m in messages %}{{ m['content'] }} </s> {% endfor %}"
     model = _model_folder(tmp_path / "model", template=template)

@@ -17,7 +17,7 @@ from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.planning import measure
 from grandrounds.planning.measure import counted, generous, measured
 from grandrounds.planning.need import Work
-from grandrounds.policy import outline
+from grandrounds.policy import random_model
 from grandrounds.policy.live_bytes import LiveBytes, peak_bytes
 from grandrounds.policy.load import configuration, load_policy
 from grandrounds.policy.logprobs import completion_states
@@ -74,9 +74,9 @@ def test_a_wide_model_is_measured_narrower_and_keeps_as_much(
     recipe = policy_of(tmp_path, "qwen2", hidden_size=512, intermediate_size=1536, num_hidden_layers=12)
     monkeypatch.undo()
     config = configuration(recipe, 0)
-    assert outline.shallow(config, outline.layer_kinds(config))[1] == 2
+    assert random_model.shallow(config, random_model.layer_kinds(config))[1] == 2
     narrow = measured(recipe, config, torch.float32, WORK, "cpu")
-    monkeypatch.setattr(outline, "NARROWEST", 512)
+    monkeypatch.setattr(random_model, "NARROWEST", 512)
     wide = measured(recipe, config, torch.float32, WORK, "cpu")
     assert narrow.token == pytest.approx(wide.token, rel=0.1)
 
@@ -128,9 +128,11 @@ def test_a_model_from_scratch_has_a_head_that_is_trained() -> None:
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_weights_are_counted_without_being_there(tmp_path: Path, architecture: str) -> None:
     recipe = policy_of(tmp_path, architecture)
-    model, _ = outline.random_model(recipe, configuration(recipe, 0), torch.float32)
+    model, _ = random_model.random_model(recipe, configuration(recipe, 0), torch.float32)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    assert outline.parameter_bytes(model) == outline.parameter_bytes(load_policy(recipe, seed=0).model)
+    assert random_model.parameter_bytes(model) == random_model.parameter_bytes(
+        load_policy(recipe, seed=0).model
+    )
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])

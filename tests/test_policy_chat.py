@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_models import CONTEXT, FAMILIES, THINKING, tiny_model_folder, tiny_tokenizer
+from typer.testing import CliRunner
 
-from grandrounds.errors import PolicyError
-from grandrounds.policy.chat import encode_prompt
+from grandrounds.cases.ask import ask
+from grandrounds.cli.app import app
+from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.policy.chat import encode_prompt, give_template
 from grandrounds.policy.load import load_policy
 from grandrounds.recipe import PolicyRecipe, PromptRecipe
+from grandrounds.recipe_file import recipe_from
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.prompts import make_prompt, make_prompts
+from grandrounds.sampling.rendered import rendered
 from grandrounds.types import Answer, Case, Message
 
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "What is it?")
@@ -122,3 +127,77 @@ def test_prompt_longer_than_the_context_names_the_case(tmp_path: Path) -> None:
         make_prompts(policy, [CASE], PromptRecipe(), room + 1)
     assert caught.value.where == "case case-17"
     assert str(CONTEXT) in caught.value.what
+
+
+def test_switches_of_the_template_reach_it() -> None:
+    tokenizer = tiny_tokenizer(FAMILIES["qwen2"])
+    tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}<quick>{% endif %}"
+    assert encode_prompt(tokenizer, [USER])[1].count("<quick>") == 0
+    assert encode_prompt(tokenizer, [USER], {"enable_thinking": False})[1].endswith("<quick>")
+
+
+def test_a_base_model_without_a_template_gets_a_plain_one(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path / "base", "qwen2")
+    (folder / "chat_template.jinja").unlink()
+    policy = load_policy(PolicyRecipe(model=str(folder), adapter="full", device="cpu"), seed=0)
+    assert "no chat template: prompts are written plainly" in policy.description
+    prompt = make_prompt(policy, CASE, PromptRecipe(system="Be brief."), 16)
+    assert prompt.text == "Be brief.\n\nUser: What is it?\n\nAssistant:\n"
+
+
+def test_the_plain_template_begins_with_the_models_first_token() -> None:
+    tokenizer = tiny_tokenizer(FAMILIES["gemma3"])
+    tokenizer.chat_template = None
+    give_template(tokenizer)
+    assert encode_prompt(tokenizer, [USER])[0].tolist().count(tokenizer.bos_token_id) == 1
+
+
+def test_examples_stand_between_the_system_message_and_the_case() -> None:
+    shown = PromptRecipe(
+        system="Be brief.", examples=[{"question": "One?", "response": "<answer>1</answer>"}]
+    )
+    messages = ask(CASE, shown)
+    assert [(message.role, message.content) for message in messages] == [
+        ("system", "Be brief."),
+        ("user", "One?"),
+        ("assistant", "<answer>1</answer>"),
+        ("user", "What is it?"),
+    ]
+    assert ask(CASE, shown.model_copy(update={"system": ""}))[0].role == "user"
+
+
+def test_the_system_message_may_be_a_file_and_goes_into_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "system.txt").write_text("Think as a lawyer.\n", encoding="utf-8")
+    recipe = recipe_from({"prompt": {"system_file": str(tmp_path / "system.txt")}})
+    assert (recipe.prompt.system, recipe.prompt.system_file) == ("Think as a lawyer.", None)
+    with pytest.raises(RecipeError, match="cannot be read") as caught:
+        recipe_from({"prompt": {"system_file": str(tmp_path / "none.txt")}})
+    assert caught.value.where == "prompt.system_file"
+    with pytest.raises(RecipeError, match="both"):
+        recipe_from({"prompt": {"system_file": "a", "system": "b"}})
+
+
+def test_what_a_template_drops_is_said() -> None:
+    tokenizer = tiny_tokenizer(FAMILIES["qwen2"])
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}<think>\n"
+    found = rendered(
+        tokenizer, CASE, PromptRecipe(system="Be brief.", template_arguments={"enable_thinking": False})
+    )
+    assert "".join(found.tokens).startswith("What is it?")
+    assert [concern.split("`")[0] for concern in found.concerns] == [
+        "The template drops the system message that begins ",
+        "The template has no switch ",
+        "The template itself opens the response with ",
+    ]
+    assert rendered(tiny_tokenizer(FAMILIES["qwen2"]), CASE, PromptRecipe()).concerns == ()
+
+
+def test_the_command_shows_a_case_as_tokens(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path / "model", "qwen2")
+    (folder / "chat_template.jinja").unlink()
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text('{"question": "What is it?", "answer": "Gout"}\n', encoding="utf-8")
+    done = CliRunner().invoke(app, ["cases", str(cases), "--policy", str(folder)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "The first of these as" in done.output
+    assert "no chat template" in done.output

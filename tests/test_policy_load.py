@@ -282,7 +282,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty folder": (_emptied, "no config.json"),
     "no folder": (shutil.rmtree, "no such model folder"),
     "no config": (_without("config.json"), "no config.json"),
-    "no chat template": (_without("chat_template.jinja"), "no chat template"),
     "no weights": (_without("model.safetensors"), "cannot be loaded"),
     "no tokenizer": (_without("tokenizer.json"), "cannot be loaded"),
     "broken config": (_holding("config.json", "{broken"), "cannot be loaded"),

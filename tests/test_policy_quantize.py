@@ -61,7 +61,7 @@ def test_all_weights_cannot_be_trained_in_4_bits() -> None:
 
 
 def test_a_model_from_scratch_has_no_4_bit_weights() -> None:
-    with pytest.raises(RecipeError, match="from scratch") as caught:
+    with pytest.raises(RecipeError, match="a scratch model") as caught:
         load_policy(PolicyRecipe(quantize="4bit", device="cpu"), seed=0, corpus=lambda: ("a",))
     assert caught.value.where == "policy.quantize"
 

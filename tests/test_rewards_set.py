@@ -57,7 +57,7 @@ def test_what_does_not_apply_is_left_out_of_sum_and_product(tmp_path: Path) -> N
         ({"accuracy": {"options": {"x": 1}}}, "It takes none"),
         ({"length": {"options": {"buffer": 0}}}, "rewards.length.*buffer"),
         ({"length": {"options": {"buffer": "much"}}}, "rewards.length"),
-        ({"validity": {}}, "nothing to check"),
+        ({"validity": {}}, "needs knowledge to check"),
         ({"accuracy": {"gate": True}}, "only gates"),
         ({}, "no reward"),
         ({"accuracy": {}, "format": {"gate": True, "weight": 2.0}}, "a gate has no weight"),

@@ -154,9 +154,9 @@ def test_rows_and_a_lambda_from_memory(tmp_path: Path) -> None:
         assert group.scores["level"][0] == sample.case.columns["level"] + len(sample.text)
     begun = train(recipe(), tmp_path / "begun", **objects, callbacks=[stop_after(1)], progress=SILENT)
     assert not begun.finished
-    with pytest.raises(CaseError, match=r"passed as objects.*resume"):
+    with pytest.raises(CaseError, match=r"Python objects.*resume"):
         resume(begun.folder, progress=SILENT)
-    with pytest.raises(RewardError, match=r"passed as an object.*resume"):
+    with pytest.raises(RewardError, match=r"Python object.*resume"):
         resume(begun.folder, cases=ROWS, progress=SILENT)
     other = [{**row, "answer": "no"} for row in ROWS]
     with pytest.raises(RunError, match="not the cases this run began with"):

@@ -53,7 +53,7 @@ def row(number: int, **changes: float | None) -> dict:
 
 HOPELESS = [
     ({"clipped": 0.97}, "97% of the completions are cut off", "grpo.max_new_tokens"),
-    ({"format_rate": 0.0, "answer_rate": 0.0}, "no completion holds an answer", "sft.steps"),
+    ({"format_rate": 0.0, "answer_rate": 0.0}, "no completion has an answer", "sft.steps"),
     ({"silent": 1.0, "accuracy": 0.0}, "the same reward", "grpo.group_size"),
     ({"silent": 1.0, "accuracy": 1.0}, "the same reward", "solves these cases"),
     # Everything at once is told by its cause.

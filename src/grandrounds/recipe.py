@@ -12,11 +12,27 @@ from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section,
 MEMORY = "memory"
 
 
+class ExampleRecipe(Section):
+    """One example of few-shot prompting."""
+
+    question: str = Field(description="What the user says.")
+    response: str = Field(description="What the model answers, tags included.")
+
+
 class PromptRecipe(Section):
     """How cases are asked, and the form of the answer."""
 
     system: str | None = Field(
         None, description="System message; null uses the built-in one, an empty text sends none."
+    )
+    system_file: str | None = Field(
+        None, description="A file with the system message; its text becomes `system` when the run begins."
+    )
+    examples: list[ExampleRecipe] = Field(
+        [], description="Questions with responses, shown before each case: [{question: …, response: …}]."
+    )
+    template_arguments: dict[str, Any] = Field(
+        {}, description="Switches of the model's chat template: {enable_thinking: false}."
     )
     reasoning_tag: str = Field(
         "reasoning", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Tag around the reasoning."

@@ -211,12 +211,35 @@ def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
 
 def _validated(values: dict[str, Any], place: Place, origins: Mapping[Keys, str]) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        return _with_system_text(Recipe.model_validate(values))
     except ValidationError as error:
         # Unknown keys first: one misspelt key often causes further errors.
         details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
         mistakes = {_recipe_keys(detail["loc"]) for detail in details}
         raise _explained(details[0], len(mistakes) - 1, place, origins) from None
+
+
+def _with_system_text(recipe: Recipe) -> Recipe:
+    """The recipe with the text of `prompt.system_file`, so that it holds all that is asked."""
+    name = recipe.prompt.system_file
+    if name is None:
+        return recipe
+    if recipe.prompt.system is not None:
+        raise RecipeError(
+            "there are both a system message and a file with one",
+            where="prompt.system_file",
+            hint="Leave one out.",
+        )
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"the system message cannot be read: {error}",
+            where="prompt.system_file",
+            hint=f"Paths are relative to {Path.cwd()}.",
+        ) from error
+    prompt = recipe.prompt.model_copy(update={"system": text, "system_file": None})
+    return recipe.model_copy(update={"prompt": prompt})
 
 
 # Replacements for pydantic's messages that speak of Python rather than of recipes.

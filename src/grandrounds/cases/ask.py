@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, Message
 
@@ -14,7 +16,7 @@ _WITH_OPTIONS = " Answer with the text of one option."
 
 
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
-    """Chat messages: the system message unless the recipe's is empty, then the case.
+    """Chat messages: the system message unless the recipe's is empty, the recipe's examples, then the case.
 
     A case that is a conversation already is passed on unchanged: it contains its context and options, and its own
     system message replaces the recipe's.
@@ -30,8 +32,15 @@ def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
         (Message("user", _user_text(case)),) if isinstance(case.question, str) else tuple(case.question)
     )
     if system and messages[0].role != "system":
-        return (Message("system", system), *messages)
-    return messages
+        messages = (Message("system", system), *messages)
+    first = int(messages[0].role == "system")
+    return (*messages[:first], *_examples(prompt), *messages[first:])
+
+
+def _examples(prompt: PromptRecipe) -> Iterator[Message]:
+    for example in prompt.examples:
+        yield Message("user", example.question)
+        yield Message("assistant", example.response)
 
 
 def _user_text(case: Case) -> str:

@@ -75,12 +75,18 @@ def cases(
         str | None,
         typer.Option("--tokenizer", help="Count lengths in this model's tokens (folder or Hub name)."),
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy", help="Show a case as this model's tokens, and what its chat template drops."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show what a source of cases holds: counts, lengths, duplicates, leakage, shortcuts, identifiers."""
     from grandrounds.cli.cases import show_cases
 
-    show_cases(source, format, overrides, tokenizer, as_json)
+    show_cases(source, format, overrides, tokenizer, policy, as_json)
 
 
 @app.command()

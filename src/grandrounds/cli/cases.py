@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 def show_cases(
-    source: str, format: str, overrides: Sequence[str], tokenizer: str | None, as_json: bool
+    source: str,
+    format: str,
+    overrides: Sequence[str],
+    tokenizer: str | None,
+    policy: str | None,
+    as_json: bool,
 ) -> None:
-    """Read a source as a run would, and print a report on it."""
+    """Read a source as a run would, and print a report on it; with a policy, one case as its tokens."""
     from grandrounds.cases.inspect import inspect_cases
     from grandrounds.cases.load import load_cases
     from grandrounds.recipe import Recipe
@@ -24,8 +29,10 @@ def show_cases(
 
     given = [f"cases.source={json.dumps(source)}", f"cases.format={json.dumps(format)}"]
     recipe = with_overrides(Recipe(), [*given, *overrides])
-    lengths = token_lengths(tokenizer) if tokenizer else None
-    report = inspect_cases(load_cases(recipe.cases, seed=recipe.seed), lengths=lengths)
+    counted_by = tokenizer or policy
+    lengths = token_lengths(counted_by) if counted_by else None
+    book = load_cases(recipe.cases, seed=recipe.seed)
+    report = inspect_cases(book, lengths=lengths)
     if as_json:
         print(json.dumps({"source": source, **report.to_json()}, ensure_ascii=False, indent=1))
         return
@@ -33,7 +40,16 @@ def show_cases(
 
     from grandrounds.report.cases_table import print_cases
 
-    print_cases(Console(highlight=False), source, report)
+    console = Console(highlight=False)
+    print_cases(console, source, report)
+    if policy is not None:
+        from grandrounds.policy.load import load_tokenizer
+        from grandrounds.report.cases_table import print_rendered
+        from grandrounds.sampling.rendered import rendered
+
+        shown = next(case for case in [*book.train, *book.test] if case.id == report.shown[0].id)
+        chosen = recipe.policy.model_copy(update={"model": policy})
+        print_rendered(console, rendered(load_tokenizer(chosen), shown, recipe.prompt))
 
 
 def token_lengths(tokenizer: str) -> CountLengths:

@@ -132,7 +132,10 @@ def longest_prompt(tokenizer: Any, book: CaseBook, recipe: Recipe) -> int:
     """Tokens of the longest prompt among those with the most letters."""
     asked = [ask(case, recipe.prompt) for case in book.train]
     asked.sort(key=lambda messages: sum(len(message.content) for message in messages))
-    return max((len(encode_prompt(tokenizer, messages)[0]) for messages in asked[-CANDIDATES:]), default=1)
+    switches = recipe.prompt.template_arguments
+    return max(
+        (len(encode_prompt(tokenizer, messages, switches)[0]) for messages in asked[-CANDIDATES:]), default=1
+    )
 
 
 def _planned(recipe: Recipe, prompts: Prompts, memory: int | None = None, *, quick: bool = False) -> Plan:

@@ -14,6 +14,7 @@ import torch
 
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.kernels import attention
+from grandrounds.policy.chat import give_template, plain_note
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
@@ -83,7 +84,7 @@ def load_policy(
             end_id=end_id,
             max_positions=context_length(base.config.get_text_config()),
             adapter=model is not base,
-            description=_describe(recipe, model, device, dtype, reason),
+            description=_describe(recipe, model, device, dtype, reason) + plain_note(tokenizer),
             recompute=recomputed(recipe),
             kernels=recipe.kernels,
         )
@@ -175,7 +176,7 @@ def _scratch(
 
 
 def _require_usable(model: Any, tokenizer: Any) -> None:
-    """PolicyError where a model in memory is no plain causal LM, or where its tokenizer has no chat template."""
+    """PolicyError where a model in memory is no plain causal LM. A missing chat template is made up for."""
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:
@@ -184,7 +185,7 @@ def _require_usable(model: Any, tokenizer: Any) -> None:
             where="model",
             hint="Pass (model, tokenizer), the model without an adapter: policy.adapter makes one.",
         )
-    _require_template(tokenizer, "model")
+    give_template(tokenizer)
 
 
 def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -217,23 +218,14 @@ def _pretrained(recipe: PolicyRecipe, dtype: torch.dtype, device: torch.device) 
 
 
 def load_tokenizer(recipe: PolicyRecipe) -> Any:
-    """The tokenizer of a model not built from scratch. PolicyError where it is missing or has no chat template."""
+    """The tokenizer of a model not built from scratch, with a chat template. PolicyError where it is missing."""
     from transformers import AutoTokenizer
 
     name, source = sources(recipe)
     with loading(source):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=recipe.trust_remote_code)
-    _require_template(tokenizer, recipe.model)
+    give_template(tokenizer)
     return tokenizer
-
-
-def _require_template(tokenizer: Any, where: str) -> None:
-    if not tokenizer.chat_template:
-        raise PolicyError(
-            "the tokenizer has no chat template",
-            where=where,
-            hint="Use an instruction-tuned model, or put a `chat_template.jinja` into the model's folder.",
-        )
 
 
 def sources(recipe: PolicyRecipe) -> tuple[str, str]:

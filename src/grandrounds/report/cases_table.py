@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from grandrounds.cases.identifiers import hide_identifiers
 from grandrounds.cases.inspect import CasesReport
 from grandrounds.cases.overlap import Overlap
 
@@ -95,6 +97,18 @@ def _print_shown(console: Console, report: CasesReport) -> None:
             Text.assemble("  Gold answer: ", (gold or "none", "bold"), f". Judged as {shown.judged}."),
             soft_wrap=True,
         )
+
+
+def print_rendered(console: Console, rendered: Any) -> None:
+    """A prompt's tokens, every other one in another style, borders as bars where there is no colour."""
+    console.print(Text(f"\nThe first of these as {len(rendered.tokens):,} tokens:", style="bold"))
+    text = Text()
+    for number, token in enumerate(rendered.tokens):
+        shown = hide_identifiers(token)
+        text.append(shown if console.color_system else f"{shown}|", style="reverse" if number % 2 else "")
+    console.print(text, soft_wrap=True)
+    for concern in rendered.concerns:
+        console.print(Text.assemble(("Check: ", "bold yellow"), concern), soft_wrap=True)
 
 
 def _print_copies(console: Console, report: CasesReport) -> None:

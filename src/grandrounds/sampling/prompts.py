@@ -43,7 +43,7 @@ def split_by_length(
 
 def _prompt(policy: Policy, case: Case, recipe: PromptRecipe) -> Prompt:
     messages = ask(case, recipe)
-    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages)
+    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages, recipe.template_arguments)
     return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)
 
 
