@@ -186,7 +186,12 @@ class RewardRecipe(Section):
 
     use: str | None = Field(
         None,
-        description="Built-in name, `package.module:function` or `file.py:function`; default: the component's name.",
+        description="Built-in name, `package.module:function`, `file.py:function`, or `classifier:MODEL`, a sequence "
+        "classifier; default: the component's name.",
+    )
+    completions: Literal["auto", "text", "chat"] = Field(
+        "auto",
+        description="What a function in TRL's form gets: texts, or lists of messages. `auto`: as the question is.",
     )
     weight: float = Field(1.0, description="Weight in the sum.")
     gate: bool = Field(False, description="Multiply the sum by this component instead of adding it.")

@@ -207,6 +207,7 @@ class ScoredGroup:
 
     scores: component -> its G scores, None where it does not apply. notes: what decided them, by component.
     rewards: float64 [G], after weights and gates.
+    logged, extras: what reward functions logged, one number or G values by name.
     advantages: float64 [G], or G arrays of float64 [T]; None before they are computed.
     """
 
@@ -214,6 +215,8 @@ class ScoredGroup:
     scores: Mapping[str, tuple[float | None, ...]]
     rewards: np.ndarray
     notes: tuple[Mapping[str, Any], ...]
+    logged: Mapping[str, float] = field(default_factory=dict)
+    extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     advantages: np.ndarray | tuple[np.ndarray, ...] | None = None
 
     @property

@@ -33,6 +33,7 @@ from grandrounds.algorithm.packing import Pack, packs
 from grandrounds.algorithm.schedule import learning_rate
 from grandrounds.recipe import GrpoRecipe
 from grandrounds.rewards import RewardSet
+from grandrounds.rewards.logged import TrainerState
 from grandrounds.rewards.reward_set import Scoring
 from grandrounds.sampling.sampler import Sampler, SamplingSettings, in_order
 from grandrounds.types import Case, Group, Prompt, Sample, ScoredGroup
@@ -122,7 +123,7 @@ def sample_and_score(grpo: Grpo, number: int, draws: int, count: int) -> list[Sc
     settings = SamplingSettings(
         recipe.max_new_tokens, temperature=recipe.temperature, stop=tuple(recipe.stop)
     )
-    scoring = Scoring(grpo.rewards)
+    scoring = Scoring(grpo.rewards, TrainerState(number, grpo.rounds, draws / len(grpo.cases)))
     # `draws` is part of the key: a case drawn twice in one round is sampled differently.
     for group in grpo.sampler.sample(prompts, recipe.group_size, settings, (grpo.seed, number, draws)):
         scoring.add(grpo.read(group))

@@ -6,7 +6,7 @@ Every score is checked here: it is a finite number or None, and nothing else bec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from numbers import Real
@@ -30,7 +30,7 @@ class Component(Protocol):
         """The score of a perfect response; None where it is not known."""
         ...
 
-    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+    def scores(self, samples: Sequence[Sample], further: Mapping[str, Any] = {}) -> list[Score]:
         """One score for each sample. RewardError where scoring fails."""
         ...
 
@@ -43,7 +43,7 @@ class BuiltInComponent:
     scorer: Scorer
     best: float | None
 
-    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+    def scores(self, samples: Sequence[Sample], further: Mapping[str, Any] = {}) -> list[Score]:
         """One score for each sample."""
         return [self._score(sample) for sample in samples]
 
@@ -71,11 +71,11 @@ class UserComponent:
     best: float | None = None
     _loop: Loop = field(default_factory=Loop, repr=False, compare=False)
 
-    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+    def scores(self, samples: Sequence[Sample], further: Mapping[str, Any] = {}) -> list[Score]:
         """One score for each sample. A coroutine for one sample is called for all of them at once."""
         if not samples:
             return []
-        calls = self.user.arguments(samples)
+        calls = self.user.arguments(samples, further)
         if self.user.form != "sample":
             return self._result(self._start(*calls[0]), calls[0], samples)
         if self.user.is_async:

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from grandrounds.errors import RewardError
 from grandrounds.loading import did_you_mean
 from grandrounds.recipe import MEMORY, RewardRecipe
 from grandrounds.rewards.accuracy import accuracy
+from grandrounds.rewards.classifier import PREFIX, Classifier
 from grandrounds.rewards.components import BuiltInComponent, Component, UserComponent
 from grandrounds.rewards.consistency import consistency
 from grandrounds.rewards.coverage import coverage
@@ -25,9 +26,10 @@ from grandrounds.rewards.evidence import evidence
 from grandrounds.rewards.format import form
 from grandrounds.rewards.guarded import start
 from grandrounds.rewards.length import length
+from grandrounds.rewards.logged import Logged, TrainerState
 from grandrounds.rewards.repetition import repetition
 from grandrounds.rewards.scorer import BuiltIn, RewardContext, Score
-from grandrounds.rewards.user import load_function, understand
+from grandrounds.rewards.user import UserFunction, load_function, understand
 from grandrounds.rewards.validity import validity
 from grandrounds.types import Sample, ScoredGroup
 
@@ -71,7 +73,9 @@ class RewardSet:
         scoring.add(samples)
         return scoring.results()[0]
 
-    def combine(self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]]) -> ScoredGroup:
+    def combine(
+        self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]], logged: Logged
+    ) -> ScoredGroup:
         """Combine the components' scores into one reward for each sample."""
         return ScoredGroup(
             samples=tuple(samples),
@@ -86,6 +90,8 @@ class RewardSet:
                 {name: of_one[i].note for name, of_one in scores.items() if of_one[i].note is not None}
                 for i in range(len(samples))
             ),
+            logged={name: float(np.mean(values)) for name, values in logged.metrics.items()},
+            extras=dict(logged.extras),
         )
 
     def _reward(self, scores: Mapping[str, float | None], sample: Sample) -> float:
@@ -109,41 +115,49 @@ class Scoring:
     another, in the order in which they were added.
     """
 
-    def __init__(self, rewards: RewardSet) -> None:
-        self._rewards = rewards
+    def __init__(self, rewards: RewardSet, state: TrainerState = TrainerState()) -> None:  # noqa: B008 - frozen
+        self._rewards, self._state = rewards, state
         self._last: dict[str, Future[list[Score]]] = {}
-        self._begun: list[tuple[Sequence[Sample], dict[str, Future[list[Score]]]]] = []
+        self._begun: list[tuple[Sequence[Sample], dict[str, Future[list[Score]]], Logged]] = []
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Begin scoring one group."""
+        logged = Logged(len(samples))
         begun = {
-            name: self._begin(name, part.component, samples) for name, part in self._rewards.parts.items()
+            name: self._begin(name, part.component, samples, logged)
+            for name, part in self._rewards.parts.items()
         }
-        self._begun.append((samples, begun))
+        self._begun.append((samples, begun, logged))
 
-    def _begin(self, name: str, component: Component, samples: Sequence[Sample]) -> Future[list[Score]]:
+    def _begin(
+        self, name: str, component: Component, samples: Sequence[Sample], logged: Logged
+    ) -> Future[list[Score]]:
         if not isinstance(component, UserComponent):
             done: Future[list[Score]] = Future()
             done.set_result(component.scores(samples))
             return done
         before = None if component.user.is_async else self._last.get(name)
-        self._last[name] = start(_scores_after, (before, component, samples), {})
+        further = logged.arguments(self._state)
+        self._last[name] = start(_scores_after, (before, component, samples, further), {})
         return self._last[name]
 
     def results(self) -> list[ScoredGroup]:
         """All groups, in the order they were added. RewardError where a component failed."""
         return [
-            self._rewards.combine(samples, {name: scores.result() for name, scores in begun.items()})
-            for samples, begun in self._begun
+            self._rewards.combine(samples, {name: scores.result() for name, scores in begun.items()}, logged)
+            for samples, begun, logged in self._begun
         ]
 
 
 def _scores_after(
-    before: Future[list[Score]] | None, component: Component, samples: Sequence[Sample]
+    before: Future[list[Score]] | None,
+    component: Component,
+    samples: Sequence[Sample],
+    further: Mapping[str, Any],
 ) -> list[Score]:
     if before is not None:
         before.result()  # raises if the group before failed, so that no further group is scored
-    return component.scores(samples)
+    return component.scores(samples, further)
 
 
 def build_rewards(
@@ -178,10 +192,7 @@ def _build(
     component: Component
     try:
         if given is not None or ":" in use:
-            if given is None:
-                function = load_function(use, spec.options, context.base)
-            else:
-                function = understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
+            function = replace(_function(name, use, spec, context, given), completions=spec.completions)
             component = UserComponent(name, function, spec.timeout_seconds, spec.retries)
         else:
             component = _built_in(name, use, spec.options, context)
@@ -190,6 +201,17 @@ def _build(
             error.what, where=f"{where}, {error.where}" if error.where else where, hint=error.hint
         ) from error
     return Weighted(component, spec.weight, spec.gate)
+
+
+def _function(
+    name: str, use: str, spec: RewardRecipe, context: RewardContext, given: Callable[..., Any] | None
+) -> UserFunction:
+    """A function in memory, a classifier, or what `use` names."""
+    if given is not None:
+        return understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
+    if use.startswith(PREFIX):
+        return understand(Classifier(use.removeprefix(PREFIX)), use, spec.options, name)
+    return load_function(use, spec.options, context.base)
 
 
 def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardContext) -> BuiltInComponent:

@@ -7,9 +7,10 @@
 The name or annotation of the first parameter determines the form. The component's options become keyword arguments.
 
 In TRL's form, prompt and completion are strings for a case whose question is text, and lists of messages for a case
-whose question is a chat. Columns are the cases' own. Unless they already have these names, there are also: answer,
-solution and ground_truth (the gold text), letter, options, case_id and completion_ids. A function gets the columns that
-it names, or all if it takes **kwargs.
+whose question is a chat, or as `rewards.NAME.completions` says. Columns are the cases' own. Unless they already have
+these names, there are also: answer, solution and ground_truth (the gold text), letter, options and case_id. A function
+gets the columns that it names, or all if it takes **kwargs; likewise completion_ids, trainer_state, log_metric and
+log_extra.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from grandrounds.loading import did_you_mean, load_object
 from grandrounds.types import Sample
 
 Form = Literal["trl", "sample", "samples"]
+Wanted = Literal["auto", "text", "chat"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,18 @@ class UserFunction:
     is_async: bool
     options: Mapping[str, Any]
     source: str  # the function's file; errors point at its line that raised
+    completions: Wanted = "auto"
 
-    def arguments(self, samples: Sequence[Sample]) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Positional and keyword arguments of each call that scores these samples."""
+    def arguments(
+        self, samples: Sequence[Sample], further: Mapping[str, Any] = {}
+    ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Positional and keyword arguments of each call that scores these samples. further: for TRL's form."""
         if self.form == "sample":
             return [((sample,), dict(self.options)) for sample in samples]
         if self.form == "samples":
             return [((list(samples),), dict(self.options))]
-        return [((), {**self._named(trl_arguments(samples)), **self.options})]
+        available = {**trl_arguments(samples, self.completions), **further}
+        return [((), {**self._named(available), **self.options})]
 
     def _named(self, available: dict[str, Any]) -> dict[str, Any]:
         """The arguments that the function takes. RewardError for a required argument that does not exist."""
@@ -68,7 +74,7 @@ class UserFunction:
         return taken
 
 
-def trl_arguments(samples: Sequence[Sample]) -> dict[str, Any]:
+def trl_arguments(samples: Sequence[Sample], wanted: Wanted = "auto") -> dict[str, Any]:
     """Prompts, completions and columns as TRL's trainers pass them. Every list is as long as `samples`."""
     names = dict.fromkeys(name for sample in samples for name in sample.case.columns)
     gold = [None if sample.case.gold.kind == "none" else sample.case.gold.text for sample in samples]
@@ -80,23 +86,26 @@ def trl_arguments(samples: Sequence[Sample]) -> dict[str, Any]:
     }
     columns = {name: [sample.case.columns.get(name) for sample in samples] for name in names}
     own: dict[str, Any] = {
-        "prompts": [_prompt(sample) for sample in samples],
-        "completions": [_completion(sample) for sample in samples],
+        "prompts": [_prompt(sample, wanted) for sample in samples],
+        "completions": [_completion(sample, wanted) for sample in samples],
         "completion_ids": [sample.completion.tokens.tolist() for sample in samples],
     }
     return {**derived, **columns, **own}
 
 
-def _prompt(sample: Sample) -> str | list[dict[str, str]]:
-    if isinstance(sample.case.question, str):
-        return sample.prompt.messages[-1].content if sample.prompt.messages else sample.case.question
-    return [{"role": message.role, "content": message.content} for message in sample.prompt.messages]
+def _as_text(sample: Sample, wanted: Wanted) -> bool:
+    return wanted == "text" or (wanted == "auto" and isinstance(sample.case.question, str))
 
 
-def _completion(sample: Sample) -> str | list[dict[str, str]]:
-    if isinstance(sample.case.question, str):
-        return sample.text
-    return [{"role": "assistant", "content": sample.text}]
+def _prompt(sample: Sample, wanted: Wanted) -> str | list[dict[str, str]]:
+    messages = sample.prompt.messages
+    if not _as_text(sample, wanted):
+        return [{"role": message.role, "content": message.content} for message in messages]
+    return messages[-1].content if messages else str(sample.case.question)
+
+
+def _completion(sample: Sample, wanted: Wanted) -> str | list[dict[str, str]]:
+    return sample.text if _as_text(sample, wanted) else [{"role": "assistant", "content": sample.text}]
 
 
 def load_function(use: str, options: Mapping[str, Any], base: Path) -> UserFunction:

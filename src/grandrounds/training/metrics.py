@@ -39,4 +39,8 @@ def round_metrics(done: Round) -> dict[str, Any]:
         if known:
             row[f"rewards/{name}/mean"] = float(np.mean(known))
             row[f"rewards/{name}/std"] = float(np.std(known))
+    logged = [name for group in done.groups for name in group.logged]
+    for name in dict.fromkeys(logged):
+        values = [group.logged[name] for group in done.groups if name in group.logged]
+        row[f"logged/{name}"] = float(np.mean(values))
     return {**row, **done.metrics}

@@ -23,7 +23,8 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
 
     Columns: round, group (index in the round), case_id, sample (index in the group), prompt (as rendered; stored once
     per group), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
-    advantage (per-token ones averaged), answer, gold, correct, defects, notes (JSON: what decided each component).
+    advantage (per-token ones averaged), answer, gold, correct, defects, notes (JSON: what decided each component),
+    extras (JSON: what reward functions logged by log_extra).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -58,6 +59,7 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
             ([str(d) for d in sample.response.defects] for sample in samples), pa.list_(pa.string())
         ),
         "notes": column((_json(group.notes[turn]) for _, turn, group in rows), pa.string()),
+        "extras": column((_json(_extras(group, turn)) for _, turn, group in rows), pa.string()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda hidden: pq.write_table(pa.table(columns), hidden, compression="zstd"))
@@ -65,6 +67,10 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
 
 def _advantage(group: ScoredGroup, turn: int) -> float:
     return math.nan if group.advantages is None else float(np.mean(group.advantages[turn]))
+
+
+def _extras(group: ScoredGroup, turn: int) -> dict[str, Any]:
+    return {name: values[turn] for name, values in group.extras.items()}
 
 
 def _json(note: Any) -> str:
