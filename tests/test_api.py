@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_cases_phenopackets import world
+from tiny_models import tiny_model_folder
 
 from grandrounds import compare, evaluate, load_recipe, train
 from grandrounds.api import _distinct_names
@@ -60,3 +61,20 @@ def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) 
     assert pair.lost - pair.gained == right - sum(case.first.correct for case in evaluation.cases)
     # In a copy of the file, its training cases are found out.
     assert evaluate(run, copy).trained_on > 100
+
+
+def test_policies_of_different_contexts_are_compared_on_what_both_can_read(tmp_path: Path) -> None:
+    folders = [tiny_model_folder(tmp_path / name, "qwen2") for name in ("long", "short")]
+    config = json.loads((folders[1] / "config.json").read_text())
+    (folders[1] / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 400}))
+    rows = [
+        {"id": str(n), "question": f"What is {n}?" * (1 + 60 * (n == 2)), "answer": str(n)} for n in range(4)
+    ]
+    how = ["grpo.max_new_tokens=8", "prompt.system=''", "policy.device=cpu"]
+    found = compare([*map(str, folders)], rows, overrides=how)
+    assert found.count == 3
+    skipped = [dict(one.skipped) for one in found.evaluations.values()]
+    assert skipped == [
+        {"too long for another policy": 1},
+        {"prompt too long for the model's context": 1},
+    ]

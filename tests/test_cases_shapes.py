@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rewards_support import sample, score
 
+from grandrounds.cases.ask import ask, gold_text
 from grandrounds.cases.formats import build_cases, formats, recognise
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError, GrandRoundsError
+from grandrounds.recipe import PromptRecipe
+from grandrounds.response import Grammar
 from grandrounds.rewards.matching import judge
 from grandrounds.types import Case
 
@@ -335,3 +339,51 @@ def test_a_spoilt_row_is_read_or_named_and_spoils_no_other(shape: str, data: st.
 def test_every_format_has_a_shape_here() -> None:
     elsewhere = {"own", "trl", "phenopackets", "medmcqa", "mediq", "pubmedqa"}  # tests/test_cases_formats.py
     assert formats().keys() - elsewhere == {shape.partition(",")[0] for shape in SHAPES}
+
+
+SEVERAL = {
+    "question": "Which are joint diseases?",
+    "options": ["Gout", "Sepsis", "Arthritis"],
+    "answer": ["A", "Arthritis"],
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "share"),
+    [
+        ("A, C", True, 1.0),
+        ("C and A", True, 1.0),
+        ("A. Gout; C. Arthritis", True, 1.0),
+        ("Gout; Arthritis", True, 1.0),
+        ("Arthritis\nGout", True, 1.0),
+        ("Gout and arthritis", True, 1.0),
+        ("- Gout\n- Arthritis", True, 1.0),
+        ("A", False, 1 / 2),
+        ("Gout; Sepsis; Arthritis", False, 2 / 3),
+        ("Sepsis", False, 0.0),
+        ("Gout; Scurvy", False, 0.0),  # what names no option spoils the answer
+        ("", False, 0.0),
+    ],
+)
+def test_several_right_options_are_met_exactly_or_in_part(answer: str, right: bool, share: float) -> None:
+    _, (case,), _ = read([SEVERAL])
+    assert (case.gold.kind, case.gold.letters, case.gold.text) == ("choices", ("A", "C"), "Gout; Arthritis")
+    verdict = judge(answer, case)
+    assert (verdict.correct, verdict.score) == (right, pytest.approx(share))
+    one = sample(case, Grammar().render("Both swell joints.", answer or " "))
+    assert score("accuracy", one) == float(right)
+    assert score("accuracy", one, partial=True) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("answer", [[], ["A", "A"], ["A", "Gout"], ["D"], ["A", None]])
+def test_wrong_lists_of_right_options_are_named(answer: list[Any]) -> None:
+    _, cases, (error,) = read([{**SEVERAL, "answer": answer}])
+    assert not cases
+    assert error.where == "rows.jsonl:1"
+
+
+def test_several_right_options_are_asked_for_and_read_from_text() -> None:
+    _, (case,), _ = read([{**SEVERAL, "answer": '["A", "C"]'}])
+    assert case.gold.letters == ("A", "C")
+    assert "all options that apply" in ask(case, PromptRecipe())[0].content
+    assert judge(gold_text(case), case).correct

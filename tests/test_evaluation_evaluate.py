@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from evaluation_support import (
@@ -17,7 +18,8 @@ from evaluation_support import (
 )
 
 from grandrounds.errors import CaseError
-from grandrounds.evaluation.evaluate import question_text
+from grandrounds.evaluation.evaluate import question_text, restricted
+from grandrounds.evaluation.result import Baseline
 from grandrounds.response import Grammar
 from grandrounds.types import Message
 
@@ -145,3 +147,13 @@ def test_a_conversation_is_shown_without_its_system_message():
     case = make_case("chat")
     chat = type(case)(**{**vars(case), "question": messages, "context": ("A note.",)})
     assert question_text(chat) == "A note.\nHello?"
+
+
+def test_cases_that_others_cannot_answer_are_left_out_and_counted():
+    whole = evaluated(FakeSampler({"case-0": WRONG}), cases=10)
+    with_baseline = replace(whole, baselines=(Baseline("always A", {f"case-{n}": n < 5 for n in range(10)}),))
+    part = restricted(with_baseline, {f"case-{n}" for n in range(4)}, "too long for another policy")
+    assert (part.count, part.accuracy.value) == (4, 0.75)
+    assert part.skipped == {"too long for another policy": 6}
+    assert part.baselines[0].correct == {f"case-{n}": True for n in range(4)}
+    assert restricted(whole, {case.id for case in whole.cases}, "none") is whole

@@ -16,6 +16,7 @@ from grandrounds.errors import CaseError, RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
 from grandrounds.evaluation import evaluate as evaluate_prompts
+from grandrounds.evaluation.evaluate import restricted
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
 from grandrounds.recipe import Recipe
@@ -105,7 +106,15 @@ def compare_targets(
         name: _evaluate(target, book, cases, how, progress)
         for name, target in zip(_distinct_names(targets), targets, strict=True)
     }
-    return compare_evaluations(evaluations)
+    # A case that is too long for one policy is left out for all.
+    common = set.intersection(*({case.id for case in one.cases} for one in evaluations.values()))
+    if not common:
+        raise CaseError(
+            "no case fits into the context of every policy", where=str(how.source), hint="Shorten the cases."
+        )
+    return compare_evaluations(
+        {name: restricted(one, common, "too long for another policy") for name, one in evaluations.items()}
+    )
 
 
 def evaluate_target(target: Target, how: EvaluationRequest, progress: Done | None = None) -> Evaluation:

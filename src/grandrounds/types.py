@@ -17,7 +17,7 @@ import numpy as np
 from grandrounds.response.grammar import Response
 
 FinishReason = Literal["stop", "length"]
-AnswerKind = Literal["choice", "text", "number", "label", "none"]
+AnswerKind = Literal["choice", "choices", "text", "number", "label", "none"]
 # The tag, and its value, of a case whose publication a run was trained on.
 PUBLICATION, TRAINED_ON = "publication", "trained on"
 
@@ -26,11 +26,11 @@ PUBLICATION, TRAINED_ON = "publication", "trained on"
 class Answer:
     """The gold answer of a case.
 
-    kind: "choice" (one of the case's options), "text" (free text), "number", or "label" (one of a fixed
-        set of words such as yes / no / maybe); or one that a domain has a matcher for. "none": there is no gold answer,
-        and only a reward of the user's own can judge.
+    kind: "choice" (one of the case's options), "choices" (several of them), "text" (free text), "number", or "label"
+        (one of a fixed set of words such as yes / no / maybe); or one that a domain has a matcher for. "none": there is
+        no gold answer, and only a reward of the user's own can judge.
     text: the canonical text: the option's text for a choice, the number as written for a number.
-    letter: the option's letter, for a choice only.
+    letter, letters: of the right option, of the right options.
     synonyms: other texts that count as this answer.
     value, unit, tolerance: for a number; the tolerance is relative (0.01 is one per cent).
     """
@@ -38,6 +38,7 @@ class Answer:
     kind: AnswerKind | str
     text: str
     letter: str | None = None
+    letters: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
     value: float | None = None
     unit: str | None = None
@@ -157,7 +158,8 @@ class Group:
 class Verdict:
     """A judged answer.
 
-    score: 1 or 0. layer: the rule that decided ("letter", "synonym", "no answer", …).
+    score: 1 or 0; of several right options, intersection over union. layer: the rule that decided ("letter", "synonym",
+        "no answer", …).
     given: the answer as understood, for votes: the same for answers that mean the same; or None.
     """
 

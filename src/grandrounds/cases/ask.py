@@ -13,6 +13,7 @@ each candidate with what speaks for and against it, check yourself, and conclude
 answer between <{answer}> and </{answer}>.{options}"""
 
 _WITH_OPTIONS = " Answer with the text of one option."
+_WITH_SEVERAL = " Answer with the texts of all options that apply, semicolons between them."
 
 
 def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
@@ -26,7 +27,7 @@ def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
         system = DEFAULT_SYSTEM.format(
             reasoning=prompt.reasoning_tag,
             answer=prompt.answer_tag,
-            options=_WITH_OPTIONS if case.options else "",
+            options=_asked_for(case),
         )
     messages = (
         (Message("user", _user_text(case)),) if isinstance(case.question, str) else tuple(case.question)
@@ -35,6 +36,12 @@ def ask(case: Case, prompt: PromptRecipe) -> tuple[Message, ...]:
         messages = (Message("system", system), *messages)
     first = int(messages[0].role == "system")
     return (*messages[:first], *_examples(prompt), *messages[first:])
+
+
+def _asked_for(case: Case) -> str:
+    if case.gold.kind == "choices":
+        return _WITH_SEVERAL
+    return _WITH_OPTIONS if case.options else ""
 
 
 def _examples(prompt: PromptRecipe) -> Iterator[Message]:

@@ -173,6 +173,7 @@ def _judged(case: Case) -> str:
         return f"a number{unit}, " + ("exactly" if gold.tolerance < 1e-3 else f"within {gold.tolerance:.0%}")
     words = {
         "choice": "one of the options, by letter or text",
+        "choices": "all right options and no other, by letters or texts",
         "label": "one of a few labels",
         "text": "text, with abbreviations and close spellings",
         "none": "by no gold answer: by a reward of yours",

@@ -12,7 +12,7 @@ import numpy as np
 from grandrounds.cases.ask import lettered_gold
 from grandrounds.cases.check import Knowledge
 from grandrounds.errors import CaseError
-from grandrounds.evaluation.result import Answered, CaseResult, Evaluation, Lengths, Share, Subgroup
+from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Share, Subgroup
 from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.consistency import consistent
@@ -151,6 +151,22 @@ def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Eva
         subgroups=_subgroups(cases),
         cases=tuple(cases),
     )
+
+
+def restricted(evaluation: Evaluation, ids: set[str], reason: str) -> Evaluation:
+    """The evaluation on the cases with these ids; the others are counted as skipped for this reason."""
+    left_out = len(evaluation.cases) - sum(case.id in ids for case in evaluation.cases)
+    if not left_out:
+        return evaluation
+    again = summarise(
+        [case for case in evaluation.cases if case.id in ids],
+        skipped={**evaluation.skipped, reason: left_out},
+    )
+    baselines = tuple(
+        Baseline(own.name, {case: right for case, right in own.correct.items() if case in ids})
+        for own in evaluation.baselines
+    )
+    return replace(again, baselines=baselines)
 
 
 def _accuracy(cases: Sequence[CaseResult]) -> Share:

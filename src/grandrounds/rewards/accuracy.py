@@ -9,12 +9,14 @@ from grandrounds.rewards.scorer import RewardContext, Score, Scorer
 from grandrounds.types import Sample
 
 
-def accuracy(context: RewardContext) -> Scorer:
-    """1 where the answer is the gold answer, else 0."""
+def accuracy(context: RewardContext, *, partial: bool = False) -> Scorer:
+    """Whether the answer is right. partial: of several right options, some count in part (intersection over union)."""
 
     def score(sample: Sample) -> Score:
-        if sample.case.gold.kind == "none":
+        verdict, kind = sample.verdict, sample.case.gold.kind
+        if kind == "none":
             return Score(None)
-        return Score(sample.verdict.score, sample.verdict.layer)
+        whole = kind == "choices" and not partial
+        return Score(float(verdict.correct) if whole else verdict.score, verdict.layer)
 
     return score

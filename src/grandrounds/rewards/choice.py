@@ -62,6 +62,24 @@ def read_choice(answer: str, options: Mapping[str, str]) -> Choice:
     return (None, "several letters") if choice[0] is None and len(alone) > 1 else choice
 
 
+def read_choices(answer: str, options: Mapping[str, str]) -> frozenset[str] | None:
+    """The letters of all options that an answer names, None where a part of it names none or two.
+
+    Parts stand between semicolons or on lines of their own, else between commas or "and". Bare letters may also stand
+    side by side: "A, C", "A and C", "AC".
+    """
+    alone = _letters_alone(plain(answer))
+    letters = {letter.upper(): letter for letter in options}
+    if len(alone) > 1 and all(letter in letters for letter in alone):
+        return frozenset(letters[letter] for letter in alone)
+    for border in (r"[;\n]+", r",|\band\b"):
+        parts = [part.strip(" -*•\t") for part in re.split(border, answer)]
+        read = [read_choice(part, options)[0] for part in parts if part]
+        if read and all(letter is not None for letter in read):
+            return frozenset(letter for letter in read if letter is not None)
+    return None
+
+
 def one_line(answer: str) -> str:
     """The answer in one line, without markdown and final period."""
     return " ".join(MARKDOWN.sub("", answer).split()).removesuffix(".")

@@ -7,7 +7,7 @@ the conclusion would be the easiest way never to contradict it.
 from __future__ import annotations
 
 from grandrounds.response.grammar import Response
-from grandrounds.rewards.choice import read_choice
+from grandrounds.rewards.choice import read_choice, read_choices
 from grandrounds.rewards.matching import LONGEST_ANSWER, read_label, same_text
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.scorer import RewardContext, Score, Scorer
@@ -36,6 +36,9 @@ def consistent(response: Response, case: Case) -> bool | None:
     if case.gold.kind == "choice" and case.options:
         concluded = _concluded_option(conclusion, case)
         return None if concluded is None else concluded == read_choice(answer, case.options)[0]
+    if case.gold.kind == "choices":
+        several = read_choices(conclusion, case.options)
+        return None if several is None else several == read_choices(answer, case.options)
     if case.gold.kind == "number":
         return _same_number(conclusion, answer, case)
     if case.gold.kind == "label":

@@ -1,6 +1,7 @@
 """Whether an answer is the gold answer, and which layer decided.
 
     choice   letter, option text, or both in agreement               (choice.py)
+    choices  all right options and no other                          (choice.py)
     text     normalised, then abbreviations, synonyms, similarity    (text.py)
     number   value within tolerance, units converted                 (numbers.py)
     label    the whole answer, or its first word before a delimiter
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 
 from grandrounds.domain import every
-from grandrounds.rewards.choice import one_line, plain, read_choice, without_reason
+from grandrounds.rewards.choice import one_line, plain, read_choice, read_choices, without_reason
 from grandrounds.rewards.numbers import equal_numbers, read_number
 from grandrounds.rewards.text import negated, normalise, similar, written_out
 from grandrounds.types import Answer, Case, Verdict
@@ -36,6 +37,8 @@ def judge(answer_text: str | None, case: Case) -> Verdict:
         return _verdict(False, "too long")
     if case.gold.kind == "choice" and case.options:
         return _judge_choice(answer_text, case)
+    if case.gold.kind == "choices":
+        return _judge_choices(answer_text, case)
     if case.gold.kind == "number":
         return _judge_number(answer_text, case.gold)
     if case.gold.kind == "label":
@@ -52,6 +55,15 @@ def _verdict(correct: bool, layer: str, given: str | None = None) -> Verdict:
 def _judge_choice(answer: str, case: Case) -> Verdict:
     letter, layer = read_choice(answer, case.options)
     return _verdict(letter is not None and letter == case.gold.letter, layer, letter)
+
+
+def _judge_choices(answer: str, case: Case) -> Verdict:
+    """Right where exactly the gold options are named; the score is the share of both sets that they have in common."""
+    given, gold = read_choices(answer, case.options), frozenset(case.gold.letters)
+    if given is None:
+        return _verdict(False, "no options")
+    share = len(given & gold) / len(given | gold)
+    return Verdict(given == gold, share, "letters", ", ".join(sorted(given)))
 
 
 def _judge_text(answer: str, gold: Answer) -> Verdict:

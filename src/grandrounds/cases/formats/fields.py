@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from grandrounds.errors import CaseError
@@ -207,6 +207,15 @@ def choice(fields: Fields, options: Mapping[str, str], answer: str | None, lette
             f"Did you mean `{close[0]}`?" if close else "Give an option's letter or its text.",
         )
     return Answer("choice", options[key], letter=key)
+
+
+def choices(fields: Fields, options: Mapping[str, str], answers: Sequence[str]) -> Answer:
+    """Several gold options, each by its letter, its text or both. CaseError as `choice`, and where one occurs twice."""
+    letters = [choice(fields, options, answer, None).letter or "" for answer in answers]
+    if not letters or len(set(letters)) < len(letters):
+        fields.fail("the gold answer is empty or names an option twice", "Name each right option once.")
+    ordered = tuple(letter for letter in options if letter in letters)
+    return Answer("choices", "; ".join(options[letter] for letter in ordered), letters=ordered)
 
 
 def _says(answer: str, key: str, text: str) -> bool:

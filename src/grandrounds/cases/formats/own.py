@@ -6,7 +6,7 @@ from typing import get_args
 
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.formats.answers import gold_answer
-from grandrounds.cases.formats.fields import Fields, choice, plain_text
+from grandrounds.cases.formats.fields import Fields, choice, choices, plain_text
 from grandrounds.cases.formats.general import read_messages
 from grandrounds.domain import every
 from grandrounds.types import Answer, AnswerKind, Case, Demonstration, Message
@@ -100,9 +100,12 @@ def _gold(fields: Fields, name: str, options: dict[str, str]) -> Answer:
     if name not in fields.values and not (options and letter):
         fields.missing(name)
     value = fields.get(name)
+    several = fields.structure(name) if options else None
+    if isinstance(several, (list, tuple)) and kind in (None, "choices"):
+        return choices(fields, options, [plain_text(one) for one in several])
     if options and kind in (None, "choice"):
         return choice(fields, options, None if value is None else plain_text(value), letter)
-    if kind == "choice":
+    if kind in ("choice", "choices"):
         fields.fail("a choice needs options", "Give the column `options`.")
     synonyms = fields.texts("synonyms")
     if isinstance(value, (list, tuple)) and value:
