@@ -25,12 +25,14 @@ from transformers import (
 )
 
 from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.kernels.shared_prefix.layout import TreeLayout
 from grandrounds.kernels.shared_prefix.tree import token_tree
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.logprobs import tree_logprobs
 from grandrounds.policy.model import Policy
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.save import save_policy
+from grandrounds.policy.verify import _difference
 from grandrounds.recipe import PolicyRecipe, ScratchRecipe
 
 CORPUS = ("crushing chest pain, sweating, no fever", "<answer>A. Acute coronary syndrome</answer>") * 3
@@ -201,6 +203,33 @@ def test_bfloat16_loads_and_stays_near_float32(architecture: str, adapter: str, 
     assert "bfloat16" in narrow.description
     wide = _load(tmp_path, adapter=adapter)
     assert float((_logprobs(narrow) - _logprobs(wide)).abs().mean()) < 0.1
+
+
+def test_what_is_computed_otherwise_is_refused_in_bfloat16_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend = TreeLayout.attend
+
+    def sharper(self: TreeLayout, *states: Any, **named: Any) -> Tensor:
+        *rest, rule = states
+        return attend(self, *rest, rule._replace(scale=4 * rule.scale), **named)
+
+    tiny_model_folder(tmp_path, "qwen2")
+    _load(tmp_path, adapter="full", precision="bfloat16")
+    monkeypatch.setattr(TreeLayout, "attend", sharper)
+    for precision in ("bfloat16", "float32"):
+        with pytest.raises(PolicyError, match="not computed exactly"):
+            _load(tmp_path, adapter="full", precision=precision)
+
+
+@pytest.mark.parametrize(("shift", "fine"), [(0.05, True), (1.0, False)])
+def test_in_bfloat16_likely_tokens_count_and_impossible_ones_do_not(shift: float, fine: bool) -> None:
+    theirs = torch.log_softmax(torch.tensor([[8.0, 7.0, -20.0]]), -1)
+    far = theirs + torch.tensor([[0.0, 0.0, 5.0]])  # by much, for a token of probability 1e-12
+    near = far + torch.tensor([[shift, shift, 0.0]])
+    apart, allowed = _difference(near, theirs, torch.bfloat16)
+    assert (apart <= allowed) == fine
+    assert _difference(far, theirs, torch.float32)[0] == pytest.approx(5.0)
 
 
 def test_a_model_saved_in_bfloat16_is_trained_in_the_precision_asked_for(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def _planned(recipe: Recipe, prompts: Prompts, memory: int | None = None, *, qui
     device, dtype = chosen_device(recipe, elsewhere=memory is not None)
     config = configuration(recipe.policy, prompts.vocabulary)
     cases = None if prompts.book is None else len(prompts.book.train)
-    work = work_of(recipe, prompts.tokens, cases)
+    context = context_length(config.get_text_config())
+    # Longer prompts are left out of the run.
+    longest = min(prompts.tokens, max(1, context - recipe.grpo.max_new_tokens))
+    work = work_of(recipe, longest, cases)
     made = Plan(
         model=recipe.policy.model,
         device=device,
@@ -154,7 +157,7 @@ def _planned(recipe: Recipe, prompts: Prompts, memory: int | None = None, *, qui
         work=work,
         counts={**counted(recipe, config, dtype, device), "process": process_memory(device)},
         measured=generous(config, work),
-        context=context_length(config.get_text_config()),
+        context=context,
         memory=device_memory(device) if memory is None else memory,
     )
     if quick and made.fits:

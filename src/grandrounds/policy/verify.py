@@ -69,8 +69,7 @@ def verify(policy: Policy, name: str) -> None:
             "the model's logits are not finite", where=name, hint="Its weights are damaged, or need float32."
         )
     ours, theirs = torch.log_softmax(ours.float(), -1), torch.log_softmax(theirs.flatten(0, 1).float(), -1)
-    difference = float((ours - theirs).abs().max())
-    allowed = 0.5 if policy.head().weight.dtype == torch.bfloat16 else 1e-3
+    difference, allowed = _difference(ours, theirs, policy.head().weight.dtype)
     if not difference <= allowed:
         raise PolicyError(
             f"this architecture ({kind}) is not computed exactly by our attention "
@@ -78,6 +77,18 @@ def verify(policy: Policy, name: str) -> None:
             where=name,
             hint=HINT,
         )
+
+
+def _difference(ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> tuple[float, float]:
+    """How far two sets of log-probs [C, V] are apart, and how far they may be.
+
+    The largest difference, or in bfloat16 the difference expected under the model's own probabilities: with real
+    weights transformers' own two implementations differ by more than 3 for tokens that never occur (SmolLM2-135M).
+    """
+    apart = (ours - theirs).abs()
+    if dtype != torch.bfloat16:
+        return float(apart.max()), 1e-3
+    return float((theirs.exp() * apart).sum(-1).mean()), 0.3
 
 
 def _check_layers(policy: Policy, witness: _Witness, name: str) -> None:

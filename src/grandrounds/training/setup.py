@@ -95,20 +95,7 @@ def assemble(
             where="policy.model",
             hint="Pass it again: resume(folder, model=(model, tokenizer)).",
         )
-    book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
-    if not book.train:
-        raise CaseError(
-            f"no training cases are left: all {len(book.test)} are held out for testing",
-            where="cases.test_fraction",
-            hint="Lower it, or read more cases.",
-        )
-    if recipe.evaluation.every and recipe.rounds and all(case.gold.kind == "none" for case in book.test):
-        raise CaseError(
-            "there are no held-out cases to evaluate on",
-            where="evaluation.every",
-            hint="Raise cases.test_fraction, give cases.test_source, or set evaluation.every=0.",
-        )
-    _require_same_cases(folder, book)
+    book = _read_cases(recipe, folder, objects)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(
         recipe.rewards, knowledge=book.knowledge, base=Path.cwd(), functions=objects.functions()
@@ -141,6 +128,25 @@ def assemble(
         folder=folder,
         progress=progress,
     )
+
+
+def _read_cases(recipe: Recipe, folder: RunFolder, objects: Objects) -> CaseBook:
+    """The run's cases. CaseError where there are none to train on, or none to evaluate on as the recipe asks."""
+    book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
+    if not book.train:
+        raise CaseError(
+            f"no training cases are left: all {len(book.test)} are held out for testing",
+            where="cases.test_fraction",
+            hint="Lower it, or read more cases.",
+        )
+    if recipe.evaluation.every and recipe.rounds and all(case.gold.kind == "none" for case in book.test):
+        raise CaseError(
+            "there are no held-out cases to evaluate on",
+            where="evaluation.every",
+            hint="Raise cases.test_fraction, give cases.test_source, or set evaluation.every=0.",
+        )
+    _require_same_cases(folder, book)
+    return book
 
 
 def _bad_rows(book: CaseBook) -> str:
