@@ -68,7 +68,8 @@ def test_policies_of_different_contexts_are_compared_on_what_both_can_read(tmp_p
     config = json.loads((folders[1] / "config.json").read_text())
     (folders[1] / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 400}))
     rows = [
-        {"id": str(n), "question": f"What is {n}?" * (1 + 60 * (n == 2)), "answer": str(n)} for n in range(4)
+        {"id": str(n), "question": f"What is {n * 7919 ** (1 + 150 * (n == 2))}?", "answer": str(n)}
+        for n in range(4)
     ]
     how = ["grpo.max_new_tokens=8", "prompt.system=''", "policy.device=cpu"]
     found = compare([*map(str, folders)], rows, overrides=how)

@@ -320,7 +320,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     monkeypatch.setattr(saving, "write_state", full)
     message = fails(*train())
     assert "the disk is full" in message
-    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["000000"]
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["000000", "best"]
     monkeypatch.setattr(saving, "write_state", save)
     assert "there is a run here already" in fails(*train())
 

@@ -12,7 +12,6 @@ import pytest
 from test_training_changes import Notes, recipe, rows
 
 from grandrounds import evaluate
-from grandrounds.errors import CaseError
 from grandrounds.recipe import Recipe
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.held_out import HeldOut
@@ -104,10 +103,11 @@ def test_a_run_stops_where_no_evaluation_brings_a_better_policy_and_can_be_gone_
     )
 
 
-def test_a_run_without_held_out_cases_is_refused_before_it_begins(tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match="no held-out cases") as caught:
-        train(recipe(evaluation={"every": 1}), tmp_path / "run", cases=rows(), progress=SILENT)
-    assert caught.value.where == "evaluation.every"
+def test_a_run_without_held_out_cases_says_at_the_start_that_none_are_evaluated(tmp_path: Path) -> None:
+    notes = Notes()
+    run = train(recipe(evaluation={"every": 1}), tmp_path / "run", cases=rows(), progress=notes)
+    assert any(line.startswith("Nothing is evaluated while training") for line in notes.lines)
+    assert not (run.folder / "evaluations.jsonl").exists()
 
 
 def watched(first: float, last: float, cases: int = 100) -> HeldOut:

@@ -30,7 +30,7 @@ class Answer:
         (one of a fixed set of words such as yes / no / maybe); or one that a domain has a matcher for. "none": there is
         no gold answer, and only a reward of the user's own can judge.
     text: the canonical text: the option's text for a choice, the number as written for a number.
-    letter, letters: of the right option, of the right options.
+    letter: the option's letter, for a choice only. letters: those of several right options.
     synonyms: other texts that count as this answer.
     value, unit, tolerance: for a number; the tolerance is relative (0.01 is one per cent).
     """
@@ -38,11 +38,11 @@ class Answer:
     kind: AnswerKind | str
     text: str
     letter: str | None = None
-    letters: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
     value: float | None = None
     unit: str | None = None
     tolerance: float = 0.01
+    letters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

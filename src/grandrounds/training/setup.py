@@ -112,7 +112,7 @@ def assemble(
     )
     progress.note(policy.description)
     book, too_long = without_too_long(policy, book, recipe)
-    for line in filter(None, (*book.notes, _bad_rows(book), too_long)):
+    for line in filter(None, (*book.notes, _bad_rows(book), too_long, _nothing_held_out(recipe, book))):
         progress.note(line)
     if book.left_out:
         folder.write_left_out(book.left_out)
@@ -131,19 +131,13 @@ def assemble(
 
 
 def _read_cases(recipe: Recipe, folder: RunFolder, objects: Objects) -> CaseBook:
-    """The run's cases. CaseError where there are none to train on, or none to evaluate on as the recipe asks."""
+    """The run's cases. CaseError where there are none to train on."""
     book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
     if not book.train:
         raise CaseError(
             f"no training cases are left: all {len(book.test)} are held out for testing",
             where="cases.test_fraction",
             hint="Lower it, or read more cases.",
-        )
-    if recipe.evaluation.every and recipe.rounds and all(case.gold.kind == "none" for case in book.test):
-        raise CaseError(
-            "there are no held-out cases to evaluate on",
-            where="evaluation.every",
-            hint="Raise cases.test_fraction, give cases.test_source, or set evaluation.every=0.",
         )
     _require_same_cases(folder, book)
     return book
@@ -152,6 +146,15 @@ def _read_cases(recipe: Recipe, folder: RunFolder, objects: Objects) -> CaseBook
 def _bad_rows(book: CaseBook) -> str:
     count = book.dropped.get(BAD_ROW, 0)
     return f"Left out: {count:,} bad rows, the first at {book.left_out[0]}." if count else ""
+
+
+def _nothing_held_out(recipe: Recipe, book: CaseBook) -> str:
+    asked = recipe.evaluation.every and recipe.rounds
+    if not asked or any(case.gold.kind != "none" for case in book.test):
+        return ""
+    return (
+        "Nothing is evaluated while training: no cases are held out (cases.test_fraction, cases.test_source)."
+    )
 
 
 def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:
