@@ -387,3 +387,9 @@ def test_several_right_options_are_asked_for_and_read_from_text() -> None:
     assert case.gold.letters == ("A", "C")
     assert "all options that apply" in ask(case, PromptRecipe())[0].content
     assert judge(gold_text(case), case).correct
+
+
+@pytest.mark.parametrize(("answer", "text"), [(2, "3"), ("2", "2"), ("C", "3"), (0, "1"), ("0", "1")])
+def test_the_number_of_a_choice_is_not_taken_for_its_text(answer: Any, text: str) -> None:
+    _, (case,), _ = read([{"question": "How many?", "choices": ["1", "2", "3", "4"], "answer": answer}])
+    assert case.gold.text == text

@@ -31,7 +31,9 @@ def mmlu_case(fields: Fields) -> Case:
         fields.maybe_text("subject"),
     )
     answer = fields.text("answer")
-    number = answer.isdigit() and answer not in options.values()
+    # A number counts from 0, also among options that are numbers; digits in a text may be an option's own text.
+    counts = isinstance(fields.get("answer"), int)
+    number = answer.isdigit() and (counts or answer not in options.values())
     if number and int(answer) >= len(options):
         fields.fail(f"the answer is choice number {answer} of {len(options)}, counted from 0", "Correct it.")
     letter = LETTERS[int(answer)] if number else None
