@@ -98,3 +98,31 @@ def test_an_excel_sheet_is_read_with_its_lines(tmp_path: Path) -> None:
     (tmp_path / "b.xlsx").write_bytes(b"no workbook")
     with pytest.raises(CaseError, match="no Excel file"):
         book(tmp_path / "b.xlsx")
+
+
+def test_one_accent_is_read_as_western_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("question,answer\nWas?,Käse\n".encode("cp1252"))
+    assert texts(path) == [("Was?", "Käse")]
+    assert "read as cp1252" in book(path).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("shift_jis", "東京はどこですか"), ("gb18030", "北京在哪里"), ("cp1252", "Où est l'été ?")],
+)
+def test_longer_texts_of_other_encodings_are_found_out(encoding: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(("question,answer\n" + f"{text},{text}\n" * 8).encode(encoding))
+    assert texts(path)[0] == (text, text)
+
+
+def test_an_encoding_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("question,answer\nКто это?,Иван\n".encode("cp1251"))
+    named = book(path, encoding="cp1251")
+    assert named.train[0].gold.text == "Иван"
+    assert named.notes == []
+    for wrong in ("utf-8", "no-such-encoding"):
+        with pytest.raises(CaseError, match=f"this is no {wrong} text"):
+            book(path, encoding=wrong)

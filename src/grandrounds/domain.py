@@ -52,6 +52,9 @@ class CasesSection(Section):
         0.15, description="Share of groups (patients, PMIDs) held out for testing."
     )
     limit: Positive | None = Field(None, description="Read at most this many cases.")
+    encoding: str | None = Field(
+        None, description="Of text files, such as cp1252; default: found out, and said."
+    )
     bad_rows: Literal["error", "skip"] = Field(
         "error", description="Rows that are no case: list them all and stop, or leave them out."
     )

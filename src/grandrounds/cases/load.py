@@ -47,7 +47,7 @@ def load_cases(
     if made := every("sources").get(name):
         own = fitted if fitted is not None and fitted.get("format") == name else None
         return _asked_for(made.book(recipe, seed, own), recipe.source, held_out)
-    rows = read_rows(recipe.source, recipe.limit)
+    rows = read_rows(recipe.source, recipe.limit, recipe.encoding)
     book = _read(rows, recipe, seed, fitted)
     return replace(book, notes=[*rows.notes, *book.notes])
 
@@ -71,7 +71,9 @@ def _read(rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[s
                 where="cases.test_source",
                 hint="Leave it out: cases.test_fraction of the cases are held out.",
             )
-        tested, _ = _readable(read_rows(recipe.test_source, recipe.limit), recipe, recipe.test_source)
+        tested, _ = _readable(
+            read_rows(recipe.test_source, recipe.limit, recipe.encoding), recipe, recipe.test_source
+        )
         return form.tested_on(book, tested, recipe.test_source)
     seed = fitted["seed"] if fitted else seed
     cases, left_out = _built(rows, name, recipe, recipe.source)
@@ -148,7 +150,7 @@ def _with_test_source(
 ) -> CaseBook:
     """All cases of `source` for training; those of `test_source` for testing, but for groups trained on."""
     source = recipe.test_source or ""
-    rows = read_rows(source, recipe.limit)
+    rows = read_rows(source, recipe.limit, recipe.encoding)
     name = recognise(rows, recipe.format, recipe.columns, source)
     if formats()[name].book:
         raise CaseError(

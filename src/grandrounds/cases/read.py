@@ -39,7 +39,7 @@ class Rows(list[Row]):
         self.notes = notes
 
 
-def read_rows(source: str, limit: int | None = None) -> Rows:
+def read_rows(source: str, limit: int | None = None, encoding: str | None = None) -> Rows:
     """All rows of a file or Hub dataset ("owner/name" or "owner/name:split"), or the first `limit`.
 
     A row that cannot be read carries its error. Raises CaseError for a source that does not exist, cannot be read, is
@@ -48,16 +48,16 @@ def read_rows(source: str, limit: int | None = None) -> Rows:
     path = Path(source).expanduser()
     notes: list[str] = []
     if path.is_dir():
-        rows = _read_folder(path, notes)
+        rows = _read_folder(path, encoding, notes)
     else:
-        rows = _read_file(path, notes) if path.is_file() else _read_hub(source, path)
+        rows = _read_file(path, encoding, notes) if path.is_file() else _read_hub(source, path)
     taken = Rows(islice(rows, limit), notes)
     if not taken:
         raise CaseError("there are no rows in it", where=source, hint="Check that the file is complete.")
     return taken
 
 
-def _read_folder(path: Path, notes: list[str]) -> Iterator[Row]:
+def _read_folder(path: Path, encoding: str | None, notes: list[str]) -> Iterator[Row]:
     """A data set that `datasets` saved to disk, or the folder's files in the order of their names."""
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         import datasets
@@ -85,14 +85,14 @@ def _read_folder(path: Path, notes: list[str]) -> Iterator[Row]:
         f"{path} is read as {len(files)} files that belong together, from {files[0].name} to {files[-1].name}."
     )
     for file in files:
-        yield from _read_file(file, notes)
+        yield from _read_file(file, encoding, notes)
 
 
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _read_file(path: Path, notes: list[str]) -> Iterator[Row]:
+def _read_file(path: Path, encoding: str | None, notes: list[str]) -> Iterator[Row]:
     data, suffix = _bytes(path), _suffix(path)
     if suffix not in READERS:
         raise CaseError(
@@ -103,7 +103,7 @@ def _read_file(path: Path, notes: list[str]) -> Iterator[Row]:
     if not data.strip():
         raise CaseError("the file is empty", where=f"{path}:1", hint="Check that it is complete.")
     if suffix not in BINARY:
-        data = decoded(path, data, notes)
+        data = decoded(path, data, encoding, notes)
     return READERS[suffix](path, data, notes)
 
 

@@ -17,32 +17,42 @@ BOMS = {
 DELIMITERS = ",;\t|"
 # Of the lines that are not ASCII so many must be no UTF-8 for the file to be of another encoding, not damaged.
 SHARE = 0.5
+# With fewer bytes beyond ASCII a guess is worth nothing.
+FEW, WESTERN = 16, "cp1252"
+NAME_IT = "Save it as UTF-8, or name its encoding: --set cases.encoding=cp1252."
 
 
-def decoded(path: Path, data: bytes, notes: list[str]) -> bytes:
-    """The file as UTF-8; a note says what it was read as where it was something else. Damaged lines stay as they are.
+def decoded(path: Path, data: bytes, named: str | None, notes: list[str]) -> bytes:
+    """The file as UTF-8; a note says what it was read as where that was found out. Damaged lines stay as they are.
 
-    Raises CaseError for a file whose encoding is not found out.
+    named: its encoding, by `cases.encoding`. Raises CaseError where it is not that, or is not found out.
     """
-    encoding = next((name for bom, name in BOMS.items() if data.startswith(bom)), None)
+    encoding = named or next((name for bom, name in BOMS.items() if data.startswith(bom)), None)
     if encoding is None and _is_other(data):
-        from charset_normalizer import from_bytes
-
-        best = from_bytes(data).best()
-        encoding = best.encoding if best else None
+        encoding = _guessed(data)
         if encoding is None:
-            raise CaseError("this is not UTF-8 text", where=str(path), hint="Save it as UTF-8.")
+            raise CaseError("this is not UTF-8 text", where=str(path), hint=NAME_IT)
     if encoding is None:
         return data
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError:
-        raise CaseError(f"this is no {encoding} text", where=str(path), hint="Save it as UTF-8.") from None
-    if not encoding.startswith("utf-8"):
-        notes.append(
-            f"{path.name} is read as {encoding}, not UTF-8: check accents and signs, or save it as UTF-8."
-        )
+    except (UnicodeDecodeError, LookupError):
+        raise CaseError(f"this is no {encoding} text", where=str(path), hint=NAME_IT) from None
+    if named is None and not encoding.startswith("utf-8"):
+        notes.append(f"{path.name} is read as {encoding}, not UTF-8: check accents and signs. {NAME_IT}")
     return text.encode()
+
+
+def _guessed(data: bytes) -> str | None:
+    """The likeliest encoding. With few signs to go by, or where it is as likely as another, that of Western Windows."""
+    from charset_normalizer import from_bytes
+
+    if sum(byte > 127 for byte in data) < FEW:
+        return WESTERN
+    found = from_bytes(data)
+    names = {name for match in found for name in (match.encoding, *match.could_be_from_charset)}
+    best = found.best()
+    return WESTERN if WESTERN in names else best.encoding if best else None
 
 
 def _is_other(data: bytes) -> bool:

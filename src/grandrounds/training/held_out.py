@@ -112,8 +112,9 @@ class HeldOut:
     def summary(self) -> str:
         """Held-out accuracy at the start, now, and of the best policy."""
         first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
+        asked = "1 case" if last["cases"] == 1 else f"{last['cases']:,} cases"
         return (
-            f"Held-out accuracy ({last['cases']:,} cases): {first['accuracy']:.1%} after round {first['round']}, "
+            f"Held-out accuracy ({asked}): {first['accuracy']:.1%} after round {first['round']}, "
             f"{last['accuracy']:.1%} after round {last['round']}; best by {self.setup.recipe.evaluation.best} after "
             f"round {best['round']}: {best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
         )
