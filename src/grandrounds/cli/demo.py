@@ -116,7 +116,12 @@ def _written(out: Path, comparison: Comparison, held_out: dict[str, Comparison])
     rows = {name: other.to_json() for name, other in held_out.items()}
     write_json(out / "demo.json", {**comparison.to_json(), "held_out": rows})
     page = out / "demo.html"
-    metrics = RunFolder.open(out / "reasoning").metrics()
+    run = RunFolder.open(out / "reasoning")
+    # The evaluation before the first round has no row among the rounds'.
+    start = [
+        {"round": 0, "held_out/accuracy": row["accuracy"]} for row in run.evaluations() if row["round"] == 0
+    ]
+    metrics = [*start, *run.metrics()]
     write_page(
         page, comparison, cases="new clinic vignettes", notice=NOTICE, metrics=metrics, further=held_out
     )
