@@ -26,20 +26,31 @@ SHORT = ("A", "E")
 def main() -> None:
     """Measure, print a table for each workload, and write everything as JSON where asked."""
     parser = options(__doc__ or "")
-    parser.add_argument("--peers-venv", type=Path, default=ROOT / ".venv-peers", help="TRL's environment")
+    parser.add_argument(
+        "--peers-venv",
+        type=Path,
+        default=ROOT / ".venv-peers",
+        help="TRL's environment; with `here` it is this one",
+    )
     parser.add_argument("--sides", nargs="+", choices=("ours", "TRL"), default=["ours", "TRL"])
     parser.add_argument(
         "--trl", type=json.loads, metavar="JSON", help='TRL\'s settings, unsearched: {"micro_batch": 16}'
     )
+    parser.add_argument("--cap-gb", type=float, help="of a GPU's memory, what ours may take")
     arguments = known(parser, SHORT)
+    ours = {} if arguments.cap_gb is None else {"cap_gb": arguments.cap_gb}
     print(describe_machine())
     measured = []
     for name in arguments.workloads:
         job, sides = job_for(name, arguments), {}
         if "ours" in arguments.sides:
-            sides[Side("ours", "ours", sys.executable)] = {}
+            sides[Side("ours", "ours", sys.executable)] = ours
         if "TRL" in arguments.sides:
-            trl = Side("TRL", "trl_side", python_of(arguments.peers_venv))
+            trl = Side(
+                "TRL",
+                "trl_side",
+                sys.executable if str(arguments.peers_venv) == "here" else python_of(arguments.peers_venv),
+            )
             memory = arguments.cache / "tuned.json"
             sides[trl] = arguments.trl or best_trl_settings(trl, job, memory, tell)
         measured.append(measure(job, sides, arguments))

@@ -24,7 +24,9 @@ SAMPLED = SamplingSettings(max_new_tokens=20)
 def make_policy(folder: Path, architecture: str, *, ends: int = 0, device: str = "cpu") -> Policy:
     """A policy over all weights. With `ends`, that many tokens end a response, so that rows end soon and unevenly."""
     tiny_model_folder(folder, architecture)
-    policy = load_policy(PolicyRecipe(model=str(folder), adapter="full", device=device), seed=0)
+    policy = load_policy(
+        PolicyRecipe(model=str(folder), adapter="full", device=device, precision="float32"), seed=0
+    )
     return dataclasses.replace(policy, eos_ids=frozenset(range(100, 100 + ends))) if ends else policy
 
 

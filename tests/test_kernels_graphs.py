@@ -22,7 +22,6 @@ from grandrounds.kernels import cuda_graphs
 from grandrounds.sampling import batch
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import SamplingSettings
-from grandrounds.types import Group
 
 SETTINGS = SamplingSettings(max_new_tokens=40)
 # What waits for the device, and what makes tensors whose shape depends on values.
@@ -137,7 +136,7 @@ def test_on_a_cpu_steps_are_not_captured() -> None:
     assert cuda_graphs.capture_on(torch.device("cuda")) is cuda_graphs.cuda_graph
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_cuda_graphs_decode_what_steps_do(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,11 +149,8 @@ def test_cuda_graphs_decode_what_steps_do(
         recorded.append(1)
         return cuda_graphs.cuda_graph(run)
 
-    def sample() -> list[Group]:
-        return sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
-
     monkeypatch.setattr(batch, "capture_on", lambda device: counting)
-    replayed = sample()
+    replayed = sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY)
     assert recorded
     monkeypatch.setattr(batch, "capture_on", lambda device: None)
-    assert_same(replayed, sample())
+    assert_same(replayed, sample(NativeSampler(policy), prompts, 3, SETTINGS, KEY))

@@ -188,7 +188,7 @@ def check_equal(ours: list[Tensor], out: Tensor, theirs: list[Tensor], plain: Te
 MODES = pytest.mark.parametrize(
     ("window", "softcap"), [(None, None), (100, None), (None, 2.0), (100, 2.0)], ids=str
 )
-ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+ON_A_GPU = pytest.mark.cuda
 SIZES = [(150, [200, 30, 1]), (400, [77, 300])]
 
 

@@ -90,7 +90,7 @@ def test_one_tensor_a_layer_waits_its_input(architecture: str, adapter: bool) ->
     assert left == back  # what the backward pass computes again does not leave
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_a_gpu_nothing_of_the_layers_stays() -> None:
     def forward(recompute: Recompute) -> tuple[int, dict[str, Tensor]]:
         policy = tiny_policy(tiny_model("qwen2", dtype=torch.float32).to("cuda"))

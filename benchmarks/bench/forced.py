@@ -17,6 +17,7 @@ class ForcedEnds(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [B, V] of the next token behind `input_ids` [B, prompt and what was sampled]; changed in place."""
+        self._ends = self._ends.to(scores.device)
         ending = (self._ends == input_ids.shape[1] - self._prompt + 1).nonzero()[:, 0]
         scores[:, END] = -torch.inf
         scores[ending] = -torch.inf
@@ -32,5 +33,5 @@ class GivenTokens(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """As `ForcedEnds`."""
-        tokens = self._tokens[:, input_ids.shape[1] - self._prompt, None]
+        tokens = self._tokens[:, input_ids.shape[1] - self._prompt, None].to(scores.device)
         return scores.fill_(-torch.inf).scatter_(1, tokens, 0.0)

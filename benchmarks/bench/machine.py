@@ -7,45 +7,47 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.process import now
 from bench.side import serve
 
 MATRIX = 2048  # rows and columns: large enough that reading them is no matter
+MATRIX_ON_A_GPU = 8192
 COPIED = 512 * 2**20  # bytes: more than any cache holds
 TRIES = 5
 # What keeps libraries from instructions that the processor has.
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
-def matmul_rate(precision: str) -> float:
+def matmul_rate(precision: str, device: str) -> float:
     """Operations per second of one large matrix product, the best of a few."""
     import torch
 
     dtype = getattr(torch, precision)
-    left, right = (torch.randn(MATRIX, MATRIX).to(dtype) for _ in range(2))
-    out = torch.empty(MATRIX, MATRIX, dtype=dtype)
-    return 2 * MATRIX**3 / _fastest(lambda: torch.mm(left, right, out=out))
+    size = MATRIX if device == "cpu" else MATRIX_ON_A_GPU
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(size, size, dtype=dtype, device=device)
+    return 2 * size**3 / _fastest(lambda: torch.mm(left, right, out=out), device)
 
 
-def copy_rate() -> float:
+def copy_rate(device: str) -> float:
     """Bytes read and written per second by one large copy, the best of a few."""
     import torch
 
-    source, target = torch.ones(COPIED // 4), torch.zeros(COPIED // 4)
-    return 2 * COPIED / _fastest(lambda: target.copy_(source))
+    source, target = torch.ones(COPIED // 4, device=device), torch.zeros(COPIED // 4, device=device)
+    return 2 * COPIED / _fastest(lambda: target.copy_(source), device)
 
 
-def _fastest(call: Callable[[], Any]) -> float:
+def _fastest(call: Callable[[], Any], device: str) -> float:
     call()
     times = []
     for _ in range(TRIES):
-        started = time.perf_counter()
+        started = now(device)
         call()
-        times.append(time.perf_counter() - started)
+        times.append(now(device) - started)
     return min(times)
 
 
@@ -62,4 +64,6 @@ def describe_machine() -> str:
 
 
 if __name__ == "__main__":
-    serve(lambda job: {"matmul": matmul_rate(job.workload.precision), "copy": copy_rate()})
+    serve(
+        lambda job: {"matmul": matmul_rate(job.workload.precision, job.device), "copy": copy_rate(job.device)}
+    )

@@ -11,8 +11,9 @@ CONTEXT = 4096
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def model_folder(shape: Shape, root: Path) -> Path:
-    """The shape's folder below `root`, made on first use. Weights are float32; each side loads its own precision."""
+def model_folder(shape: Shape, root: Path, device: str = "cpu") -> Path:
+    """The shape's folder below `root`, made on first use. Weights are
+    float32, or bfloat16 for billions of them; each side loads its own precision."""
     folder = root / shape.name
     if (folder / "complete").exists():
         return folder
@@ -28,7 +29,8 @@ def model_folder(shape: Shape, root: Path) -> Path:
         )
         model = build_model(recipe, shape.vocabulary, END, PAD)
     else:
-        model = _qwen2(shape)
+        with torch.device(device):
+            model = _qwen2(shape)
     model.save_pretrained(folder)
     word_tokenizer(shape.vocabulary).save_pretrained(folder)
     (folder / "complete").touch()
@@ -36,6 +38,7 @@ def model_folder(shape: Shape, root: Path) -> Path:
 
 
 def _qwen2(shape: Shape) -> Any:
+    import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -46,12 +49,13 @@ def _qwen2(shape: Shape) -> Any:
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
         bos_token_id=None,
         eos_token_id=END,
         pad_token_id=PAD,
     )
-    return Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(config)
+    return model if model.num_parameters() < 1e9 else model.to(torch.bfloat16)
 
 
 def word_tokenizer(vocabulary: int) -> Any:

@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench.models import word
+from bench.process import now
 from bench.schedule import GivenSampler, ScheduledSampler
 from bench.side import Job, serve
 from bench.workloads import FULL, LORA, Workload, given_completions, lengths, prompt_tokens, rewards
@@ -25,31 +27,38 @@ from grandrounds.types import Answer, Case, Group, Prompt, Sample, ScoredGroup, 
 def compute(job: Job) -> dict[str, Any]:
     """Seconds of each timed step: all of it, its sampling, its update.
 
-    settings: `sampling_only`, nothing is trained; `given`, completions are imposed rather than sampled.
+    settings: `sampling_only`, nothing is trained; `given`, completions are imposed rather than sampled;
+    `cap_gb`, what of a GPU's memory it may take.
     """
     workload = job.workload
-    recipe = recipe_of(workload, job.model)
+    if "cap_gb" in job.settings:
+        share = job.settings["cap_gb"] * 2**30 / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(share)
+    recipe = recipe_of(workload, job.model, job.device)
     policy = load_policy(recipe.policy, seed=0)
     sampler = sampler_of(policy, workload, given=bool(job.settings.get("given")))
     only = bool(job.settings.get("sampling_only"))
     grpo = None if only else grpo_of(recipe, policy, sampler)
-    steps = [step(workload, sampler, grpo, number) for number in range(1, job.warmup + job.steps + 1)]
+    numbers = range(1, job.warmup + job.steps + 1)
+    steps = [step(workload, sampler, grpo, number, job.device) for number in numbers]
     return {"steps": steps[job.warmup :], "versions": versions()}
 
 
-def step(workload: Workload, sampler: Sampler, grpo: Grpo | None, number: int) -> dict[str, float]:
+def step(
+    workload: Workload, sampler: Sampler, grpo: Grpo | None, number: int, device: str = "cpu"
+) -> dict[str, float]:
     """One round: seconds by the clock, and of the processor's time (`..._cpu`)."""
     prompts = prompts_of(workload)
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu = now(device), time.process_time()
     groups = in_order(prompts, sampler.sample(prompts, workload.group, _sampling(workload), (0, number)))
-    row = {"sampling": time.perf_counter() - started, "sampling_cpu": time.process_time() - cpu}
+    row = {"sampling": now(device) - started, "sampling_cpu": time.process_time() - cpu}
     if grpo is not None:
         scored_groups = compare(_scored(groups, rewards(workload)), grpo.recipe)
-        scored, update_cpu = time.perf_counter(), time.process_time()
+        scored, update_cpu = now(device), time.process_time()
         metrics = update_policy(grpo, scored_groups, number)
-        row |= {"update": time.perf_counter() - scored, "ratio_error": metrics["sampling/ratio_error"]}
+        row |= {"update": now(device) - scored, "ratio_error": metrics["sampling/ratio_error"]}
         row |= {"grad_norm": metrics["grad_norm"], "update_cpu": time.process_time() - update_cpu}
-    row |= {"step": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    row |= {"step": now(device) - started, "cpu": time.process_time() - cpu}
     _check(groups, workload)
     return row
 
@@ -93,7 +102,7 @@ def sampler_of(policy: Policy, workload: Workload, given: bool = False) -> Sampl
     return ScheduledSampler(policy, {str(i): row for i, row in enumerate(lengths(workload))})
 
 
-def recipe_of(workload: Workload, model: str) -> Recipe:
+def recipe_of(workload: Workload, model: str, device: str = "cpu") -> Recipe:
     """Our defaults but for what the workload says."""
     return Recipe.model_validate(
         {
@@ -103,7 +112,8 @@ def recipe_of(workload: Workload, model: str) -> Recipe:
                 "lora_rank": workload.lora_rank,
                 "lora_alpha": 2 * workload.lora_rank,
                 "precision": workload.precision,
-                "device": "cpu",
+                "device": device,
+                "quantize": workload.quantize,
             },
             "grpo": {
                 "group_size": workload.group,
@@ -145,7 +155,6 @@ def _check(groups: list[Group], workload: Workload) -> None:
 
 def versions() -> dict[str, str]:
     """Of what computes."""
-    import torch
     import transformers
 
     import grandrounds

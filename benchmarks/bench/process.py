@@ -5,11 +5,16 @@ from __future__ import annotations
 import ctypes
 import resource
 import sys
+import time
 from pathlib import Path
 
 
-def peak_bytes() -> int:
-    """The most memory this process has held at once."""
+def peak_bytes(device: str = "cpu") -> int:
+    """The most memory this process has held at once; on a GPU, what torch took of the card's memory."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_reserved()
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss begins with what the parent held when it forked
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -22,6 +27,15 @@ def forget_peak() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def now(device: str) -> float:
+    """Seconds by the clock, once the device has done all it was told to."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def available_bytes() -> int | None:

@@ -31,6 +31,7 @@ def options(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=1, help="processes of each side (1)")
     parser.add_argument("--steps", type=int, help="timed steps in each process (the workload's own number)")
     parser.add_argument("--threads", type=int, default=cores(), help="of each process (all cores)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="that computes (cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument(
         "--cache", type=Path, default=ROOT / "runs/benchmarks", help="models and tuned settings"
@@ -64,9 +65,9 @@ def told(workload: Workload) -> str:
 def job_for(name: str, arguments: argparse.Namespace) -> Job:
     """The workload with its model's folder, made on first use."""
     workload = WORKLOADS[name]
-    folder = model_folder(workload.shape, arguments.cache / "models")
+    folder = model_folder(workload.shape, arguments.cache / "models", arguments.device)
     steps = arguments.steps or workload.steps
-    return Job(workload, str(folder), arguments.threads, workload.warmup, steps)
+    return Job(workload, str(folder), arguments.threads, workload.warmup, steps, device=arguments.device)
 
 
 def python_of(venv: Path) -> str:

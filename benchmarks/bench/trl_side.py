@@ -21,6 +21,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from bench.forced import ForcedEnds, GivenTokens
 from bench.models import word
+from bench.process import now
 from bench.side import Job, serve
 from bench.workloads import FULL, Workload, given_completions, lengths, prompt_tokens, rewards
 
@@ -30,32 +31,34 @@ class TimedTrainer(GRPOTrainer):
 
     clock: list[dict[str, float]]
     ends: np.ndarray  # [N, G], where completions must end
+    device_type: str
 
     def _generate(self, prompts: list) -> tuple:
-        started = time.perf_counter()
+        started = now(self.device_type)
         generated = super()._generate(prompts)
-        self.clock[-1]["sampling"] = time.perf_counter() - started
+        self.clock[-1]["sampling"] = now(self.device_type) - started
         sampled = [len(tokens) for tokens in generated[1]]
         assert sampled == self.ends.ravel().tolist(), "completions do not end where the schedule says"
         return generated
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
         scored = super()._generate_and_score_completions(inputs)
-        self.clock[-1]["scored"] = time.perf_counter()
+        self.clock[-1]["scored"] = now(self.device_type)
         return scored
 
 
 class Clock(TrainerCallback):
     """A row for each optimizer step, from its beginning to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._device = device
         self.rows: list[dict[str, float]] = []
 
     def on_step_begin(self, *unused: Any, **more: Any) -> None:
-        self.rows.append({"started": time.perf_counter(), "cpu_before": time.process_time()})
+        self.rows.append({"started": now(self._device), "cpu_before": time.process_time()})
 
     def on_step_end(self, *unused: Any, **more: Any) -> None:
-        ended, row = time.perf_counter(), self.rows[-1]
+        ended, row = now(self._device), self.rows[-1]
         row["step"] = ended - row["started"]
         row["cpu"] = time.process_time() - row["cpu_before"]
         row["update"] = ended - row["scored"]
@@ -68,7 +71,7 @@ class Clock(TrainerCallback):
 
 def compute(job: Job) -> dict[str, Any]:
     """Seconds of each timed step: all of it, its sampling, its update."""
-    workload, clock = job.workload, Clock()
+    workload, clock = job.workload, Clock(job.device)
     words = [" ".join(word(token) for token in tokens) for tokens in prompt_tokens(workload)]
     with tempfile.TemporaryDirectory() as folder:
         trainer = TimedTrainer(
@@ -81,7 +84,7 @@ def compute(job: Job) -> dict[str, Any]:
             peft_config=adapter(workload),
             callbacks=[clock],
         )
-        trainer.clock, trainer.ends = clock.rows, lengths(workload)
+        trainer.clock, trainer.ends, trainer.device_type = clock.rows, lengths(workload), job.device
         reward.values = rewards(workload).ravel().tolist()
         trainer.model.generate = partial(trainer.model.generate, logits_processor=schedule(job))
         trainer.train()
@@ -131,7 +134,7 @@ def arguments(job: Job, folder: str) -> GRPOConfig:
         max_completion_length=workload.max_new,
         max_steps=job.warmup + job.steps,
         shuffle_dataset=False,
-        use_cpu=True,
+        use_cpu=job.device == "cpu",
         bf16=bool(settings.get("autocast", False)),
         gradient_checkpointing=bool(settings.get("checkpointing", False)),
         temperature=1.0,

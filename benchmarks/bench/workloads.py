@@ -22,7 +22,10 @@ FULL, LORA, NO_ADAPTER = "full", "lora", "none"
 
 @dataclass(frozen=True)
 class Shape:
-    """A causal language model with tied embeddings; family: "qwen2", or "scratch" as a recipe's scratch model is."""
+    """A causal language model; family: "qwen2", or "scratch" as a recipe's scratch model is.
+
+    tied: whether the output layer has the embeddings' weights.
+    """
 
     name: str
     layers: int
@@ -32,6 +35,7 @@ class Shape:
     kv_heads: int
     vocabulary: int
     family: str = "qwen2"
+    tied: bool = True
 
     @property
     def head_width(self) -> int:
@@ -59,6 +63,7 @@ class Workload:
     lora_rank: int = 16
     warmup: int = 1
     steps: int = 3
+    quantize: str = "none"  # or 4bit, of our side
 
     @property
     def completions(self) -> int:
@@ -71,8 +76,10 @@ class Workload:
             f"{self.max_new}" if self.mean_new is None else f"up to {self.max_new}, mean {self.mean_new}"
         )
         kinds = {FULL: "full fine-tuning", LORA: f"LoRA rank {self.lora_rank}", NO_ADAPTER: "sampling alone"}
+        packed = "" if self.quantize == "none" else ", 4-bit weights"
         return (
-            f"{self.shape.name}, {kinds[self.adapter]}, {self.precision}; {self.prompts} prompts × G {self.group}, "
+            f"{self.shape.name}{packed}, {kinds[self.adapter]}, {self.precision}; "
+            f"{self.prompts} prompts × G {self.group}, "
             f"{self.prompt_tokens} + {lengths} tokens"
         )
 
@@ -93,6 +100,19 @@ HALF_BILLION = Shape(
 )
 SCRATCH = Shape(
     "scratch", layers=4, hidden=192, intermediate=768, heads=6, kv_heads=6, vocabulary=2048, family="scratch"
+)
+ONE_AND_A_HALF = Shape(
+    "Qwen2.5-1.5B", layers=28, hidden=1536, intermediate=8960, heads=12, kv_heads=2, vocabulary=151_936
+)
+SEVEN = Shape(
+    "Qwen2.5-7B",
+    layers=28,
+    hidden=3584,
+    intermediate=18_944,
+    heads=28,
+    kv_heads=4,
+    vocabulary=152_064,
+    tied=False,
 )
 SMOL = Shape("SmolLM2-135M", layers=30, hidden=576, intermediate=1536, heads=9, kv_heads=3, vocabulary=49_152)
 
@@ -131,6 +151,19 @@ _SMOL = Workload(
     max_new=32,
     steps=2,
 )
+# Rounds of a size that fits one GPU.
+_G1B = Workload(
+    "G1.5B",
+    ONE_AND_A_HALF,
+    LORA,
+    "bfloat16",
+    prompts=8,
+    group=8,
+    prompt_tokens=512,
+    max_new=512,
+    mean_new=200,
+    steps=2,
+)
 _SMOKE = Workload("smoke", TINY, FULL, "float32", prompts=2, group=4, prompt_tokens=24, max_new=16, steps=2)
 
 WORKLOADS = {
@@ -144,6 +177,8 @@ WORKLOADS = {
         replace(_A, name="D", prompt_tokens=64, max_new=512, steps=2),
         replace(_A, name="E", max_new=512, mean_new=100),
         _CLINIC,
+        _G1B,
+        replace(_G1B, name="G7B", shape=SEVEN, prompts=1, prompt_tokens=1024, mean_new=None, quantize="4bit"),
         _SMOL,
         replace(_SMOL, name="smol16", precision="bfloat16"),
         _SMOKE,
