@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -39,6 +40,7 @@ def alternate(job: Job, sides: Mapping[Side, Mapping[str, Any]], repeats: int) -
             tell(f"{job.workload.name}: {side.name}")
             result = run_side(side, replace(job, settings=settings))
             measured.sides.setdefault(side.name, []).append(result)
+            tell(f"  {json.dumps(result)}")  # not lost if a later side hangs
     return measured
 
 

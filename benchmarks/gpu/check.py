@@ -45,7 +45,10 @@ def parts(device: str, out: Path) -> list[Part]:
         common = ["--device", device, "--cache", cache, "--json", str(out / f"steps-{workload}.json")]
         return Part(f"steps-{workload}", ["benchmarks/compare.py", name, *common, *more], limit)
 
-    trl = ["--peers-venv", "here", "--trl", json.dumps({"micro_batch": 8 if here else 16})]
+    def beside_trl(micro_batch: int, timed: int) -> list[str]:
+        settings = json.dumps({"micro_batch": micro_batch})
+        return ["--steps", str(timed), "--peers-venv", "here", "--trl", settings]
+
     short = [
         "rounds=4",
         "sft.steps=60",
@@ -57,11 +60,11 @@ def parts(device: str, out: Path) -> list[Part]:
     return [
         Part("doctor", ["-m", "grandrounds", "doctor"], 60),
         Part("tests", ["-m", "pytest", "-q", "-n", "4", "-m", "cuda", "-p", "no:cacheprovider"], 150),
-        steps("B16", 100, *trl),
-        steps("C", 100, *trl),
+        steps("B16", 110, *beside_trl(8 if here else 16, 3)),
+        steps("C", 110, *beside_trl(8, 3)),
         Part("clinic", ["-m", "grandrounds", "train", "clinic", "--out", str(out / "clinic"), *changes], 100),
         steps("G7B", 120, "--sides", "ours", *([] if here else ["--cap-gb", "16"])),
-        steps("G1.5B", 150, "--peers-venv", "here", "--trl", json.dumps({"micro_batch": 8})),
+        steps("G1.5B", 150, *beside_trl(8 if here else 16, 1)),
     ]
 
 
