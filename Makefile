@@ -11,13 +11,14 @@ WORKERS ?= 2
 export PYTHON TORCH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench results lint lint-rules lint-format lint-types format install clean
+.PHONY: help demo test bench gpu-check results lint lint-rules lint-format lint-types format install clean
 
 help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
 	@echo "make test      run the tests"
 	@echo "make lint      check style and types"
 	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\"; BENCH=kernels: each kernel's gain"
+	@echo "make gpu-check on an NVIDIA GPU: its tests, a run, whole steps beside TRL, 7B in 16 GB; results in runs/gpu-check"
 	@echo "make results   write the tables of docs/ from benchmarks/results"
 	@echo "make format    put the source into shape"
 	@echo "make install   only make the virtual environment, $(VENV)"
@@ -37,6 +38,11 @@ else
 bench: $(VENV)/installed $(PEERS)/installed
 	$(VENV)/bin/python benchmarks/compare.py --peers-venv "$(PEERS)" $(BENCH)
 endif
+
+# One Python for both sides, so that a GPU machine without a registry needs only one set of packages.
+gpu-check: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pip install --quiet trl==1.16.0 "bitsandbytes>=0.50"
+	$(VENV)/bin/python benchmarks/gpu/check.py $(GPU_PARTS)
 
 results: $(VENV)/installed
 	$(VENV)/bin/python scripts/results.py

@@ -114,20 +114,22 @@ def recipe_of(workload: Workload, model: str, device: str = "cpu") -> Recipe:
                 "precision": workload.precision,
                 "device": device,
                 "quantize": workload.quantize,
+                "recompute": workload.recompute,
             },
             "grpo": {
                 "group_size": workload.group,
                 "cases_per_round": workload.prompts,
                 "max_new_tokens": workload.max_new,
                 # Of the settings that leave the result as it is; TRL's, its micro-batch, is searched per workload.
-                "tokens_per_pack": _largest_group(workload),
+                **({"tokens_per_pack": _largest_group(workload)} if device == "cpu" else {}),
             },
         }
     )
 
 
 def _largest_group(workload: Workload) -> int:
-    """Tokens of a prompt and its completions: smaller packs would compute a prompt twice, larger ones gain no time."""
+    """Tokens of a prompt and its completions: smaller packs would compute a prompt twice, larger ones gain no time
+    on a CPU."""
     return workload.prompt_tokens + int(lengths(workload).sum(1).max())
 
 

@@ -64,6 +64,7 @@ class Workload:
     warmup: int = 1
     steps: int = 3
     quantize: str = "none"  # or 4bit, of our side
+    recompute: str = "auto"  # of our side
 
     @property
     def completions(self) -> int:
@@ -164,6 +165,18 @@ _G1B = Workload(
     mean_new=200,
     steps=2,
 )
+# In 4 bits, with 16 GB.
+_G7B = replace(
+    _G1B,
+    name="G7B",
+    shape=SEVEN,
+    prompts=1,
+    prompt_tokens=1024,
+    mean_new=None,
+    steps=1,
+    quantize="4bit",
+    recompute="layers",
+)
 _SMOKE = Workload("smoke", TINY, FULL, "float32", prompts=2, group=4, prompt_tokens=24, max_new=16, steps=2)
 
 WORKLOADS = {
@@ -178,7 +191,7 @@ WORKLOADS = {
         replace(_A, name="E", max_new=512, mean_new=100),
         _CLINIC,
         _G1B,
-        replace(_G1B, name="G7B", shape=SEVEN, prompts=1, prompt_tokens=1024, mean_new=None, quantize="4bit"),
+        _G7B,
         _SMOL,
         replace(_SMOL, name="smol16", precision="bfloat16"),
         _SMOKE,
