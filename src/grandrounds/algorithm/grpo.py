@@ -241,7 +241,8 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
     """`grpo.iterations` passes over the round's groups, each in `grpo.minibatches` optimizer steps.
 
     Before the first step sampler and learner hold the same weights, so every ratio must be 1. Raises RunError where one
-    is not. Returns the mean of the steps' metrics; `sampling/ratio_error` is that of the first step.
+    is not. Returns the mean of the steps' metrics; `sampling/ratio_error` and `sampling/logprob_difference` are
+    those of the first step.
     """
     recipe, learner = grpo.recipe, grpo.learner
     steps = [ranks.share(step) for step in steps_of_a_pass(grpo, groups)]
@@ -258,7 +259,8 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
     # A step without packs has fewer metrics.
     names = {name: None for row in rows for name in row}
     metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
-    return {**metrics, "sampling/ratio_error": rows[0].get("sampling/ratio_error", 0.0)}
+    first = {name: rows[0].get(name, 0.0) for name in ("sampling/ratio_error", "sampling/logprob_difference")}
+    return {**metrics, **first}
 
 
 def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack]]:

@@ -73,13 +73,14 @@ class Loss:
 
 @torch.no_grad()
 def ratio_statistics(inputs: LossInputs, settings: LossSettings) -> dict[str, Tensor]:
-    """Statistics [C] of ratios: `ratio`; `clip_low` and `clip_high`, 1 where a clip removes the gradient; `policy_kl`,
-    k3 to the behaviour policy.
+    """Statistics [C] of ratios: `ratio`; `difference`, |log ratio|; `clip_low` and `clip_high`, 1 where a clip removes
+    the gradient; `policy_kl`, k3 to the behaviour policy.
     """
     difference, advantages = inputs.logprobs - inputs.behaviour, inputs.advantages
     ratio = difference.exp()
     return {
         "ratio": ratio,
+        "difference": difference.abs(),
         "clip_low": ((ratio < 1 - settings.clip_low) & (advantages < 0)).to(ratio.dtype),
         "clip_high": ((ratio > 1 + settings.clip_high) & (advantages > 0)).to(ratio.dtype),
         "policy_kl": k3(-difference),

@@ -1,7 +1,8 @@
 """GA4GH phenopackets (ISO 4454) as differential-diagnosis cases.
 
 A case states the observed findings, age and sex, and asks for the diagnosis: in free text, or among the options that a
-naive Bayes model, fitted on the training split, finds hardest to tell apart. Cases are split by publication.
+naive Bayes model, fitted on the training split, finds hardest to tell apart, and that are as often
+wrong as their number of right cases asks for (`rivals`). Cases are split by publication.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from grandrounds.domains.medicine import MedicineKeys
 from grandrounds.domains.medicine.ages import age_band, age_text, days_of
 from grandrounds.domains.medicine.bayes import NaiveBayes, Scores
 from grandrounds.domains.medicine.differential import PhenopacketKnowledge, demonstrate
+from grandrounds.domains.medicine.rivals import handicaps
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, Demonstration
 
@@ -28,6 +30,8 @@ from grandrounds.types import PUBLICATION, TRAINED_ON, Answer, Case, CaseBook, D
 KEPT_IN_VIEWS, STRANGE_IN_VIEWS = 0.6, 0.3
 # A further view's options are drawn from this many times as many of the hardest labels.
 OPTION_POOL = 4
+# Ways to choose a case's wrong options: see `_Builder.case`.
+HARDEST, DRAWN, NEW = "hardest", "drawn", "new"
 # The share of hurried demonstrations.
 HURRIED = 0.5
 _UNKNOWN_LABEL = "the diagnosis is not among the labels"
@@ -79,7 +83,8 @@ def phenopacket_book(
     test = [packet for packet in kept if packet.id in held and _content(packet) not in known]
     dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
-    builder = _Builder(model, seed, recipe.options, recipe.excluded_findings)
+    matched = _matched(model, train, test, recipe.options)
+    builder = _Builder(model, seed, recipe.options, recipe.excluded_findings, matched)
     ids = {packet.id for packet in train}
     state = {
         "format": "phenopackets",
@@ -88,14 +93,15 @@ def phenopacket_book(
         "excluded_findings": recipe.excluded_findings,
         "min_train_cases": recipe.min_train_cases,
         "groups": sorted({packet.group for packet in train}),
+        "handicaps": {name: added.tolist() for name, added in matched.items()},
         "model": model.state(),
     }
     return CaseBook(
         train=[
-            builder.case(view, demonstrated=True, hardest=view.id in ids)
+            builder.case(view, demonstrated=True, rivals=HARDEST if view.id in ids else DRAWN)
             for view in _views(train, strangers, recipe.views, seed)
         ],
-        test=[builder.case(packet) for packet in test],
+        test=[builder.case(packet, rivals=NEW) for packet in test],
         knowledge=PhenopacketKnowledge(model),
         fitted=state,
         read=len(rows),
@@ -186,13 +192,23 @@ def _book_like(
             where=source,
             hint="Use cases of the diagnoses that the run was trained on.",
         )
-    builder = _Builder(model, fitted["seed"], fitted["options"], fitted["excluded_findings"])
+    builder = _Builder(
+        model,
+        fitted["seed"],
+        fitted["options"],
+        fitted["excluded_findings"],
+        # Runs from before frequencies were matched have none.
+        {name: np.asarray(added) for name, added in fitted.get("handicaps", {}).items()},
+    )
     groups = set(fitted["groups"])
     seen = any(packet.group in groups for packet in kept)
     tags = [{PUBLICATION: TRAINED_ON if packet.group in groups else "new"} if seen else {} for packet in kept]
     return CaseBook(
         train=[],
-        test=[builder.case(packet, tags=more) for packet, more in zip(kept, tags, strict=True)],
+        test=[
+            builder.case(packet, rivals=HARDEST if packet.group in groups else NEW, tags=more)
+            for packet, more in zip(kept, tags, strict=True)
+        ],
         knowledge=PhenopacketKnowledge(model),
         fitted=fitted,
         read=read,
@@ -200,26 +216,43 @@ def _book_like(
     )
 
 
+def _matched(
+    model: NaiveBayes, train: Sequence[Packet], test: Sequence[Packet], options: int
+) -> dict[str, np.ndarray]:
+    """For each way to choose rivals, what is added to the labels' scores [L]."""
+    if options < 2:
+        return {}
+
+    def on(packets: Sequence[Packet], pool: int) -> np.ndarray:
+        scores = np.stack([model.score(packet.findings).log for packet in packets])
+        gold = np.array([model.rows[packet.label] for packet in packets])
+        return handicaps(scores, gold, options - 1, pool)
+
+    own = {HARDEST: on(train, options - 1), DRAWN: on(train, OPTION_POOL * (options - 1))}
+    return own | ({NEW: on(test, options - 1)} if test else {})
+
+
 @dataclass(frozen=True)
 class _Builder:
-    """Makes cases of packets."""
+    """Makes cases of packets. handicaps: see `_matched`."""
 
     model: NaiveBayes
     seed: int
     options: int
     excluded_findings: bool
+    handicaps: Mapping[str, np.ndarray]
 
     def case(
         self,
         packet: Packet,
         *,
         demonstrated: bool = False,
-        hardest: bool = True,
+        rivals: str = HARDEST,
         tags: Mapping[str, str] | None = None,
     ) -> Case:
-        """hardest: whether the other options are the hardest labels, or drawn from a larger set of hard ones."""
+        """rivals: HARDEST, or of a case not trained on NEW, for the hardest labels; DRAWN from more of them."""
         scores = self.model.score(packet.findings)
-        names = self._names(packet, scores, hardest)
+        names = self._names(packet, scores, rivals)
         options = dict(zip(LETTERS, names, strict=False)) if self.options else {}
         letter = LETTERS[names.index(packet.label)] if self.options else None
         # In free text, the published name with its commas is right too; our label has none.
@@ -244,13 +277,14 @@ class _Builder:
         hurried = keyed_unit(self.seed, packet.id, "hurried") < HURRIED
         return demonstrate(self.model, packet.findings, scores, names, hurried=hurried)
 
-    def _names(self, packet: Packet, scores: Scores, hardest: bool) -> list[str]:
+    def _names(self, packet: Packet, scores: Scores, rivals: str) -> list[str]:
         """The right label and hard rivals, in keyed order. Without options: the likeliest labels."""
-        order = [self.model.labels[row] for row in np.argsort(-scores.log, kind="stable")]
+        added = self.handicaps.get(rivals, self.handicaps.get(HARDEST, 0.0))
+        order = [self.model.labels[row] for row in np.argsort(-(scores.log + added), kind="stable")]
         if not self.options:
             return order[:4]
         hard = [label for label in order if label != packet.label]
-        if not hardest:
+        if rivals == DRAWN:
             hard = hard[: OPTION_POOL * (self.options - 1)]
             hard.sort(key=lambda label: keyed_unit(self.seed, packet.id, "drawn", label))
         hard = hard[: self.options - 1]
