@@ -44,6 +44,10 @@ class CasesSection(Section):
         description="A file (JSONL, JSON, CSV, Parquet, each also .gz; Excel), a folder of such files, a Hub dataset, "
         "or a domain's own: `clinic`.",
     )
+    mix: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {},
+        description="Further sources -> the share of the training draws that each gets; `source` gets the rest.",
+    )
     columns: dict[str, str] = Field({}, description="Our column name -> the source's, where they differ.")
     test_source: str | None = Field(
         None, description="A separate source of test cases; the default splits `source`."

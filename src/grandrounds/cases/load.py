@@ -9,7 +9,9 @@ from typing import Any
 
 from grandrounds.cases.bad_rows import settle
 from grandrounds.cases.formats import build_cases, formats, recognise
+from grandrounds.cases.labels import as_labels, labels_in
 from grandrounds.cases.memory import cases_of, fingerprint
+from grandrounds.cases.mix import joined
 from grandrounds.cases.read import Row, read_rows
 from grandrounds.cases.split import is_test
 from grandrounds.domain import every
@@ -43,11 +45,25 @@ def load_cases(
             where="cases.source",
             hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
         )
+    if recipe.mix:
+        alone = recipe.model_copy(update={"mix": {}})
+        further: dict[str, Any] = {"test_source": None, "columns": {}, "format": "auto"}
+        books = {recipe.source: load_cases(alone, seed=seed, fitted=fitted)}
+        for source in recipe.mix:
+            books[source] = load_cases(alone.model_copy(update={**further, "source": source}), seed=seed)
+        return joined(recipe, books)
     name, _, held_out = recipe.source.partition(":")
     if made := every("sources").get(name):
         own = fitted if fitted is not None and fitted.get("format") == name else None
         return _asked_for(made.book(recipe, seed, own), recipe.source, held_out)
     rows = read_rows(recipe.source, recipe.limit, recipe.encoding)
+    # Another fraction than the default asks for a split of its own.
+    usual = recipe.test_fraction == CasesRecipe.model_fields["test_fraction"].default
+    if rows.test_source and fitted is None and recipe.test_source is None and usual:
+        rows.notes.append(
+            f"The data set's own split is held out: {rows.test_source}. Another by cases.test_source."
+        )
+        recipe = recipe.model_copy(update={"test_source": rows.test_source})
     book = _read(rows, recipe, seed, fitted)
     return replace(book, notes=[*rows.notes, *book.notes])
 
@@ -77,10 +93,19 @@ def _read(rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[s
         return form.tested_on(book, tested, recipe.test_source)
     seed = fitted["seed"] if fitted else seed
     cases, left_out = _built(rows, name, recipe, recipe.source)
-    state = {"format": name, "seed": seed}
+    told = any("kind" in row.values for row in rows)
+    labels = fitted.get("labels", []) if fitted else [] if told else labels_in(cases)
+    cases = as_labels(cases, labels)
+    state = {"format": name, "seed": seed, **({"labels": labels} if labels else {})}
     if recipe.test_source and fitted is None:
-        return _with_test_source(recipe, cases, state, left_out)
-    return _split(cases, recipe, seed, state, left_out)
+        book = _with_test_source(recipe, cases, state, left_out)
+        book = replace(book, test=as_labels(book.test, labels))
+    else:
+        book = _split(cases, recipe, seed, state, left_out)
+    found = (
+        [f"The gold answers are {len(labels)} labels: {', '.join(labels)}."] if labels and not fitted else []
+    )
+    return replace(book, notes=[*book.notes, *found])
 
 
 def _built(rows: Sequence[Row], name: str, recipe: CasesRecipe, source: str) -> tuple[list[Case], list[str]]:

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from grandrounds.cases.text import decoded, delimiter_of
 from grandrounds.errors import CaseError
 
+# A data set's own splits to hold out, the first that it has: tests are kept for the end, and often have no answers.
+HELD_OUT = ("validation", "valid", "dev", "test")
 _HUB_NAME = re.compile(r"^[\w.-]+(?:/[\w.-]+)?(?::[\w.\[\]%+-]+)?$")
 
 
@@ -32,11 +34,18 @@ class Row:
 
 
 class Rows(list[Row]):
-    """The rows of a source. notes: what had to be found out to read them, for the user to check."""
+    """The rows of a source.
 
-    def __init__(self, rows: Iterable[Row], notes: Sequence[str] = ()) -> None:
+    notes: what had to be found out to read them, for the user to check. test_source: of a data set in splits, its own
+    held-out one.
+    """
+
+    def __init__(
+        self, rows: Iterable[Row], notes: list[str] | None = None, test_source: str | None = None
+    ) -> None:
         super().__init__(rows)
-        self.notes = notes
+        self.notes = [] if notes is None else notes
+        self.test_source = test_source
 
 
 def read_rows(source: str, limit: int | None = None, encoding: str | None = None) -> Rows:
@@ -47,27 +56,19 @@ def read_rows(source: str, limit: int | None = None, encoding: str | None = None
     """
     path = Path(source).expanduser()
     notes: list[str] = []
-    if path.is_dir():
-        rows = _read_folder(path, encoding, notes)
+    if path.is_file():
+        taken = Rows(islice(_read_file(path, encoding, notes), limit), notes)
+    elif path.is_dir() and not _is_dataset(path):
+        taken = Rows(islice(_read_folder(path, encoding, notes), limit), notes)
     else:
-        rows = _read_file(path, encoding, notes) if path.is_file() else _read_hub(source, path)
-    taken = Rows(islice(rows, limit), notes)
+        taken = _read_dataset(source, path, limit)
     if not taken:
         raise CaseError("there are no rows in it", where=source, hint="Check that the file is complete.")
     return taken
 
 
 def _read_folder(path: Path, encoding: str | None, notes: list[str]) -> Iterator[Row]:
-    """A data set that `datasets` saved to disk, or the folder's files in the order of their names."""
-    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-        import datasets
-
-        loaded = datasets.load_from_disk(str(path))
-        if isinstance(loaded, dict):
-            loaded = loaded[_split_of(loaded, str(path), str(path))]
-        for number, values in enumerate(loaded, 1):
-            yield Row(dict(values), f"{path}, row {number}")
-        return
+    """The folder's files in the order of their names."""
     files = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in READERS)
     if not files:
         raise CaseError(
@@ -198,8 +199,48 @@ def _parquet(path: Path, data: bytes, notes: list[str]) -> Iterator[Row]:
         yield Row(values, f"{path}, row {number}")
 
 
-def _read_hub(source: str, path: Path) -> Iterator[Row]:
-    """Rows of a dataset on the Hub, or of its local download."""
+def _is_dataset(path: Path) -> bool:
+    """Whether `datasets` saved it to disk."""
+    return (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def _read_dataset(source: str, path: Path, limit: int | None) -> Rows:
+    """Rows of a data set that `datasets` saved to disk, or of one on the Hub; each may be followed by ":split"."""
+    name, _, split = source.partition(":")
+    folder = path if _is_dataset(path) else Path(name).expanduser()
+    if _is_dataset(folder):
+        loaded = _saved(folder, split if folder != path else "", source)
+        name = name if folder != path else source
+    else:
+        loaded = _from_hub(source, path)
+    test_source = None
+    if isinstance(loaded, dict):
+        split = _split_of(loaded, source, name)
+        held_out = next((other for other in HELD_OUT if other in loaded and split == "train"), None)
+        test_source = f"{name}:{held_out}" if held_out else None
+        loaded = loaded[split]
+    place = f"{name}:{split}" if split else name
+    rows = (Row(dict(values), f"{place}, row {number}") for number, values in enumerate(loaded, 1))
+    return Rows(islice(rows, limit), test_source=test_source)
+
+
+def _saved(folder: Path, split: str, source: str) -> Any:
+    import datasets
+
+    loaded = datasets.load_from_disk(str(folder))
+    if not split:
+        return loaded
+    if not isinstance(loaded, dict) or split not in loaded:
+        raise CaseError(
+            f"the data set has no split `{split}`",
+            where=source,
+            hint=f"It has {', '.join(loaded)}." if isinstance(loaded, dict) else "Leave the split out.",
+        )
+    return loaded[split]
+
+
+def _from_hub(source: str, path: Path) -> Any:
+    """A data set on the Hub, or its local download."""
     looks_like_path = path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in _SUFFIXES
     if looks_like_path or not _HUB_NAME.match(source):
         _missing(source, path)
@@ -207,7 +248,7 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
 
     name, _, split = source.partition(":")
     try:
-        loaded = datasets.load_dataset(name, split=split or None)
+        return datasets.load_dataset(name, split=split or None)
     except Exception as error:  # the Hub's client raises a dozen unrelated types when it cannot get a dataset
         raise CaseError(
             f"there is no such file, and no such dataset could be loaded from the Hub "
@@ -215,11 +256,6 @@ def _read_hub(source: str, path: Path) -> Iterator[Row]:
             where=source,
             hint="Check the name and the connection, or download the data and name the file.",
         ) from None
-    if isinstance(loaded, dict):
-        split = _split_of(loaded, source, name)
-        loaded = loaded[split]
-    for number, values in enumerate(loaded, 1):
-        yield Row(dict(values), f"{name}:{split}, row {number}")
 
 
 def _split_of(loaded: Mapping[str, Any], source: str, name: str) -> str:

@@ -203,7 +203,7 @@ class RunFolder:
 
 def data_files(recipe: Recipe) -> list[Path]:
     """The local files that the recipe's cases come from."""
-    sources = (recipe.cases.source, recipe.cases.test_source)
+    sources = (recipe.cases.source, recipe.cases.test_source, *recipe.cases.mix)
     return [Path(source) for source in sources if source and Path(source).is_file()]
 
 

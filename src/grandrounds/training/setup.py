@@ -12,9 +12,9 @@ from grandrounds.algorithm.grpo import Grpo
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.loss import Loss, likelihood
 from grandrounds.algorithm.losses import find_loss
-from grandrounds.cases.balance import label_weights
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import BAD_ROW, load_cases
+from grandrounds.cases.mix import case_weights
 from grandrounds.errors import CaseError, PolicyError, RunError
 from grandrounds.planning.planner import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
@@ -70,8 +70,9 @@ class Setup:
         )
 
     def weights_of(self, cases: Sequence[Case]) -> Weights | None:
-        """How often each of these cases is drawn, by `cases.balance`; None where all are drawn alike."""
-        return Weights(label_weights(cases)) if self.recipe.cases.balance == "label" else None
+        """How often each of these cases is drawn, by `cases.mix` and `cases.balance`; None: all alike."""
+        weights = case_weights(self.recipe.cases, cases)
+        return None if weights is None else Weights(weights)
 
 
 def assemble(

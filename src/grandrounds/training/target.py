@@ -49,7 +49,7 @@ class Target:
         cases = self.recipe.cases
         if self.is_run and source != cases.source:
             same_kind = made(source) == made(cases.source)
-            changed = {"source": source, "test_source": None, "limit": None}
+            changed: dict[str, Any] = {"source": source, "test_source": None, "limit": None, "mix": {}}
             if not same_kind:
                 changed["format"] = "auto"
             own = same_file(source, cases.source)

@@ -1,0 +1,152 @@
+"""Why a language model's held-out accuracy may fall while it trains on published case reports, by experiment.
+
+    python benchmarks/published_shortcut.py hardest --cases phenopackets.jsonl.gz --model FOLDER
+    python benchmarks/published_shortcut.py balanced --cases …      the same cases, drawn so that frequency pays nothing
+    python benchmarks/published_shortcut.py matched --cases …       wrong options as frequent as right ones
+    python benchmarks/published_shortcut.py --table                 writes benchmarks/results/published-shortcut.json
+
+Each arm is a run of its own with LoRA, in runs/published-shortcut/ARM; the same command goes on with one that stopped.
+Cases are short (ten findings at most), and so are the demonstrations, whose answers come from two findings alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.record import RESULTS, record
+from grandrounds import resume, train
+from grandrounds.cases.load import load_cases
+from grandrounds.cases.shortcuts import LabelFrequency
+from grandrounds.domains.medicine import phenopackets
+from grandrounds.recipe import CasesRecipe, Recipe
+from grandrounds.recipe_file import recipe_from
+from grandrounds.training.folder import RunFolder
+from grandrounds.training.progress import PlainProgress
+from grandrounds.types import Case, CaseBook, Demonstration
+
+ARMS = ("hardest", "balanced", "matched")
+FINDINGS, TELLING = 10, 2
+SYSTEM = (
+    "Name the telling findings, then the diagnosis that fits: "
+    "<reasoning>Telling: …. Fits: ….</reasoning><answer>letter</answer>"
+)
+COLUMNS = (
+    "arm",
+    "label frequency: training, held-out",
+    "training accuracy, rounds 1–5, last 5",
+    "held-out accuracy, start, best, end",
+    "warned after round",
+)
+
+
+class Warned(PlainProgress):
+    """Prints lines, and keeps the first warning's round in a file, so that a resumed run still knows it."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file, self._done = file, 0
+
+    def round(self, done: int, rounds: int, row: Any) -> None:
+        self._done = done
+        super().round(done, rounds, row)
+
+    def note(self, text: str) -> None:
+        if text.startswith("Warning") and not self._file.exists():
+            self._file.write_text(json.dumps({"round": self._done, "text": text}), encoding="utf-8")
+        super().note(text)
+
+
+def book_of(arm: str, source: str) -> CaseBook:
+    """The published cases, shortened; split by publication."""
+    if arm != "matched":
+        phenopackets._matched = lambda *unused: {}  # as the reader was before it matched frequencies
+    book = load_cases(CasesRecipe(source=source, format="phenopackets", test_fraction=0.3), seed=0)
+    return CaseBook(train=[_short(case) for case in book.train], test=[_short(case) for case in book.test])
+
+
+def _short(case: Case) -> Case:
+    shown = case.facts[:FINDINGS]
+    patient = str(case.question).split("Findings:")[0]
+    question = f"{patient}Findings: {'; '.join(shown)}. Which diagnosis fits best?"
+    if case.demonstration is None:
+        return replace(case, question=question)
+    answer = case.demonstration.answer
+    reasoning = f"Telling: {', '.join(shown[:TELLING])}. Fits: {answer}."
+    return replace(case, question=question, demonstration=Demonstration(reasoning, answer))
+
+
+def recipe(arm: str, model: str, rounds: int) -> Recipe:
+    """LoRA on short prompts and answers."""
+    return recipe_from(
+        {
+            "name": f"published-{arm}",
+            "rounds": rounds,
+            "prompt": {"system": SYSTEM},
+            "cases": {"balance": "label" if arm == "balanced" else "none", "too_long": "skip"},
+            "policy": {"model": model, "adapter": "lora", "lora_rank": 16, "lora_alpha": 32},
+            "sft": {"steps": 30, "batch_cases": 8, "learning_rate": 1e-3, "too_long": "skip"},
+            "grpo": {
+                "cases_per_round": 6,
+                "group_size": 8,
+                "max_new_tokens": 64,
+                "learning_rate": 3e-4,
+            },
+            "rewards": {"accuracy": {"weight": 1.0}, "format": {"weight": 0.2}},
+            "checkpoint": {"every": 5, "keep": 1},
+            "evaluation": {"every": 5, "cases": 150},
+            "guard": {"enabled": False},
+        }
+    )
+
+
+def arm_row(out: Path, arm: str, source: str) -> list[str]:
+    """One run's figures."""
+    book, folder = book_of(arm, source), RunFolder.open(out / arm)
+    fitted = LabelFrequency.fit(book.train)
+    trained = [row["accuracy"] for row in folder.metrics()]
+    held = folder.evaluations()
+    accuracy = [row["accuracy"] for row in held]
+    warned = out / f"{arm}-warned.json"
+    return [
+        arm,
+        f"{fitted.accuracy(book.train, own=True):.0%}, {fitted.accuracy(book.test):.0%}",
+        f"{np.mean(trained[:5]):.0%}, {np.mean(trained[-5:]):.0%} ({len(trained)} rounds)",
+        f"{accuracy[0]:.0%}, {max(accuracy):.0%}, {accuracy[-1]:.0%}",
+        str(json.loads(warned.read_text())["round"]) if warned.exists() else "never",
+    ]
+
+
+def main() -> None:
+    """Train or go on with one arm, or write the table of those there are."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("arm", nargs="?", choices=ARMS)
+    parser.add_argument("--cases", required=True)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=Path("runs/published-shortcut"))
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    if arguments.arm:
+        book, progress = book_of(arguments.arm, arguments.cases), Warned(out / f"{arguments.arm}-warned.json")
+        if (out / arguments.arm).exists():
+            resume(out / arguments.arm, cases=book, progress=progress)
+        else:
+            wanted = recipe(arguments.arm, arguments.model, arguments.rounds)
+            train(wanted, out / arguments.arm, cases=book, progress=progress)
+        return
+    rows = [arm_row(out, arm, arguments.cases) for arm in ARMS if (out / arm / "metrics.jsonl").exists()]
+    record(RESULTS / "published-shortcut.json", COLUMNS, rows, "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
