@@ -85,6 +85,39 @@ SHAPES: dict[str, tuple[Make, str, str]] = {
         "choice",
         "Asthma",
     ),
+    "boolq": (
+        lambda n: {"question": f"is {n} even", "passage": f"Of {n}.", "answer": n % 2 == 0},
+        "label",
+        "yes",
+    ),
+    "squad": (
+        lambda n: {
+            "question": f"Who is {n}?",
+            "context": f"name {n}",
+            "answers": {"text": [f"name {n}"], "answer_start": [0]},
+        },
+        "text",
+        "name 2",
+    ),
+    "sciq": (
+        lambda n: {
+            "question": f"Which {n}?",
+            "correct_answer": OPTIONS[n % 4],
+            **{f"distractor{i}": OPTIONS[(n + i) % 4] for i in (1, 2, 3)},
+            "support": "",
+        },
+        "choice",
+        "Asthma",
+    ),
+    "gpqa": (
+        lambda n: {
+            "Question": f"Which {n}?",
+            "Correct Answer": OPTIONS[n % 4],
+            **{f"Incorrect Answer {i}": OPTIONS[(n + i) % 4] for i in (1, 2, 3)},
+        },
+        "choice",
+        "Asthma",
+    ),
     "alpaca": (lambda n: {"instruction": "Add one.", "input": str(n), "output": str(n + 1)}, "number", "3"),
     "sharegpt": (
         lambda n: {

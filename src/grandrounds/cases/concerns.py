@@ -12,6 +12,19 @@ from grandrounds.types import Case, CaseBook
 
 # A response hardly ever has the very words of a longer gold answer.
 LONG_WORDS = 20
+# Columns that most likely belong to the question.
+_PASSAGES = (
+    "passage",
+    "article",
+    "abstract",
+    "note",
+    "document",
+    "paragraph",
+    "background",
+    "text",
+    "vignette",
+    "story",
+)
 _WORKED = re.compile(r"####|\\boxed|<<[^<>]*>>")
 _LATEX = re.compile(r"\\(?:d?frac|sqrt|text|left|pi|cdot|times)\b|\^\{")
 _IMAGE = re.compile(
@@ -60,6 +73,18 @@ def _questions(cases: Sequence[Case]) -> Iterable[str]:
     repeated = [case for case in cases if _repeats(case)]
     if repeated:
         yield f"{_named(repeated)}: two options have the same text; such an answer is judged by its letter."
+    for name in _PASSAGES:
+        unseen = [case for case in cases if isinstance(case.columns.get(name), str) and case.columns[name]]
+        if unseen:
+            yield (
+                f"{_named(unseen)}: the model does not see the column `{name}`. If the question is about it: "
+                f"--set cases.columns.context={name}."
+            )
+    pairs = [case for case in cases if {"chosen", "rejected"} <= case.columns.keys()]
+    if pairs:
+        yield (
+            f"{_named(pairs)}: GRPO does not learn from `chosen` and `rejected`; only rewards of your own can use them."
+        )
 
 
 def _shift(book: CaseBook) -> Iterable[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds.cases.bad_rows import settle
-from grandrounds.cases.formats import build_cases, formats, recognise
+from grandrounds.cases.formats import build_cases, formats, in_lower_case, recognise
 from grandrounds.cases.labels import as_labels, labels_in
 from grandrounds.cases.memory import cases_of, fingerprint
 from grandrounds.cases.mix import joined
@@ -64,6 +64,10 @@ def load_cases(
             f"The data set's own split is held out: {rows.test_source}. Another by cases.test_source."
         )
         recipe = recipe.model_copy(update={"test_source": rows.test_source})
+    if recipe.format == "auto" and not recipe.columns and (columns := in_lower_case(rows)):
+        named = ", ".join(f"`{theirs}` as {ours}" for ours, theirs in columns.items())
+        rows.notes.append(f"Columns are read whatever their capitals: {named}.")
+        recipe = recipe.model_copy(update={"columns": columns})
     book = _read(rows, recipe, seed, fitted)
     return replace(book, notes=[*rows.notes, *book.notes])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from grandrounds.cases.formats import general
+from grandrounds.cases.formats import general, reading
 from grandrounds.cases.formats.fields import MISSING, Fields, missing_column, nested, refuse_images
 from grandrounds.cases.formats.own import COLUMNS, TRL_ANSWERS, own_case, trl_case
 from grandrounds.cases.read import Row
@@ -26,7 +27,23 @@ OWN: dict[str, Format] = {
     "arc": Format(
         columns("question choices answerKey", "question_stem choices answerKey"), general.arc_case, ("id",)
     ),
-    "alpaca": Format(columns("instruction output"), general.alpaca_case, ("id", "input")),
+    "boolq": Format(columns("question passage answer"), reading.boolq_case, ("id",)),
+    "squad": Format(columns("question context answers"), reading.squad_case, ("id",)),
+    "sciq": Format(
+        columns("question correct_answer distractor1 distractor2 distractor3"),
+        reading.sciq_case,
+        ("id", "support"),
+    ),
+    "gpqa": Format(
+        (frozenset(("Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))),),
+        reading.gpqa_case,
+        ("id",),
+    ),
+    "alpaca": Format(
+        columns("instruction output", "instruction response"),
+        general.alpaca_case,
+        ("id", "input", "context"),
+    ),
     "sharegpt": Format(columns("conversations"), general.sharegpt_case, ("id",)),
     "completion": Format(columns("prompt completion"), general.completion_case, ("id",)),
     "trl": Format(
@@ -66,10 +83,8 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
         return wanted
     _check_mapping(mapping, wanted)
     found = set(mapped(rows[0], mapping).values)
-    seen = [mapped(row, mapping).values for row in rows[:SEEN]]
-    for name, form in formats().items():
-        if any(needed <= found for needed in form.columns) and (form.fits is None or form.fits(seen)):
-            return name
+    if name := _fitting(rows, mapping):
+        return name
     # Not recognised: most likely our own format, with a column missing or misspelt.
     place = rows[0].place
     for needed in ("question", "answer"):
@@ -87,6 +102,31 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
         where=place,
         hint="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or give --format.",
     )
+
+
+def _fitting(rows: Sequence[Row], mapping: Mapping[str, str]) -> str | None:
+    """The first format that has the columns."""
+    found = set(mapped(rows[0], mapping).values)
+    seen = [mapped(row, mapping).values for row in rows[:SEEN]]
+    for name, form in formats().items():
+        if any(needed <= found for needed in form.columns) and (form.fits is None or form.fits(seen)):
+            return name
+    return None
+
+
+def in_lower_case(rows: Sequence[Row]) -> dict[str, str]:
+    """Our column names -> the rows' own, where only capitals keep a format from being recognised ("Question")."""
+    rows = [row for row in rows if row.error is None]
+    if not rows or _fitting(rows, {}):
+        return {}
+    known = _known_columns([form for form in formats().values() if form.case])
+    names = Counter(name.strip().lower().replace(" ", "_") for name in rows[0].values)
+    mapping = {
+        lower: name
+        for name in rows[0].values
+        if (lower := name.strip().lower().replace(" ", "_")) in known and names[lower] == 1 and lower != name
+    }
+    return mapping if _fitting(rows, mapping) else {}
 
 
 def mapped(row: Row, mapping: Mapping[str, str]) -> Row:
@@ -155,8 +195,7 @@ def _require_new(case: Case, places: dict[str, str], place: str) -> None:
 def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
     """RecipeError for a mapped column that the format does not have. name: a format, or "auto" for all."""
     forms = [form for form in formats().values() if form.case] if name == "auto" else [formats()[name]]
-    needed = (column for form in forms for columns_of in form.columns for column in columns_of)
-    known = sorted({*needed, *(column for form in forms for column in form.known)})
+    known = _known_columns(forms)
     for ours in mapping:
         if ours not in known:
             close = difflib.get_close_matches(ours, known, n=1)
@@ -167,3 +206,10 @@ def _check_mapping(mapping: Mapping[str, str], name: str) -> None:
                 where=f"cases.columns.{ours}",
                 hint=f"Did you mean `{close[0]}`?" if close else f"It has {', '.join(known)}.",
             )
+
+
+def _known_columns(forms: Iterable[Format]) -> list[str]:
+    """All columns that these formats read, in order."""
+    forms = list(forms)
+    needed = (column for form in forms for columns_of in form.columns for column in columns_of)
+    return sorted({*needed, *(column for form in forms for column in form.known)})

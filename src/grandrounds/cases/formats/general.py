@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 from grandrounds.cases.formats.answers import NO_GOLD, gold_answer
 from grandrounds.cases.formats.fields import LETTERS, Fields, choice, plain_text
-from grandrounds.types import Answer, Case, Message
+from grandrounds.types import Answer, Case, Demonstration, Message
 
+# A response that thinks aloud first, as reasoning models write it; and an answer in tags.
+_THOUGHT = re.compile(
+    r"\s*<(?P<tag>think|thinking|reasoning)>(?P<reasoning>.*?)</(?P=tag)>(?P<answer>.*)", re.DOTALL
+)
+_ANSWER = re.compile(r"\s*<answer>(?P<answer>.*)</answer>\s*", re.DOTALL)
 # ShareGPT's names of who speaks.
 SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
@@ -21,6 +27,19 @@ def case_of(fields: Fields, question: str | tuple[Message, ...], gold: Answer, *
         gold=gold,
         **{"columns": fields.rest(), **parts},
     )
+
+
+def answered_case(fields: Fields, question: str | tuple[Message, ...], response: str) -> Case:
+    """A case from a whole response. Of one that thinks aloud, the thoughts are a demonstration's reasoning, and only
+    what comes after them is the gold answer.
+    """
+    thought = _THOUGHT.match(response)
+    reasoning, answer = (thought["reasoning"].strip(), thought["answer"]) if thought else ("", response)
+    tagged = _ANSWER.match(answer)
+    answer = (tagged["answer"] if tagged else answer).strip()
+    gold = gold_answer(fields, answer)
+    demonstration = Demonstration(reasoning, answer) if reasoning else None
+    return case_of(fields, question, gold, demonstration=demonstration)
 
 
 def mmlu_case(fields: Fields) -> Case:
@@ -59,10 +78,11 @@ def arc_case(fields: Fields) -> Case:
 
 
 def alpaca_case(fields: Fields) -> Case:
-    """Alpaca: `instruction`, `input` and the `output` to be given."""
-    instruction, further = fields.text("instruction"), fields.maybe_text("input")
+    """Alpaca: `instruction`, `input` and the `output` to be given; Dolly calls them `context` and `response`."""
+    instruction, output = fields.text("instruction"), "output" if "output" in fields.values else "response"
+    further = fields.maybe_text("input") or fields.maybe_text("context")
     question = f"{instruction}\n{further}" if further else instruction
-    return case_of(fields, question, gold_answer(fields, fields.text("output")))
+    return answered_case(fields, question, fields.text(output))
 
 
 def sharegpt_case(fields: Fields) -> Case:
@@ -90,8 +110,9 @@ def chat_case(fields: Fields, messages: list[Message]) -> Case:
         fields.fail(
             "there is no user's message to answer", "End the messages with the user's, or with its answer."
         )
-    gold = NO_GOLD if answer is None else gold_answer(fields, answer)
-    return case_of(fields, tuple(messages), gold)
+    if answer is None:
+        return case_of(fields, tuple(messages), NO_GOLD)
+    return answered_case(fields, tuple(messages), answer)
 
 
 def completion_case(fields: Fields) -> Case:
@@ -99,7 +120,7 @@ def completion_case(fields: Fields) -> Case:
     prompt, completion = _text_or_messages(fields, "prompt"), _text_or_messages(fields, "completion")
     answer = completion if isinstance(completion, str) else completion[-1].content
     question = prompt if isinstance(prompt, str) else tuple(prompt)
-    return case_of(fields, question, gold_answer(fields, answer.strip()))
+    return answered_case(fields, question, answer)
 
 
 def prompt_case(fields: Fields) -> Case:
