@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from grandrounds.cases.inspect import inspect_cases
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.shortcuts import LabelFrequency, label_baselines, label_shift
 from grandrounds.domains.medicine import phenopackets
-from grandrounds.errors import CaseError
+from grandrounds.errors import CaseError, RunError
 from grandrounds.recipe import CasesRecipe
 from grandrounds.types import Answer, Case, CaseBook
 
@@ -152,3 +153,35 @@ def test_a_run_draws_balanced_cases_and_resumes(tmp_path: Path) -> None:
     assert first[0] != first[1]
     assert resume(balanced.folder, ["rounds=3"], cases=cases, progress=SilentProgress()).finished
     assert len(RunFolder.open(balanced.folder).metrics()) == 3
+
+
+def choices_file(path: Path, golds: list[str]) -> str:
+    options = ["gout", "sepsis"]
+    rows = [
+        {"id": str(n), "question": f"Case {n}?", "options": options, "answer": g} for n, g in enumerate(golds)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_a_run_on_another_file_is_compared_with_what_it_was_trained_on(tmp_path: Path) -> None:
+    from test_training_changes import recipe
+
+    from grandrounds import evaluate
+    from grandrounds.training.progress import SilentProgress
+    from grandrounds.training.run import resume, train
+
+    own = choices_file(tmp_path / "own.jsonl", ["gout"] * 12 + ["sepsis"] * 4)
+    run = train(
+        recipe(cases={"source": own}, sft={"steps": 0}, rounds=1), tmp_path / "run", progress=SilentProgress()
+    )
+    other = choices_file(tmp_path / "other.jsonl", ["sepsis"] * 9 + ["gout"])
+    (baseline,) = evaluate(run.folder, other).baselines
+    assert (baseline.name, sum(baseline.correct.values())) == (
+        "label frequency",
+        1,
+    )  # of gout, as it was trained
+    fitted = json.loads((run.folder / "cases.json").read_text())
+    (run.folder / "cases.json").write_text(json.dumps({**fitted, "read by": "another version"}))
+    with pytest.raises(RunError, match="not the cases this run began with"):
+        resume(run.folder, ["rounds=2"], progress=SilentProgress())

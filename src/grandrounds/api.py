@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from grandrounds.cases.shortcuts import label_baselines
+from grandrounds.cases.shortcuts import FREQUENCY, label_baselines
 from grandrounds.errors import CaseError, RecipeError
 from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
@@ -157,7 +157,8 @@ def _evaluate(
         progress=progress,
     )
     cases = [prompt.case for prompt in prompts]
-    found = label_baselines(book, cases)
+    trained_on = None if target.owns(how.source) else (target.fitted or {}).get(FREQUENCY)
+    found = label_baselines(book, cases, trained_on)
     if book.knowledge is not None:
         found |= book.knowledge.baselines(cases)
     return replace(evaluation, baselines=tuple(Baseline(name, correct) for name, correct in found.items()))

@@ -14,6 +14,8 @@ from grandrounds.types import Case, CaseBook
 # A shortcut is warned of where it scores so much more than chance, and by more than chance alone would.
 FAR_ABOVE = 0.10
 LIKELY = 3.0  # standard errors
+# The name of `LabelFrequency.state` among what was fitted on a run's cases.
+FREQUENCY = "label_frequency"
 # Cases that a split needs for its answers to be compared, and random splits that they are compared with.
 FEW, SHUFFLES = 20, 200
 
@@ -56,6 +58,10 @@ class LabelFrequency:
                 offered.update({text.lower() for text in case.options.values()})
         return cls(right, offered, by)
 
+    def state(self) -> dict[str, dict[str, int]]:
+        """JSON-able counts."""
+        return {"right": dict(self.right), "offered": dict(self.offered)}
+
     def choose(self, case: Case, *, own: bool = False) -> str:
         """The letter it takes; of equal ones, by a hash of the case's id. own: it was fitted on this case too."""
         scores = {letter: self._score(text.lower(), case, own) for letter, text in case.options.items()}
@@ -75,13 +81,23 @@ class LabelFrequency:
         return float(right) if self.by == "count" else (right + 1) / (offered + len(case.options))
 
 
-def label_baselines(book: CaseBook, cases: Sequence[Case]) -> dict[str, dict[str, bool]]:
-    """What a label's frequency alone gets right: name -> case id -> whether; empty where it says nothing."""
+def label_baselines(
+    book: CaseBook, cases: Sequence[Case], trained_on: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, dict[str, bool]]:
+    """What a label's frequency alone gets right: name -> case id -> whether; empty where it says nothing.
+
+    trained_on: `LabelFrequency.state` of a run's training cases, for cases of another file than the run's own.
+    """
     chosen = [case for case in cases if is_choice(case)]
     train = {case.id for case in book.train}
-    if len(chosen) < len(cases) or not train or not any(is_choice(case) for case in book.train):
+    if len(chosen) < len(cases):
         return {}
-    fitted = LabelFrequency.fit(book.train)
+    if trained_on is not None:
+        fitted, train = LabelFrequency(trained_on["right"], trained_on["offered"]), set()
+    elif any(is_choice(case) for case in book.train):
+        fitted = LabelFrequency.fit(book.train)
+    else:
+        return {}
     return {
         "label frequency": {
             case.id: fitted.choose(case, own=case.id in train) == case.gold.letter for case in cases

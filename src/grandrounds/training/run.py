@@ -22,7 +22,7 @@ from grandrounds.training.objects import Objects
 from grandrounds.training.out_of_memory import memory_boundary
 from grandrounds.training.progress import PlainProgress, Progress
 from grandrounds.training.saving import restore_rounds, restore_warmup, save_checkpoint
-from grandrounds.training.setup import Setup, assemble, grpo_learner
+from grandrounds.training.setup import Setup, assemble, grpo_learner, with_frequencies
 from grandrounds.training.warmup import run_warmup, teachable
 
 Callback = Callable[[Round], None]
@@ -128,7 +128,7 @@ def _run(
         else:
             half_warm = folder.warmup.latest(progress.note)
             setup = assemble(recipe, folder, progress, half_warm, objects)
-            folder.write_fitted(setup.book.fitted)
+            folder.write_fitted(with_frequencies(setup.book))
             if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
                 return _stopped(folder, 0, progress)
             position = _start(setup)

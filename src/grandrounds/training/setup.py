@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from grandrounds.algorithm.cursor import Weights
 from grandrounds.algorithm.grpo import Grpo
@@ -15,6 +17,7 @@ from grandrounds.algorithm.losses import find_loss
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import BAD_ROW, load_cases
 from grandrounds.cases.mix import case_weights
+from grandrounds.cases.shortcuts import FREQUENCY, LabelFrequency
 from grandrounds.errors import CaseError, PolicyError, RunError
 from grandrounds.planning.planner import check_memory
 from grandrounds.policy.load import SCRATCH, load_policy
@@ -159,14 +162,27 @@ def _nothing_held_out(recipe: Recipe, book: CaseBook) -> str:
 
 
 def _require_same_cases(folder: RunFolder, book: CaseBook) -> None:
-    """RunError where a resumed run gets other cases in memory than it began with."""
-    began_with = (folder.fitted() or {}).get("sha256")
-    if began_with is not None and began_with != book.fitted.get("sha256"):
+    """RunError where a resumed run gets other cases than it began with."""
+    began_with = folder.fitted()
+    if began_with is None:
+        return
+    now = json.loads(json.dumps(with_frequencies(book)))
+    if FREQUENCY not in began_with:  # runs from before it was kept
+        now.pop(FREQUENCY, None)
+    if now != began_with:
         raise RunError(
             "these are not the cases this run began with",
             where="cases",
-            hint="Pass the same cases in the same order, or begin a new run.",
+            hint="Give the same cases in the same order, and the version of grandrounds that the run began with "
+            "(environment.json); or begin a new run.",
         )
+
+
+def with_frequencies(book: CaseBook) -> dict[str, Any]:
+    """What was fitted on the cases, and how often each option is right in training, which other files are compared
+    with."""
+    frequency = LabelFrequency.fit(book.train).state()
+    return {**book.fitted, **({FREQUENCY: frequency} if frequency["right"] else {})}
 
 
 def _settled(recipe: Recipe, policy: Policy, folder: RunFolder) -> Recipe:

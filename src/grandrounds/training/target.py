@@ -57,6 +57,11 @@ class Target:
             return load_cases(recipe, seed=self.recipe.seed, fitted=None if own else self.fitted)
         return load_cases(cases.model_copy(update={"source": source}), seed=self.recipe.seed)
 
+    def owns(self, source: Any) -> bool:
+        """Whether the source is the one that the run was trained on."""
+        known = self.recipe.cases.source
+        return self.is_run and isinstance(source, str) and (source == known or same_file(source, known))
+
     def cases(self, source: Any, split: str) -> tuple[CaseBook, Sequence[Case]]:
         """The cases to evaluate, and their book.
 
@@ -72,11 +77,8 @@ class Target:
             book = source if given else CaseBook(train=(), test=cases_of(source, self.recipe.cases)[0])
             return book, book.train if given and split == "train" else book.test
         book = self.book(source)
-        own = self.is_run and (
-            source == self.recipe.cases.source or same_file(source, self.recipe.cases.source)
-        )
         if split == "auto":
-            split = "test" if own or built_whole(book.fitted) else "all"
+            split = "test" if self.owns(source) or built_whole(book.fitted) else "all"
         chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
         if not chosen:
             raise CaseError(f"the {split} split is empty", where=source, hint="Choose another --split.")
