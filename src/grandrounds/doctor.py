@@ -29,6 +29,7 @@ EXTRAS = {
     "datasets": "cases from the Hugging Face Hub",
     "bitsandbytes": "4-bit weights",
     "openpyxl": "cases from Excel files",
+    "gguf": "models in GGUF files",
 }
 
 

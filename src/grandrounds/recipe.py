@@ -78,7 +78,7 @@ class KernelsRecipe(Section):
 class PolicyRecipe(Section):
     """The model that is trained."""
 
-    model: str = Field("scratch", description="A model folder, a Hub name, or `scratch`.")
+    model: str = Field("scratch", description="A model folder, a Hub name, a GGUF file, or `scratch`.")
     adapter: Literal["lora", "full"] = Field(
         "lora", description="LoRA, or all weights. `scratch` always trains all."
     )

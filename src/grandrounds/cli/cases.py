@@ -59,8 +59,11 @@ def token_lengths(tokenizer: str) -> CountLengths:
     quiet_libraries()
     from transformers import AutoTokenizer
 
+    from grandrounds.policy.gguf import is_gguf, unpacked
+
+    source = unpacked(Path(tokenizer)) if is_gguf(tokenizer) else tokenizer
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        loaded = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"the tokenizer cannot be loaded: {str(error).splitlines()[0][:200]}",

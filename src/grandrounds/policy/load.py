@@ -15,6 +15,7 @@ import torch
 from grandrounds.errors import PolicyError, RecipeError
 from grandrounds.kernels import attention
 from grandrounds.policy.chat import give_template, plain_note
+from grandrounds.policy.gguf import is_gguf, unpacked
 from grandrounds.policy.limits import context_length, response_ends
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
@@ -42,7 +43,7 @@ def load_policy(
     corpus: texts for a scratch model's tokenizer. tags: strings that this tokenizer has as single tokens. mix: the work
     of a round, by which the precision is chosen. given: a model and tokenizer in memory; of the recipe's model only a
     saved adapter is then read.
-    A folder may hold a whole model or a LoRA adapter, as `save_policy` writes them.
+    A folder may hold a whole model or a LoRA adapter, as `save_policy` writes them; a GGUF file is unpacked.
     Raises PolicyError for a model that is missing, that cannot be read, or that our attention does not compute exactly,
     and RecipeError for settings that do not go together.
     """
@@ -280,8 +281,9 @@ def looks_like_path(name: str) -> bool:
 
 
 def _folder(recipe: PolicyRecipe) -> Path:
-    """The model's folder, if the name is one. It is absolute, so that a saved adapter finds its base from anywhere."""
-    return Path(recipe.model).expanduser().absolute()
+    """The model's folder, or that of its GGUF file; absolute, so that a saved adapter finds its base."""
+    path = Path(recipe.model).expanduser().absolute()
+    return unpacked(path) if is_gguf(recipe.model) else path
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from grandrounds.cases.load import built_whole, load_cases
 from grandrounds.cases.memory import cases_of
 from grandrounds.domain import every
 from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
+from grandrounds.policy.gguf import is_gguf
 from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
@@ -117,7 +118,7 @@ def _require_folder(text: str) -> None:
                 where=text,
                 hint="Name a run's folder, one of its checkpoints, or a folder written by save_pretrained.",
             )
-    elif looks_like_path(text):
+    elif looks_like_path(text) and not is_gguf(text):  # a file that is missing is found out later
         raise PolicyError(
             "no such folder",
             where=text,
