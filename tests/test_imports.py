@@ -31,7 +31,7 @@ LAYERS = (
     ("recipe", "recipe_file", "recipe_help", "recipes"),
     ("domain",),
     ("types",),
-    ("response", "loading", "machine"),
+    ("response", "loading", "machine", "hub"),
     ("errors", "_version"),
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from grandrounds.cases.text import decoded, delimiter_of
 from grandrounds.errors import CaseError
+from grandrounds.hub import settle
 
 # A data set's own splits to hold out, the first that it has: tests are kept for the end, and often have no answers.
 HELD_OUT = ("validation", "valid", "dev", "test")
@@ -244,6 +245,7 @@ def _from_hub(source: str, path: Path) -> Any:
     looks_like_path = path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() in _SUFFIXES
     if looks_like_path or not _HUB_NAME.match(source):
         _missing(source, path)
+    settle()
     import datasets
 
     name, _, split = source.partition(":")

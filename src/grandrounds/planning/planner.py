@@ -12,6 +12,7 @@ from grandrounds.cases.ask import ask
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError, GrandRoundsError, PolicyError, RunError
+from grandrounds.hub import known_shape
 from grandrounds.machine import device_memory, parse_memory, process_memory, size
 from grandrounds.planning.measure import counted, generous, measured
 from grandrounds.planning.need import kv_cache, work_of
@@ -68,7 +69,12 @@ def plan(
     elif recipe.policy.model == SCRATCH and prompts.book is None:
         untimed = "its tokenizer is made from the cases, which were not read"
     else:
-        return replace(made, seconds=round_seconds(recipe, made.work, prompts.book))
+        try:
+            return replace(made, seconds=round_seconds(recipe, made.work, prompts.book))
+        except PolicyError:
+            if known_shape(recipe.policy.model) is None:
+                raise
+            untimed = "the model's weights are not here, and could not be fetched"
     return replace(made, untimed=untimed)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from grandrounds.errors import PolicyError, RecipeError
+from grandrounds.hub import known_shape, settle
 from grandrounds.kernels import attention
 from grandrounds.policy.chat import give_template, plain_note
 from grandrounds.policy.gguf import is_gguf, unpacked
@@ -133,6 +134,7 @@ def choose_device(name: str) -> torch.device:
 
 def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
     """The model's configuration, from its folder, the Hub or the recipe. `vocabulary`: the size for a scratch model.
+    Where the Hub cannot be reached, a shipped recipe's model is known by a few numbers.
 
     Raises PolicyError for a model that is missing or cannot be read.
     """
@@ -144,8 +146,13 @@ def configuration(recipe: PolicyRecipe, vocabulary: int) -> Any:
     from transformers import AutoConfig
 
     source = sources(recipe)[1]
-    with loading(source):
-        return AutoConfig.from_pretrained(source, trust_remote_code=recipe.trust_remote_code)
+    try:
+        with loading(source):
+            return AutoConfig.from_pretrained(source, trust_remote_code=recipe.trust_remote_code)
+    except PolicyError:
+        if (known := known_shape(source)) is None:
+            raise
+        return known
 
 
 def _scratch(
@@ -240,6 +247,8 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
             hint="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
         )
     name = str(folder) if folder.exists() else recipe.model
+    if not folder.exists():
+        settle()
     return name, _base_of(folder) if _is_adapter(folder) else name
 
 

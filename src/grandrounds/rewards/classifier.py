@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from grandrounds.errors import RewardError
+from grandrounds.hub import settle
 from grandrounds.types import Sample
 
 PREFIX = "classifier:"
@@ -38,6 +40,8 @@ class Classifier:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        if not Path(self.name).exists():
+            settle()
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.name)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
