@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 
 from bench.record import RESULTS, record
 from grandrounds import resume, train
@@ -39,8 +40,9 @@ SYSTEM = (
 )
 COLUMNS = (
     "arm",
-    "label frequency: training, held-out",
-    "training accuracy, rounds 1–5, last 5",
+    "label frequency alone: training, the held-out sample",
+    "training accuracy, first 10 rounds, last 10",
+    "answers that are the most frequent option's, first 10 rounds, last 10",
     "held-out accuracy, start, best, end",
     "warned after round",
 )
@@ -109,18 +111,34 @@ def recipe(arm: str, model: str, rounds: int) -> Recipe:
 def arm_row(out: Path, arm: str, source: str) -> list[str]:
     """One run's figures."""
     book, folder = book_of(arm, source), RunFolder.open(out / arm)
-    fitted = LabelFrequency.fit(book.train)
+    fitted = LabelFrequency.fit(book.train, "count")
+    sample = [case for case in book.test if case.id in folder.evaluations()[0]["right"]]
     trained = [row["accuracy"] for row in folder.metrics()]
     held = folder.evaluations()
     accuracy = [row["accuracy"] for row in held]
     warned = out / f"{arm}-warned.json"
     return [
         arm,
-        f"{fitted.accuracy(book.train, own=True):.0%}, {fitted.accuracy(book.test):.0%}",
-        f"{np.mean(trained[:5]):.0%}, {np.mean(trained[-5:]):.0%} ({len(trained)} rounds)",
+        f"{fitted.accuracy(book.train, own=True):.0%}, {fitted.accuracy(sample):.0%}",
+        f"{np.mean(trained[:10]):.0%}, {np.mean(trained[-10:]):.0%} ({len(trained)} rounds)",
+        f"{agreement(folder, book, fitted, range(1, 11)):.0%}, "
+        f"{agreement(folder, book, fitted, range(len(trained) - 9, len(trained) + 1)):.0%}",
         f"{accuracy[0]:.0%}, {max(accuracy):.0%}, {accuracy[-1]:.0%}",
         str(json.loads(warned.read_text())["round"]) if warned.exists() else "never",
     ]
+
+
+def agreement(folder: RunFolder, book: CaseBook, fitted: LabelFrequency, rounds: range) -> float:
+    """How many of these rounds' answers are the option that is most often right in the training cases."""
+    cases = {case.id: case for case in book.train}
+    same = []
+    for number in rounds:
+        for row in parquet.read_table(folder.path / f"rollouts/{number:06d}.parquet").to_pylist():
+            if row["answer"]:
+                case = cases[row["case_id"]]
+                frequent = case.options[fitted.choose(case, own=True)]
+                same.append(frequent.lower() in row["answer"].lower())
+    return float(np.mean(same))
 
 
 def main() -> None:

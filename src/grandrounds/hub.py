@@ -65,6 +65,7 @@ def settle() -> bool:
     Call it before one of them is asked for something. Behind a proxy it is left to them.
     """
     if any(os.environ.get(name) for name in OFFLINE):
+        _go_offline()  # for all of them
         return False
     if any(os.environ.get(name) for name in PROXIES):
         return True
