@@ -123,7 +123,9 @@ def test_a_saved_adapter_is_small_and_loads_where_all_weights_are_asked_for(tmp_
     _move(policy)
     save_policy(policy, tmp_path / "saved")
     assert not (tmp_path / "saved/model.safetensors").exists()
-    assert torch.equal(_logprobs(policy), _logprobs(_load(tmp_path / "saved", adapter="full")))
+    loaded = _load(tmp_path / "saved", adapter="full")
+    assert torch.equal(_logprobs(policy), _logprobs(loaded))
+    assert "of the adapter there, on" in loaded.description
 
 
 def test_saved_folder_loads_with_transformers_alone(tmp_path: Path) -> None:

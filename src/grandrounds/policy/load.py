@@ -366,6 +366,8 @@ def _describe(recipe: PolicyRecipe, model: Any, device: torch.device, dtype: tor
     total = sum(p.numel() if p.is_floating_point() else 2 * p.numel() for p in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     what = "all weights" if trained == total else f"LoRA, {trained / 1e6:.2f}M weights"
+    if recipe.model != SCRATCH and _is_adapter(_folder(recipe)):
+        what += f" of the adapter there, on {_base_of(_folder(recipe))}"
     packed = "4 bits and " if recipe.quantize == "4bit" else ""
     precision = str(dtype).removeprefix("torch.")
     return (
