@@ -66,6 +66,11 @@ class CasesSection(Section):
         "none",
         description="`label`: draw training cases so that knowing how frequent answers are pays nothing.",
     )
+    demonstrations: Literal["full", "brief"] = Field(
+        "full",
+        description="What the warm-up learns from. `full`: the source's own demonstrations. `brief`: two lines made "
+        "from each, or from a case's facts and gold answer where there is none.",
+    )
     too_long: Literal["skip", "error"] = Field(
         "skip",
         description="Cases whose prompt and longest completion exceed the model's context: leave them out, or stop.",

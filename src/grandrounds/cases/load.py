@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds.cases.bad_rows import settle
+from grandrounds.cases.brief import with_brief_demonstrations
 from grandrounds.cases.formats import build_cases, formats, in_lower_case, recognise
 from grandrounds.cases.labels import as_labels, labels_in
 from grandrounds.cases.memory import cases_of, fingerprint
@@ -26,15 +27,20 @@ BAD_ROW = "bad row"
 def load_cases(
     recipe: CasesRecipe, *, seed: int, fitted: Mapping[str, Any] | None = None, given: Any = None
 ) -> CaseBook:
-    """Read, check and split the recipe's source.
+    """Read, check and split the recipe's source; shorten its demonstrations where `cases.demonstrations` says so.
 
     source: a file, a Hub dataset, a domain's source, or `SOURCE:NAME`, which makes that held-out set the test split.
     fitted: `CaseBook.fitted` of an earlier book; this source's cases are then built as that book's were.
     given: a book, cases or rows in memory, which replace the source.
     Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
     """
-    if isinstance(given, CaseBook):
-        return given
+    book = given if isinstance(given, CaseBook) else _loaded(recipe, seed, fitted, given)
+    if recipe.demonstrations == "full":
+        return book
+    return replace(book, train=with_brief_demonstrations(book.train))
+
+
+def _loaded(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None, given: Any) -> CaseBook:
     if given is not None:
         cases, left_out = cases_of(given, recipe)
         state = {"format": MEMORY, "seed": seed, "sha256": fingerprint(cases)}
@@ -46,7 +52,7 @@ def load_cases(
             hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
         )
     if recipe.mix:
-        alone = recipe.model_copy(update={"mix": {}})
+        alone = recipe.model_copy(update={"mix": {}, "demonstrations": "full"})
         further: dict[str, Any] = {"test_source": None, "columns": {}, "format": "auto"}
         books = {recipe.source: load_cases(alone, seed=seed, fitted=fitted)}
         for source in recipe.mix:
