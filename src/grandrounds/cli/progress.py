@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
 from rich.console import Console, Group, RenderableType
@@ -22,32 +23,60 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from grandrounds.cli.whole import Whole
 from grandrounds.training.progress import MetricsRow, PlainProgress, components, number, readings
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
-def run_progress(console: Console | None = None) -> PlainProgress:
+@dataclass(frozen=True)
+class Part:
+    """Which stages of a whole command a run is: phase ("warm-up", "round") -> stage."""
+
+    whole: Whole
+    stages: Mapping[str, str]
+
+
+def run_progress(console: Console | None = None, part: Part | None = None) -> PlainProgress:
     """The panel where the console is a terminal, else plain lines."""
     console = console or Console(highlight=False)
-    return Panel(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return Panel(console, part)
+    return PlainProgress()
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that moves a bar in a terminal and is silent elsewhere."""
-    columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def counted(
+    what: str, whole: Whole | None = None, stage: str = "", times: int = 1
+) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that moves a bar in a terminal and is silent elsewhere.
+
+    It counts to the total `times` times, which is the stage of the whole command.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    remaining = TextColumn("{task.fields[left]}") if whole else TimeRemainingColumn()
+    console, seen = Console(stderr=True), [0, 0]  # cases counted to the end, times; the last count
+    with Progress(
+        *columns, remaining, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=None, left="")
+
+        def move(done: int, total: int) -> None:
+            seen[0] += done < seen[1]
+            seen[1] = done
+            if whole is not None:
+                whole.reach(stage, (seen[0] + done / total) / times)
+            bar.update(task, completed=done, total=total, left=str(whole or ""))
+
+        yield move
 
 
 class Panel(PlainProgress):
     """A run's bar, figures and rewards, redrawn in place; at least 60 columns wide."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, part: Part | None = None) -> None:
         super().__init__()
+        self._part = part
         columns = (
             TextColumn("[bold]{task.description} {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=16),
@@ -87,8 +116,14 @@ class Panel(PlainProgress):
             for earlier in self._tasks.values():
                 self._bar.update(earlier, visible=False)
             self._tasks[phase] = self._bar.add_task(phase, total=total)
+            if self._part is not None:  # a resumed run begins in the middle
+                self._part.whole.skip(self._part.stages[phase], (done - 1) / total)
         self._bar.update(self._tasks[phase], completed=done)
-        self._live.update(Group(self._bar, *below))
+        whole = []
+        if self._part is not None:
+            self._part.whole.reach(self._part.stages[phase], done / total)
+            whole.append(Text(str(self._part.whole), style="bold"))
+        self._live.update(Group(*whole, self._bar, *below))
 
     def _print(self, *parts: str) -> None:
         text = "  ".join(part for part in parts if part)
