@@ -97,6 +97,20 @@ def test_the_largest_noise_draws_the_last_possible_token() -> None:
     assert choose(impossible_first, torch.zeros(1), SamplingSettings(1))[0].tolist() == [1]
 
 
+@given(st.integers(1, 1500), NOISE, st.integers(0, 2**16))
+def test_the_token_is_that_of_the_running_sum_in_float64(size: int, noise: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(1, size, generator=generator)
+    logits[0, torch.rand(size, generator=generator) < 0.3] = -torch.inf
+    logits[0, int(torch.randint(size, (1,), generator=generator))] = 1.0
+    token = int(choose(logits, torch.tensor([noise], dtype=torch.float32), SamplingSettings(1))[0])
+    probabilities = torch.softmax(logits.double(), -1)[0]
+    cumulative = probabilities.cumsum(-1)
+    assert probabilities[token] > 0
+    assert cumulative[token] >= noise - 1e-5
+    assert cumulative[token] - probabilities[token] <= noise + 1e-5
+
+
 def test_greedy_takes_the_likeliest_with_the_models_own_logprob() -> None:
     logits = torch.tensor([[0.1, 0.6, 0.3]]).log()
     tokens, logprobs = choose(logits, torch.tensor([0.99]), SamplingSettings(1, temperature=0, top_k=1))
