@@ -39,7 +39,9 @@ class Clock(TrainerCallback):
         seconds = time.perf_counter() - self._began
         self._spent += seconds
         with (self._folder / "clock.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"round": state.global_step, "seconds": seconds, **self._reward.seen}) + "\n")
+            stream.write(
+                json.dumps({"round": state.global_step, "seconds": seconds, **self._reward.seen}) + "\n"
+            )
         print(f"round {state.global_step}  {seconds:.1f} s  {self._reward.seen}", flush=True)
         over = self._spent > 60 * self._job["minutes"]
         if state.global_step % self._job["every"] == 0 or over:
