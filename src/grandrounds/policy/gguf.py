@@ -7,15 +7,13 @@ the file holds in 4 or 8 bits stay as inexact as they are there.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from grandrounds.errors import PolicyError
+from grandrounds.policy.cache import made_once
 
 SUFFIX = ".gguf"
 # What every tokenizer must give back unchanged.
@@ -41,28 +39,7 @@ def unpacked(file: Path) -> Path:
             where=str(file),
             hint="pip install 'grandrounds[gguf]'",
         )
-    folder = cache_folder() / f"{file.stem}-{_digest(file)}"
-    if not (folder / "config.json").is_file():
-        making = folder.with_name(f"{folder.name}.{os.getpid()}")
-        try:
-            _unpack(file, making)
-            making.rename(folder)
-        except FileExistsError:  # another process was faster
-            pass
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return folder
-
-
-def cache_folder() -> Path:
-    """Where models are unpacked: $GRANDROUNDS_CACHE, or grandrounds/models in the user's cache."""
-    named = os.environ.get("GRANDROUNDS_CACHE")
-    return Path(named) if named else Path.home() / ".cache/grandrounds/models"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    return made_once(file.stem, file, lambda folder: _unpack(file, folder))
 
 
 def _unpack(file: Path, folder: Path) -> None:

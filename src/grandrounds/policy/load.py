@@ -18,6 +18,7 @@ from grandrounds.kernels import attention
 from grandrounds.policy.chat import give_template, plain_note
 from grandrounds.policy.gguf import is_gguf, unpacked
 from grandrounds.policy.limits import context_length, response_ends
+from grandrounds.policy.merged import ADAPTER_CONFIG, merged
 from grandrounds.policy.model import Policy, Recompute
 from grandrounds.policy.precision import Mix, choose_precision
 from grandrounds.policy.quantize import keep_layout, packing, refuse_packed
@@ -290,19 +291,31 @@ def looks_like_path(name: str) -> bool:
 
 
 def _folder(recipe: PolicyRecipe) -> Path:
-    """The model's folder, or that of its GGUF file; absolute, so that a saved adapter finds its base."""
+    """The model's folder, or the one that its GGUF file or its merged adapter became; absolute, so that a saved adapter
+    finds its base."""
     path = Path(recipe.model).expanduser().absolute()
-    return unpacked(path) if is_gguf(recipe.model) else path
+    if is_gguf(recipe.model):
+        return unpacked(path)
+    if not recipe.merge or recipe.model == SCRATCH:
+        return path
+    if not _is_adapter(path):
+        raise PolicyError(
+            "there is no adapter to merge (no adapter_config.json)",
+            where=f"policy.merge, {recipe.model}",
+            hint="Leave policy.merge out, or name an adapter's folder.",
+        )
+    with loading(recipe.model):
+        return merged(path, _base_of(path))
 
 
 def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").exists()
+    return (folder / ADAPTER_CONFIG).exists()
 
 
 def _base_of(folder: Path) -> str:
     """The model that an adapter was trained on."""
     with loading(str(folder)):
-        base = str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+        base = str(json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"])
     if looks_like_path(base) and not Path(base).exists():
         raise PolicyError(
             f"the model that this adapter belongs to is not there: {base}",

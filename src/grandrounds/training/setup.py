@@ -199,7 +199,7 @@ def saved_policy(recipe: Recipe, checkpoint: Path) -> PolicyRecipe:
     """The recipe's policy, to be loaded from a checkpoint of its run."""
     whole = recipe.policy.model == SCRATCH or recipe.policy.adapter == "full"
     adapter = "full" if whole else "lora"
-    return recipe.policy.model_copy(update={"model": str(checkpoint), "adapter": adapter})
+    return recipe.policy.model_copy(update={"model": str(checkpoint), "adapter": adapter, "merge": False})
 
 
 def sft_learner(recipe: Recipe, policy: Policy) -> Learner:
