@@ -45,7 +45,7 @@ bench: $(VENV)/installed $(PEERS)/installed
 endif
 
 # One Python for both sides, so that a GPU machine without a registry needs only one set of packages.
-gpu-check: $(VENV)/installed-dev
+gpu-check: $(VENV)/installed-dev $(VENV)/installed-llm
 	$(VENV)/bin/python -m pip install --quiet trl==1.16.0 "bitsandbytes>=0.50"
 	$(VENV)/bin/python benchmarks/gpu/check.py $(GPU_PARTS)
 

