@@ -3,6 +3,7 @@
     python benchmarks/published_shortcut.py hardest --cases phenopackets.jsonl.gz --model FOLDER
     python benchmarks/published_shortcut.py balanced --cases …      the same cases, drawn so that frequency pays nothing
     python benchmarks/published_shortcut.py matched --cases …       wrong options as frequent as right ones
+    python benchmarks/published_shortcut.py gentle --cases …        as matched, with a third of the learning rate
     python benchmarks/published_shortcut.py --table                 writes benchmarks/results/published-shortcut.json
 
 Each arm is a run of its own with LoRA, in runs/published-shortcut/ARM; the same command goes on with one that stopped.
@@ -32,7 +33,7 @@ from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import PlainProgress
 from grandrounds.types import Case, CaseBook, Demonstration
 
-ARMS = ("hardest", "balanced", "matched")
+ARMS = ("hardest", "balanced", "matched", "gentle")
 FINDINGS, TELLING = 10, 2
 SYSTEM = (
     "Name the telling findings, then the diagnosis that fits: "
@@ -67,7 +68,7 @@ class Warned(PlainProgress):
 
 def book_of(arm: str, source: str) -> CaseBook:
     """The published cases, shortened; split by publication."""
-    if arm != "matched":
+    if arm not in ("matched", "gentle"):
         phenopackets._matched = lambda *unused: {}  # as the reader was before it matched frequencies
     book = load_cases(CasesRecipe(source=source, format="phenopackets", test_fraction=0.3), seed=0)
     return CaseBook(train=[_short(case) for case in book.train], test=[_short(case) for case in book.test])
@@ -98,7 +99,7 @@ def recipe(arm: str, model: str, rounds: int) -> Recipe:
                 "cases_per_round": 6,
                 "group_size": 8,
                 "max_new_tokens": 64,
-                "learning_rate": 3e-4,
+                "learning_rate": 1e-4 if arm == "gentle" else 3e-4,
             },
             "rewards": {"accuracy": {"weight": 1.0}, "format": {"weight": 0.2}},
             "checkpoint": {"every": 5, "keep": 1},
