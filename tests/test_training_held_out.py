@@ -112,7 +112,8 @@ def test_a_run_without_held_out_cases_says_at_the_start_that_none_are_evaluated(
 
 def watched(first: float, last: float, cases: int = 100) -> HeldOut:
     """Evaluations with these accuracies, by the same cases in order."""
-    setup: Any = SimpleNamespace(recipe=recipe(grpo={"cases_per_round": 8}))
+    folder = SimpleNamespace(checkpoints=SimpleNamespace(folder=Path("runs/one/checkpoints")))
+    setup: Any = SimpleNamespace(recipe=recipe(grpo={"cases_per_round": 8}), folder=folder)
 
     def row(number: int, accuracy: float) -> dict[str, Any]:
         right = {str(case): float(case < accuracy * cases) for case in range(cases)}
@@ -134,6 +135,7 @@ def course(first: float, last: float, rounds: int = 20) -> Iterator[dict[str, An
         ((0.30, 0.85), (0.30, 0.90), ""),  # both rise
         ((0.30, 0.25), (0.30, 0.25), ""),  # both fall: no shortcut
         ((0.30, 0.28), (0.30, 0.35), ""),  # within what chance does
+        ((0.31, 0.05), (0.29, 0.20), "has fallen from 31.0% after round 0 to 5.0%"),  # forgets
     ],
 )
 def test_a_warning_says_where_training_cases_alone_are_learned(
@@ -145,4 +147,4 @@ def test_a_warning_says_where_training_cases_alone_are_learned(
 
 
 def test_a_few_rounds_are_no_course() -> None:
-    assert watched(0.9, 0.1).warning(list(course(0.1, 0.9, rounds=9))) == ""
+    assert watched(0.35, 0.30).warning(list(course(0.1, 0.9, rounds=9))) == ""

@@ -34,6 +34,8 @@ MEASURES = ("accuracy", "format_rate", "consistency", "evidence", "validity_give
 WINDOW = 5
 # Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
 CLEARLY = 2.33
+# Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
+LOST = 3.1
 
 
 @dataclass
@@ -120,7 +122,25 @@ class HeldOut:
         )
 
     def warning(self, metrics: Sequence[MetricsRow]) -> str:
-        """Plain words where training accuracy gains clearly more than held-out accuracy does, else ""."""
+        """Plain words where the policy learns what holds for the training cases alone, or forgets, else ""."""
+        return self._does_not_generalise(metrics) or self._is_lost()
+
+    def _is_lost(self) -> str:
+        """Words where held-out accuracy is clearly below what it was."""
+        best = max(self.rows, key=lambda row: row["accuracy"])
+        last = self.rows[-1]
+        held, error = _paired_gain(best["right"], last["right"])
+        if held > -LOST * error or held == 0:
+            return ""
+        return (
+            f"Warning: held-out accuracy has fallen from {best['accuracy']:.1%} after round {best['round']} to "
+            f"{last['accuracy']:.1%} ({last['cases']:,} cases). The updates are too large for what a round can teach: "
+            "lower grpo.learning_rate, or raise grpo.cases_per_round. "
+            f"{self.setup.folder.checkpoints.folder / BEST} has the best policy by {self.setup.recipe.evaluation.best}."
+        )
+
+    def _does_not_generalise(self, metrics: Sequence[MetricsRow]) -> str:
+        """Words where training accuracy gains clearly more than held-out accuracy does."""
         rounds = [row for row in metrics if row.get("round") and row.get("accuracy") is not None]
         if len(self.rows) < 2 or len(rounds) < 2 * WINDOW:
             return ""
