@@ -185,3 +185,25 @@ def test_a_run_on_another_file_is_compared_with_what_it_was_trained_on(tmp_path:
     (run.folder / "cases.json").write_text(json.dumps({**fitted, "read by": "another version"}))
     with pytest.raises(RunError, match="not the cases this run began with"):
         resume(run.folder, ["rounds=2"], progress=SilentProgress())
+
+
+def test_the_frequency_of_labels_is_a_baseline_too() -> None:
+    def labelled(name: str, answers: str) -> list[Case]:
+        return [
+            Case(f"{name}{number}", "Is it?", Answer("label", "yes" if answer == "y" else "no"))
+            for number, answer in enumerate(answers)
+        ]
+
+    book = CaseBook(train=labelled("train", "yyyn"), test=labelled("test", "ynn"))
+    right = label_baselines(book, book.test)["label frequency"]
+    assert right == {"test0": True, "test1": False, "test2": False}
+    assert label_baselines(book, book.train)["label frequency"] == {
+        "train0": True,
+        "train1": True,
+        "train2": True,
+        "train3": False,
+    }
+    of_another_file = LabelFrequency.fit(labelled("other", "nny")).state()
+    assert label_baselines(book, book.test, of_another_file)["label frequency"]["test1"]
+    mixed = [*book.test, Case("text", "Why?", Answer("text", "because"))]
+    assert label_baselines(book, mixed) == {}

@@ -37,10 +37,10 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class LabelFrequency:
-    """Takes the option that is most often right in the training cases, whatever is asked.
+    """Takes the option, or the label, that is most often right in the training cases, whatever is asked.
 
-    right, offered: how often each option's text, in lower case, is the right one and an option at all.
-    by: "count" of being right, or "rate" of being right where offered.
+    right, offered: how often each text, in lower case, is the right one and an option at all; labels (yes / no) are
+    never offered. by: "count" of being right, or "rate" of being right where offered.
     """
 
     right: Mapping[str, int]
@@ -49,13 +49,12 @@ class LabelFrequency:
 
     @classmethod
     def fit(cls, cases: Iterable[Case], by: str = "rate") -> LabelFrequency:
-        """On these cases; those without options teach nothing."""
+        """On these cases; those with neither options nor labels teach nothing."""
         right: Counter[str] = Counter()
         offered: Counter[str] = Counter()
-        for case in cases:
-            if is_choice(case):
-                right[case.gold.text.lower()] += 1
-                offered.update({text.lower() for text in case.options.values()})
+        for case in filter(_has_label, cases):
+            right[case.gold.text.lower()] += 1
+            offered.update({text.lower() for text in case.options.values()})
         return cls(right, offered, by)
 
     def state(self) -> dict[str, dict[str, int]]:
@@ -69,9 +68,17 @@ class LabelFrequency:
         digest = hashlib.blake2b(case.id.encode(), digest_size=8).digest()
         return best[int.from_bytes(digest, "little") % len(best)]
 
+    def is_right(self, case: Case, *, own: bool = False) -> bool:
+        """Whether it answers a case rightly; own: the case is left out of the counts that answer it."""
+        if is_choice(case):
+            return self.choose(case, own=own) == case.gold.letter
+        gold = case.gold.text.lower()
+        counts = {**self.right, gold: self.right.get(gold, 0) - own}
+        return max(sorted(counts), key=counts.__getitem__) == gold
+
     def accuracy(self, cases: Sequence[Case], *, own: bool = False) -> float:
-        """Its share of right answers; own: each case is then left out of the counts that answer it."""
-        return float(np.mean([self.choose(case, own=own) == case.gold.letter for case in cases]))
+        """Its share of right answers."""
+        return float(np.mean([self.is_right(case, own=own) for case in cases]))
 
     def _score(self, text: str, case: Case, own: bool) -> float:
         right, offered = self.right.get(text, 0), self.offered.get(text, 0)
@@ -88,21 +95,16 @@ def label_baselines(
 
     trained_on: `LabelFrequency.state` of a run's training cases, for cases of another file than the run's own.
     """
-    chosen = [case for case in cases if is_choice(case)]
     train = {case.id for case in book.train}
-    if len(chosen) < len(cases):
+    if not all(map(_has_label, cases)):
         return {}
     if trained_on is not None:
         fitted, train = LabelFrequency(trained_on["right"], trained_on["offered"]), set()
-    elif any(is_choice(case) for case in book.train):
+    elif any(map(_has_label, book.train)):
         fitted = LabelFrequency.fit(book.train)
     else:
         return {}
-    return {
-        "label frequency": {
-            case.id: fitted.choose(case, own=case.id in train) == case.gold.letter for case in cases
-        }
-    }
+    return {"label frequency": {case.id: fitted.is_right(case, own=case.id in train) for case in cases}}
 
 
 def shortcuts(book: CaseBook) -> Iterable[Shortcut]:
@@ -164,6 +166,11 @@ def _far_above(accuracy: float, chance: float, cases: int) -> bool:
 
 def _chance(cases: Sequence[Case]) -> float:
     return float(np.mean([1 / len(case.options) for case in cases]))
+
+
+def _has_label(case: Case) -> bool:
+    """Whether the answer is one of a fixed set: an option, or a label."""
+    return is_choice(case) or case.gold.kind == "label"
 
 
 def is_choice(case: Case) -> bool:
