@@ -150,8 +150,15 @@ class GrpoRecipe(Section):
     )
     loss: str = Field(
         "dapo",
-        description="How token losses are averaged: grpo, bnpo, dr_grpo or dapo; or your own loss: "
-        "`package.module:NAME`, `file.py:NAME`.",
+        description="The clipped objective averaged as grpo, bnpo, dr_grpo or dapo do; cispo, sapo, luspo, vespo; or "
+        "your own loss: `package.module:NAME`, `file.py:NAME`.",
+    )
+    loss_options: dict[str, float] = Field(
+        {}, description="Settings of this loss alone: {temperature_negative: 1.1} of sapo."
+    )
+    ratio: Literal["token", "sequence"] = Field(
+        "token",
+        description="Ratios to the policy that sampled: of each token, or of whole completions (GSPO).",
     )
     advantage_scale: Literal["group", "batch", "none"] = Field(
         "group",
@@ -163,7 +170,20 @@ class GrpoRecipe(Section):
     )
     clip_low: float = Field(0.2, ge=0, description="Lower clip of the ratio.")
     clip_high: float = Field(0.28, ge=0, description="Upper clip of the ratio (clip-higher).")
-    beta: float = Field(0.0, ge=0, description="Weight of the KL to the reference policy (k3).")
+    delta: float | None = Field(
+        None, gt=1, description="The largest ratio of completions worse than their group (two-sided clip)."
+    )
+    off_policy_limit: float | None = Field(
+        None,
+        gt=0,
+        description="Leave out completions worse than their group whose mean log-ratio to the policy that sampled them "
+        "is larger.",
+    )
+    beta: float = Field(0.0, ge=0, description="Weight of the KL to the reference policy.")
+    kl: Literal["k1", "k2", "k3"] = Field("k3", description="How that KL is estimated from sampled tokens.")
+    kl_correction: bool = Field(
+        False, description="Multiply that estimate by the ratio, which makes its gradient unbiased."
+    )
     iterations: Positive = Field(1, description="Passes over a round's completions (mu).")
     minibatches: Positive = Field(1, description="Optimizer steps per pass.")
     mask_truncated: bool = Field(False, description="Leave cut-off completions out of the loss.")
@@ -285,6 +305,15 @@ class Recipe(Section):
     def _tags_differ(self) -> Recipe:
         if self.prompt.reasoning_tag == self.prompt.answer_tag:
             raise ValueError("prompt.reasoning_tag and prompt.answer_tag must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _the_outer_bound_lies_outside(self) -> Recipe:
+        grpo = self.grpo
+        if grpo.delta is not None and grpo.delta <= 1 + grpo.clip_high:
+            raise ValueError(f"grpo.delta must be above 1 + grpo.clip_high = {1 + grpo.clip_high:g}")
+        if not grpo.beta and (grpo.kl != "k3" or grpo.kl_correction):
+            raise ValueError("grpo.kl and grpo.kl_correction say how the KL is estimated, but grpo.beta is 0")
         return self
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from torch import Tensor
 from grandrounds.algorithm import ranks
 from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.learner import Learner
-from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, k3, ratio_statistics
+from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, penalised, ratios
 from grandrounds.algorithm.packing import Pack, packs
 from grandrounds.algorithm.schedule import learning_rate
 from grandrounds.recipe import GrpoRecipe
@@ -187,21 +187,18 @@ def advantages(
 def clipped(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """GRPO's clipped objective with the KL penalty: Σ w ℓ over tokens, arXiv:2402.03300 eq. 3 and 4.
 
-    ratio        ρ = π(token) / π_behaviour(token)
+    ratio        ρ = π(token) / π_behaviour(token), or of the whole completion (GSPO, arXiv:2507.18071)
     token loss   ℓ = -min(ρ A, clip(ρ, 1 - clip_low, 1 + clip_high) A) + β k3
     k3           π_ref/π - log(π_ref/π) - 1 ≥ 0, an unbiased estimate of KL(π || π_ref)
 
-    The two clip bounds: arXiv:2503.14476, section 3.1.
+    The two clip bounds: arXiv:2503.14476, section 3.1. delta, where it is set, bounds the first ρ from above, so that a
+    token that has become much likelier is pushed down no more than so much (INTELLECT-2, arXiv:2505.07291).
     """
-    ratio = (inputs.logprobs - inputs.behaviour).exp()
+    ratio = ratios(inputs, settings)
     bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
-    token_loss = -torch.minimum(ratio * inputs.advantages, bounded * inputs.advantages)
-    statistics = ratio_statistics(inputs, settings)
-    if inputs.reference is not None:
-        kl = k3(inputs.reference - inputs.logprobs)
-        token_loss = token_loss + settings.beta * kl
-        statistics["kl"] = kl.detach()
-    return (inputs.weights * token_loss).sum(), statistics
+    free = ratio if settings.delta is None else ratio.clamp(max=settings.delta)
+    token_loss = -torch.minimum(free * inputs.advantages, bounded * inputs.advantages)
+    return penalised(token_loss, ratio, inputs, settings)
 
 
 def per_completion(lengths: np.ndarray, totals: Totals) -> np.ndarray:
@@ -228,7 +225,7 @@ def per_longest(lengths: np.ndarray, totals: Totals) -> np.ndarray:
     return np.full(len(lengths), 1.0 / (totals.completions * totals.max_new_tokens))
 
 
-# The values of `grpo.loss`. To add a loss, add an entry here, or name FILE.py:NAME in the recipe.
+# The clipped objective in its four averages; the others are in `losses`. Your own: FILE.py:NAME in the recipe.
 LOSSES: dict[str, Loss] = {
     "grpo": Loss(clipped, per_completion),
     "bnpo": Loss(clipped, per_step_token),

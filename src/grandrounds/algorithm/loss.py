@@ -6,8 +6,9 @@ sum over tokens may be split in any way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,13 +42,29 @@ class LossInputs:
     reference: Tensor | None = None  # [C], log-probs under the reference policy; given where beta > 0
 
 
+Estimate = Literal["k1", "k2", "k3"]
+Level = Literal["token", "sequence"]
+
+
 @dataclass(frozen=True)
 class LossSettings:
-    """Settings that all losses share."""
+    """Settings that losses share; `docs/algorithms.md` has their formulas.
+
+    ratio: of each token, or of the whole completion. delta: the largest ratio of a completion that is worse than its
+    group; None: any. beta: weight of the KL to the reference. kl: its estimate. kl_correction: times the ratio.
+    off_policy_limit: a completion that is worse than its group is left out where its mean log-ratio to the policy that
+    sampled it is larger; None: none is. options: those of this loss alone.
+    """
 
     clip_low: float = 0.2
     clip_high: float = 0.28
     beta: float = 0.0
+    ratio: Level = "token"
+    delta: float | None = None
+    kl: Estimate = "k3"
+    kl_correction: bool = False
+    off_policy_limit: float | None = None
+    options: Mapping[str, float] = field(default_factory=dict)
 
 
 # Returns the loss, a sum over tokens, and per-token statistics [C] without gradient, `ratio` among them.
@@ -56,10 +73,18 @@ Objective = Callable[[LossInputs, LossSettings], tuple[Tensor, dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """An objective, and the weight of each token of a completion: float64 [M] from lengths [M] and totals."""
+    """An objective, and the weight of each token of a completion: float64 [M] from lengths [M] and totals.
+
+    ratios: the values of `grpo.ratio` that it takes, and the reason where not both. clips: whether it clips ratios.
+    options: its own settings with their defaults.
+    """
 
     objective: Objective
     weights: Callable[[np.ndarray, Totals], np.ndarray]
+    ratios: tuple[Level, ...] = ("token", "sequence")
+    reason: str = ""
+    clips: bool = True
+    options: Mapping[str, float] = field(default_factory=dict)
 
     def token_weights(
         self,
@@ -69,6 +94,59 @@ class Loss:
     ) -> np.ndarray:
         """The weight of each completion's tokens, float64 [M]; 0 for completions that are not active."""
         return np.where(active, self.weights(lengths, totals), 0.0)
+
+
+def ratios(inputs: LossInputs, settings: LossSettings) -> Tensor:
+    """ρ = π / π_behaviour of each token [C]; or of its whole completion, as the geometric mean over its tokens (GSPO,
+    arXiv:2507.18071, eq. 7)."""
+    differences = inputs.logprobs - inputs.behaviour
+    if settings.ratio == "sequence":
+        differences = over_completions(differences, inputs.offsets, mean=True)
+    return differences.exp()
+
+
+def over_completions(values: Tensor, offsets: np.ndarray, *, mean: bool = False) -> Tensor:
+    """For each token [C] the sum, or the mean, of its completion's values [C]."""
+    lengths = torch.as_tensor(np.diff(offsets), device=values.device)
+    which = torch.repeat_interleave(torch.arange(len(lengths), device=values.device), lengths)
+    totals = values.new_zeros(len(lengths)).index_add(0, which, values)
+    return (totals / lengths if mean else totals)[which]
+
+
+def penalised(
+    token_loss: Tensor, ratio: Tensor, inputs: LossInputs, settings: LossSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Σ w ℓ of a loss [C], without completions that are too far off the policy, and with the KL penalty."""
+    statistics = ratio_statistics(inputs, settings)
+    if settings.off_policy_limit is not None:
+        kept = near_policy(inputs, settings.off_policy_limit)
+        token_loss = token_loss * kept
+        statistics["off_policy"] = 1 - kept
+    if inputs.reference is not None:
+        kl = kl_estimate(inputs.reference - inputs.logprobs, settings.kl)
+        statistics["kl"] = kl.detach()
+        token_loss = token_loss + settings.beta * (kl * ratio if settings.kl_correction else kl)
+    return (inputs.weights * token_loss).sum(), statistics
+
+
+@torch.no_grad()
+def near_policy(inputs: LossInputs, limit: float) -> Tensor:
+    """1 for tokens of completions that count, else 0, [C]: those at least as good as their group, and those whose mean
+    of log π_behaviour / π is at most the limit (DeepSeek-V3.2, arXiv:2512.02556)."""
+    drift = over_completions(inputs.behaviour - inputs.logprobs, inputs.offsets, mean=True)
+    return ((inputs.advantages >= 0) | (drift <= limit)).to(inputs.logprobs.dtype)
+
+
+def kl_estimate(difference: Tensor, kind: Estimate) -> Tensor:
+    """An estimate of KL(p || q) by tokens drawn from p, from x = log q - log p (Schulman 2020, Approximating KL).
+
+    k1   -x                unbiased, of either sign
+    k2   x² / 2            biased; its gradient is that of the KL, in expectation
+    k3   exp(x) - x - 1    unbiased and never negative
+    """
+    if kind == "k1":
+        return -difference
+    return difference.square() / 2 if kind == "k2" else k3(difference)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from grandrounds.algorithm.cursor import Weights
 from grandrounds.algorithm.grpo import Grpo
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.loss import Loss, likelihood
-from grandrounds.algorithm.losses import find_loss
+from grandrounds.algorithm.losses import find_loss, loss_settings
 from grandrounds.cases.corpus import corpus
 from grandrounds.cases.load import BAD_ROW, load_cases
 from grandrounds.cases.mix import case_weights
@@ -91,6 +91,7 @@ def assemble(
     into the run's recipe.
     """
     loss = find_loss(recipe.grpo.loss, Path.cwd())
+    loss_settings(recipe.grpo, loss)  # refuses what makes no sense together
     # A checkpoint holds all weights, or only those of the adapter.
     whole = checkpoint is not None and recipe.policy.adapter == "full"
     if recipe.policy.model == MEMORY and objects.model is None and not whole:
@@ -218,9 +219,7 @@ def grpo_learner(recipe: Recipe, policy: Policy, loss: Loss) -> Learner:
     return Learner(
         policy,
         LearnerSettings(
-            clip_low=grpo.clip_low,
-            clip_high=grpo.clip_high,
-            beta=grpo.beta,
+            **vars(loss_settings(grpo, loss)),
             weight_decay=grpo.weight_decay,
             max_grad_norm=grpo.max_grad_norm,
             optimizer=grpo.optimizer,
