@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from bench.record import RESULTS, record
+from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.loss import LossInputs, LossSettings, Totals
 from grandrounds.algorithm.losses import LOSSES, loss_settings
 from grandrounds.errors import RecipeError
@@ -28,6 +30,7 @@ from grandrounds.recipe import GrpoRecipe, Recipe
 
 TOLERANCE = 1e-6
 LONGEST = 9
+LOW, HIGH = 0.7, 1.4  # bounds of the correction
 GRID: dict[str, tuple[Any, ...]] = {
     "loss": tuple(LOSSES),
     "ratio": ("token", "sequence"),
@@ -36,10 +39,33 @@ GRID: dict[str, tuple[Any, ...]] = {
     "beta": (0.0, 0.04),
     "kl_correction": (False, True),
     "off_policy_limit": (None, 0.1),
+    "entropy_bonus": (0.0, 0.3),
+    "correction": ("none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
 SEEDS = range(3)
 # What TRL refuses or warns of, and ours refuses, is no cell; what ours refuses alone is counted.
 COLUMNS = ("loss", "cells compared", "largest relative difference: loss", "gradient", "refused by ours")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """M completions of at most T tokens: log-probs and entropies [M, T], advantages [M], tokens that exist [M, T]."""
+
+    policy: np.ndarray
+    behaviour: np.ndarray
+    reference: np.ndarray
+    sampled: np.ndarray
+    entropy: np.ndarray
+    advantages: np.ndarray
+    mask: np.ndarray
+
+    def correction(self, recipe: GrpoRecipe) -> Tensor | None:
+        """Of the sampler, [C]. Its computation is not TRL's loss; `tests/test_grpo_losses.py` has its reference."""
+        if recipe.correction == "none":
+            return None
+        offsets = np.concatenate([[0], np.cumsum(self.mask.sum(1))])
+        old, sampled = (torch.tensor(values[self.mask]) for values in (self.behaviour, self.sampled))
+        return Correction(recipe.correction, HIGH, LOW).of(old, sampled, offsets)
 
 
 def main() -> int:
@@ -71,7 +97,7 @@ def main() -> int:
         RESULTS / "conformance.json",
         COLUMNS,
         rows,
-        f"{sum(map(len, cells.values()))} cells, float64, 5 completions of up to {LONGEST} tokens; TRL {trl.__version__}. "
+        f"{sum(map(len, cells.values())):,} cells, float64, completions of up to {LONGEST} tokens; TRL {trl.__version__}. "
         "Not in TRL: k1 and k2. Otherwise than there: `cispo` bounds the ratio by 1 + clip_high, TRL by epsilon_high.",
     )
     return int(worst > TOLERANCE)
@@ -83,57 +109,50 @@ def compared(recipe: GrpoRecipe, settings: LossSettings, seed: int) -> tuple[flo
     lengths = noise.integers(1, LONGEST + 1, 5)
     mask = np.arange(LONGEST) < lengths[:, None]
     behaviour = noise.normal(-2, 0.5, mask.shape)
-    policy, reference = (behaviour + noise.normal(0, 0.4, mask.shape) for _ in range(2))
-    advantages = noise.normal(0, 1, 5)
-    theirs, their_gradient = of_trl(recipe, policy, behaviour, reference, advantages, mask)
-    ours, our_gradient = of_ours(recipe, settings, policy, behaviour, reference, advantages, mask)
+    policy, reference, sampled = (behaviour + noise.normal(0, 0.4, mask.shape) for _ in range(3))
+    batch = Batch(
+        policy, behaviour, reference, sampled, noise.uniform(0, 3, mask.shape), noise.normal(0, 1, 5), mask
+    )
+    theirs, their_gradient = of_trl(recipe, batch)
+    ours, our_gradient = of_ours(recipe, settings, batch)
     scale = float(their_gradient.abs().max()) or 1.0
     return abs(ours - theirs) / max(abs(theirs), 1e-3), float(
         (our_gradient - their_gradient).abs().max()
     ) / scale
 
 
-def of_ours(
-    recipe: GrpoRecipe,
-    settings: LossSettings,
-    policy: np.ndarray,  # [M, T], as all of these
-    behaviour: np.ndarray,
-    reference: np.ndarray,
-    advantages: np.ndarray,  # [M]
-    mask: np.ndarray,
-) -> tuple[float, Tensor]:
-    """Our loss, and its gradient [M, T]."""
-    lengths, loss = mask.sum(1), LOSSES[recipe.loss]
+def of_ours(recipe: GrpoRecipe, settings: LossSettings, batch: Batch) -> tuple[float, Tensor]:
+    """Our loss, and its gradient with respect to log-probs and entropies, [2, M, T]."""
+    mask, loss = batch.mask, LOSSES[recipe.loss]
+    lengths = mask.sum(1)
     totals = Totals(len(lengths), int(lengths.sum()), int(lengths.sum()), 1, LONGEST)
     weights = loss.token_weights(lengths, np.ones(len(lengths), bool), totals)
-    logprobs = torch.tensor(policy, requires_grad=True)
+    both = torch.tensor(np.stack([batch.policy, batch.entropy]), requires_grad=True)
+    logprobs, entropy = both[:, torch.tensor(mask)]
     made = LossInputs(
-        logprobs[torch.tensor(mask)],
-        torch.tensor(behaviour[mask]),
-        torch.tensor(np.repeat(advantages, lengths)),
+        logprobs,
+        torch.tensor(batch.behaviour[mask]),
+        torch.tensor(np.repeat(batch.advantages, lengths)),
         torch.tensor(np.repeat(weights, lengths)),
         np.concatenate([[0], np.cumsum(lengths)]),
-        torch.tensor(reference[mask]) if recipe.beta else None,
+        torch.tensor(batch.reference[mask]) if recipe.beta else None,
+        batch.correction(recipe),
+        entropy if recipe.entropy_bonus else None,
+        1 / lengths.sum(),
     )
     value, _ = loss.objective(made, settings)
     value.backward()
-    return float(value.detach()), logprobs.grad
+    return float(value.detach()), both.grad
 
 
-def of_trl(
-    recipe: GrpoRecipe,
-    policy: np.ndarray,
-    behaviour: np.ndarray,
-    reference: np.ndarray,
-    advantages: np.ndarray,
-    mask: np.ndarray,
-) -> tuple[float, Tensor]:
-    """TRL's loss of one optimizer step of one process, and its gradient [M, T]."""
-    logprobs = torch.tensor(policy, requires_grad=True)
+def of_trl(recipe: GrpoRecipe, batch: Batch) -> tuple[float, Tensor]:
+    """TRL's loss of one optimizer step of one process, and its gradient [2, M, T]."""
+    mask = batch.mask
+    both = torch.tensor(np.stack([batch.policy, batch.entropy]), requires_grad=True)
     ones = torch.ones(mask.shape, dtype=torch.int64)
-    cispo = recipe.loss == "cispo"
+    corrected = recipe.correction != "none"
     trainer: Any = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *unused, **more: (logprobs, torch.zeros(mask.shape), None),
+        _get_per_token_logps_and_entropies=lambda *unused, **more: (both[0], both[1], None),
         get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
         get_gamma_weights=GRPOTrainer.get_gamma_weights,
         model=SimpleNamespace(training=True),
@@ -151,12 +170,14 @@ def of_trl(
         beta=recipe.beta,
         loss_type=recipe.loss,
         epsilon_low=recipe.clip_low,
-        epsilon_high=1 + recipe.clip_high if cispo else recipe.clip_high,
-        use_vllm=False,
-        vllm_importance_sampling_correction=False,
+        epsilon_high=1 + recipe.clip_high if recipe.loss == "cispo" else recipe.clip_high,
+        use_vllm=corrected,
+        vllm_importance_sampling_correction=corrected,
         current_gradient_accumulation_steps=1,
         max_completion_length=LONGEST,
-        _entropy_bonus_enabled=False,
+        _entropy_bonus_enabled=recipe.entropy_bonus != 0,
+        entropy_coef=recipe.entropy_bonus,
+        use_adaptive_entropy=False,
         _metrics=defaultdict(lambda: defaultdict(list)),
         args=SimpleNamespace(
             delta=recipe.delta,
@@ -170,14 +191,19 @@ def of_trl(
         "prompt_mask": ones[:, :1],
         "completion_ids": ones,
         "completion_mask": torch.tensor(mask).long(),
-        "advantages": torch.tensor(advantages),
-        "old_per_token_logps": torch.tensor(behaviour),
-        "ref_per_token_logps": torch.tensor(reference),
+        "advantages": torch.tensor(batch.advantages),
+        "old_per_token_logps": torch.tensor(batch.behaviour),
+        "ref_per_token_logps": torch.tensor(batch.reference),
         "num_items_in_batch": torch.tensor(mask.sum()),
     }
+    if corrected:
+        factors = torch.ones(mask.shape)
+        factors[torch.tensor(mask)] = batch.correction(recipe)
+        sequence = recipe.correction.startswith("sequence")
+        given["importance_sampling_ratio"] = factors[:, :1] if sequence else factors
     value = GRPOTrainer._compute_loss(trainer, None, given)
     value.backward()
-    return float(value.detach()), logprobs.grad
+    return float(value.detach()), both.grad
 
 
 def of_their_options() -> dict[str, float]:

@@ -47,6 +47,33 @@ def test_chunks_equal_the_whole_softmax(chunk: int, softcap: float | None, bias:
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_entropy_has_a_gradient_where_it_is_asked_for(
+    bias: bool, softcap: float | None, frozen: bool
+) -> None:
+    one, two = (
+        torch.linspace(-1, 1, TOKENS, dtype=torch.float64),
+        torch.linspace(2, -1, TOKENS, dtype=torch.float64),
+    )
+    results = []
+    for compute in (
+        lambda h, w, b, y: token_logprobs(
+            h, w, y, bias=b, softcap=softcap, temperature=0.7, chunk=5, entropy_gradient=True
+        ),
+        lambda h, w, b, y: _whole(h, w, b, y, softcap, 0.7),
+    ):
+        hidden, weight, shift, targets = _inputs(torch.float64, bias)
+        if frozen:
+            weight, shift = weight.detach(), None if shift is None else shift.detach()
+        logprobs, entropy = compute(hidden, weight, shift, targets)
+        (one * logprobs + two * entropy).sum().backward()
+        results.append([t.grad for t in (hidden, weight, shift) if t is not None and t.requires_grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
 def test_a_frozen_head_gets_no_gradient_but_the_states_do() -> None:
     hidden, weight, _, targets = _inputs(torch.float32, False)
     token_logprobs(hidden, weight.detach(), targets, chunk=4)[0].sum().backward()

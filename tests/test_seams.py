@@ -110,6 +110,29 @@ def test_a_loss_in_a_file_trains_and_resumes(tmp_path: Path) -> None:
         assert_same_weights(usual, whole)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("loss=cispo",),
+        ("loss=sapo", "ratio=sequence"),
+        ("loss=luspo", "ratio=sequence"),
+        ("loss=vespo",),
+        ("loss=grpo", "ratio=sequence", "delta=2.0", "off_policy_limit=0.5"),
+        ("entropy_bonus=0.5",),
+        ("beta=0.1", "kl=k2", "kl_correction=true"),
+    ],
+    ids=str,
+)
+def test_a_run_learns_otherwise_by_another_loss(changes: tuple[str, ...], tmp_path: Path) -> None:
+    passes = with_overrides(recipe(), ["grpo.iterations=2"])
+    usual = train(passes, tmp_path / "usual", rewards=shorter, progress=SILENT)
+    changed = with_overrides(passes, [f"grpo.{change}" for change in changes])
+    run = train(changed, tmp_path / "run", rewards=shorter, progress=SILENT)
+    assert all(0 < row["grad_norm"] < 1e3 for row in RunFolder.open(run.folder).metrics())
+    with pytest.raises(AssertionError):
+        assert_same_weights(usual, run)
+
+
 def stop_after(number: int) -> Any:
     """A callback that does what Ctrl-C does."""
     import os

@@ -19,7 +19,7 @@ from rich.console import Console
 from grandrounds.cli.progress import Panel, run_progress, sparkline
 from grandrounds.errors import RunError
 from grandrounds.recipe import GuardRecipe, Recipe
-from grandrounds.recipe_file import recipe_from
+from grandrounds.recipe_file import recipe_from, with_overrides
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
@@ -241,6 +241,11 @@ def test_a_run_stops_before_its_first_update_where_sampler_and_learner_disagree(
         train(small_run(), tmp_path / "run", sampler=Faulty, progress=SilentProgress())
     assert RunFolder.open(tmp_path / "run").metrics() == []
     assert resume(tmp_path / "run", progress=SilentProgress()).finished
+    known = with_overrides(small_run(), ["grpo.correction=token_truncate"])
+    assert train(known, tmp_path / "known", sampler=Faulty, progress=SilentProgress()).finished
+    for row in RunFolder.open(tmp_path / "known").metrics():
+        assert row["sampling/correction_mean"] == pytest.approx(math.exp(0.05), rel=1e-4)
+        assert row["sampling/ratio_error"] < 1e-5
 
 
 def test_tokens_of_replaced_groups_are_counted(tmp_path: Path) -> None:

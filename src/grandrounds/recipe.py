@@ -184,6 +184,18 @@ class GrpoRecipe(Section):
     kl_correction: bool = Field(
         False, description="Multiply that estimate by the ratio, which makes its gradient unbiased."
     )
+    entropy_bonus: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the mean entropy of tokens, which is ascended: keeps the policy exploring.",
+    )
+    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        "none",
+        description="For a sampler of your own whose log-probs are not the policy's: weights by their ratio, of each "
+        "token or of the whole completion, truncated to its bounds or 0 outside of them.",
+    )
+    correction_high: float = Field(3.0, gt=0, description="The upper bound of that ratio.")
+    correction_low: float | None = Field(None, gt=0, description="Its lower bound, if there is one.")
     iterations: Positive = Field(1, description="Passes over a round's completions (mu).")
     minibatches: Positive = Field(1, description="Optimizer steps per pass.")
     mask_truncated: bool = Field(False, description="Leave cut-off completions out of the loss.")

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.algorithm import ranks
+from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.learner import Learner
 from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, penalised, ratios
@@ -243,6 +244,9 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
     """
     recipe, learner = grpo.recipe, grpo.learner
     steps = [ranks.share(step) for step in steps_of_a_pass(grpo, groups)]
+    if recipe.correction != "none":
+        correction = Correction(recipe.correction, recipe.correction_high, recipe.correction_low)
+        steps = [[learner.corrected(pack, correction) for pack in step] for step in steps]
     if recipe.beta:
         # The reference does not change, so its log-probs serve every pass.
         steps = [[learner.with_reference(pack) for pack in step] for step in steps]
@@ -284,7 +288,8 @@ def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack
                 weights.reshape(len(part), -1),
                 tokens_per_pack=recipe.tokens_per_pack,
                 temperature=recipe.temperature,
-                skip_zero_advantage=recipe.beta == 0,
+                skip_zero_advantage=recipe.beta == 0 and recipe.entropy_bonus == 0,
+                per_token=1.0 / max(1, totals.active_tokens),
                 device=grpo.learner.policy.device,
             )
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from grandrounds.algorithm import ranks
+from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.loss import LossInputs, LossSettings, Objective
 from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
 from grandrounds.algorithm.packing import Pack
@@ -70,7 +71,10 @@ class Learner:
         """Add a pack's gradient to the step's gradient, and its statistics to the step's metrics."""
         if self.settings.beta:
             pack = self.with_reference(pack)
-        logprobs, entropy = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
+        bonus = bool(self.settings.entropy_bonus)
+        logprobs, entropy = tree_logprobs(
+            self.policy, pack.tree, pack.targets, temperature=pack.temperature, entropy_gradient=bonus
+        )
         inputs = LossInputs(
             logprobs,
             pack.behaviour_logprobs,
@@ -78,19 +82,30 @@ class Learner:
             pack.weights,
             pack.offsets,
             pack.reference_logprobs,
+            pack.correction,
+            entropy if bonus else None,
+            pack.per_token,
         )
         loss, statistics = self.objective(inputs, self.settings)
         loss.backward()
-        self._tally.add(loss.detach(), {**statistics, "entropy": entropy}, pack.tree.size)
+        self._tally.add(loss.detach(), {**statistics, "entropy": entropy.detach()}, pack.tree.size)
 
-    @torch.no_grad()
     def with_reference(self, pack: Pack) -> Pack:
         """The pack with the reference policy's log-probs. Several passes over the same packs can then share them."""
         if pack.reference_logprobs is not None:
             return pack
         with self.policy.reference():
-            logprobs, _ = tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
-        return replace(pack, reference_logprobs=logprobs)
+            return replace(pack, reference_logprobs=self._logprobs(pack))
+
+    def corrected(self, pack: Pack, correction: Correction) -> Pack:
+        """The pack with the present policy's log-probs instead of the sampler's, and the correction for that."""
+        old = self._logprobs(pack)
+        weights = correction.of(old, pack.behaviour_logprobs, pack.offsets)
+        return replace(pack, behaviour_logprobs=old, correction=weights)
+
+    @torch.no_grad()
+    def _logprobs(self, pack: Pack) -> Tensor:
+        return tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)[0]
 
     def step(self, learning_rate: float) -> dict[str, float]:
         """Clip the gradient, update the policy, and return the step's metrics (token means over its packs).
@@ -222,4 +237,5 @@ _NAMES = {
     "clip_high": "clip_ratio/high_mean",
     "ratio": "ratio_mean",
     "difference": "sampling/logprob_difference",
+    "correction": "sampling/correction_mean",
 }

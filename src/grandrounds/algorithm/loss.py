@@ -40,6 +40,9 @@ class LossInputs:
     weights: Tensor  # [C], 0 where a token does not count
     offsets: np.ndarray  # [M + 1], completion m has the tokens offsets[m] … offsets[m + 1] - 1
     reference: Tensor | None = None  # [C], log-probs under the reference policy; given where beta > 0
+    correction: Tensor | None = None  # [C], for a sampler that differs from the policy before the first step
+    entropy: Tensor | None = None  # [C], with gradient; given where there is an entropy bonus
+    per_token: float = 0.0  # 1 / active tokens of the optimizer step
 
 
 Estimate = Literal["k1", "k2", "k3"]
@@ -53,7 +56,8 @@ class LossSettings:
     ratio: of each token, or of the whole completion. delta: the largest ratio of a completion that is worse than its
     group; None: any. beta: weight of the KL to the reference. kl: its estimate. kl_correction: times the ratio.
     off_policy_limit: a completion that is worse than its group is left out where its mean log-ratio to the policy that
-    sampled it is larger; None: none is. options: those of this loss alone.
+    sampled it is larger; None: none is. entropy_bonus: weight of the mean entropy of tokens, which is ascended.
+    options: those of this loss alone.
     """
 
     clip_low: float = 0.2
@@ -64,6 +68,7 @@ class LossSettings:
     kl: Estimate = "k3"
     kl_correction: bool = False
     off_policy_limit: float | None = None
+    entropy_bonus: float = 0.0
     options: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -116,17 +121,24 @@ def over_completions(values: Tensor, offsets: np.ndarray, *, mean: bool = False)
 def penalised(
     token_loss: Tensor, ratio: Tensor, inputs: LossInputs, settings: LossSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σ w ℓ of a loss [C], without completions that are too far off the policy, and with the KL penalty."""
+    """Σ w ℓ of a loss [C], without completions that are too far off the policy, corrected for the sampler, with the KL
+    penalty and the entropy bonus."""
     statistics = ratio_statistics(inputs, settings)
     if settings.off_policy_limit is not None:
         kept = near_policy(inputs, settings.off_policy_limit)
         token_loss = token_loss * kept
         statistics["off_policy"] = 1 - kept
+    if inputs.correction is not None:
+        token_loss = token_loss * inputs.correction
+        statistics["correction"] = inputs.correction
     if inputs.reference is not None:
         kl = kl_estimate(inputs.reference - inputs.logprobs, settings.kl)
         statistics["kl"] = kl.detach()
         token_loss = token_loss + settings.beta * (kl * ratio if settings.kl_correction else kl)
-    return (inputs.weights * token_loss).sum(), statistics
+    total = (inputs.weights * token_loss).sum()
+    if inputs.entropy is not None:
+        total = total - settings.entropy_bonus * inputs.per_token * inputs.entropy.sum()
+    return total, statistics
 
 
 @torch.no_grad()

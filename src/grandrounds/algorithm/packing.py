@@ -7,7 +7,7 @@ loss and gradient up to floating-point noise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class Pack:
     weights: Tensor  # [C] float32
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
     temperature: float = 1.0  # at which the completions were sampled
+    correction: Tensor | None = None  # [C] float32, where the sampler's log-probs are not the policy's
+    per_token: float = 0.0  # 1 / active tokens of the optimizer step
 
     @property
     def offsets(self) -> np.ndarray:
@@ -56,12 +58,14 @@ def packs(
     tokens_per_pack: int,
     temperature: float = 1.0,
     skip_zero_advantage: bool = True,
+    per_token: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
     """Packs of similar size, each of at most `tokens_per_pack` tokens with prompts. A longer branch gets its own pack.
 
-    Completions of weight 0 are left out: they have no gradient. With `skip_zero_advantage`, which is right where beta
-    is 0, completions of advantage 0 are left out too. The result depends only on the arguments, and may be empty.
+    Completions of weight 0 are left out: they have no gradient. With `skip_zero_advantage`, which is right where there
+    is neither a KL nor an entropy in the loss, completions of advantage 0 are left out too. The result depends only on
+    the arguments, and may be empty.
     """
     branches: list[list[_Branch]] = []
     for index, group in enumerate(groups):
@@ -74,7 +78,10 @@ def packs(
         ]
         if kept:
             branches.append(kept)
-    return [_pack(part, temperature, device) for part in _balanced(branches, tokens_per_pack)]
+    return [
+        replace(_pack(part, temperature, device), per_token=per_token)
+        for part in _balanced(branches, tokens_per_pack)
+    ]
 
 
 def _branch(index: int, group: Group, completion: Completion, advantage: Any, weight: float) -> _Branch:

@@ -28,14 +28,19 @@ def token_logprobs(
     softcap: float | None = None,
     temperature: float = 1.0,
     chunk: int | None = None,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """log p(target | state) [C] and entropy of p [C, no gradient]; p = softmax(cap(W h + b) / temperature).
+    """log p(target | state) [C] and entropy of p [C]; p = softmax(cap(W h + b) / temperature).
+
+    The entropy has no gradient unless it is asked for, which costs a third product by the weights.
 
     cap(z) = softcap · tanh(z / softcap) where the model has a softcap. Results are float32 (float64 for float64
     states). The softmax is computed in that precision, whatever the weights' type. `chunk`: tokens at a time.
     """
     chunk = chunk or chunk_rows(weight.shape[0])
-    logprobs, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, softcap, temperature, chunk)
+    logprobs, entropy = _TokenLogprobs.apply(
+        hidden, weight, bias, targets, softcap, temperature, chunk, entropy_gradient
+    )
     return logprobs, entropy
 
 
@@ -87,11 +92,13 @@ class _TokenLogprobs(torch.autograd.Function):
         softcap: float | None,
         temperature: float,
         chunk: int,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         buffer = _buffer(hidden, weight, chunk)
         logprobs, entropy, normaliser = buffer.new_empty(3, len(hidden))
         wants_hidden, *wants_head = ctx.needs_input_grad[:3]
-        slopes = torch.empty_like(hidden) if wants_hidden and not any(wants_head) else None
+        at_once = wants_hidden and not any(wants_head) and not entropy_gradient
+        slopes = torch.empty_like(hidden) if at_once else None
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
@@ -101,19 +108,22 @@ class _TokenLogprobs(torch.autograd.Function):
             if slopes is not None:
                 torch.mm(_dlogits(probabilities, target, cap, weight.dtype), weight, out=slopes[part])
         if slopes is None:
-            ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
+            ctx.save_for_backward(
+                hidden, weight, bias, targets, normaliser, entropy if entropy_gradient else None
+            )
         else:
             ctx.save_for_backward(slopes.div_(-temperature))
         ctx.softcap, ctx.temperature, ctx.chunk = softcap, temperature, chunk
-        ctx.mark_non_differentiable(entropy)
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if len(ctx.saved_tensors) == 1:
             (slopes,) = ctx.saved_tensors
-            return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None, None, None, None
-        hidden, weight, bias, targets, normaliser = ctx.saved_tensors
+            return slopes * gradients[0][:, None].to(slopes.dtype), None, None, None, None, None, None, None
+        hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
         softcap, temperature = ctx.softcap, ctx.temperature
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
@@ -125,22 +135,33 @@ class _TokenLogprobs(torch.autograd.Function):
             part = slice(start, start + ctx.chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
             cap = _cap_slope(logits, softcap, temperature)
-            probabilities = logits.sub_(normaliser[part, None]).exp_()
-            dlogits = _dlogits(probabilities, targets[part, None], cap, weight.dtype)
-            # The gradient of the log-probs scales rows. Scaling the narrow states is cheaper than the wide logits.
+            logs = logits.sub_(normaliser[part, None])
             factor = gradients[0][part, None] / -temperature
+            if entropy is None:
+                dlogits = _dlogits(logs.exp_(), targets[part, None], cap, weight.dtype)
+            else:
+                dlogits = _dlogits_of_both(
+                    logs,
+                    targets[part, None],
+                    entropy[part, None],
+                    factor,
+                    gradients[1][part, None] / -temperature,
+                )
+                dlogits = (dlogits if cap is None else dlogits.mul_(cap)).to(weight.dtype)
+                factor = torch.ones_like(factor)
+            # The gradient of the log-probs scales rows. Scaling the narrow states is cheaper than the wide logits.
             if grad_hidden is not None:
                 torch.mm(dlogits, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
                 add_product(grad_weight, dlogits.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
-                grad_bias += probabilities.T @ factor[:, 0]
+                grad_bias += dlogits.to(factor.dtype).T @ factor[:, 0]
             del dlogits  # with narrow weights it is a copy, which would add to the next chunk's logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
 
 
 def _softmax_(
@@ -182,3 +203,16 @@ def _dlogits(
     if cap is not None:
         probabilities.mul_(cap)
     return probabilities.to(dtype)
+
+
+def _dlogits_of_both(
+    logs: Tensor,  # [c, V], log p, overwritten
+    target: Tensor,  # [c, 1]
+    entropy: Tensor,  # [c, 1]
+    of_logprob: Tensor,  # [c, 1], gradient divided by -T
+    of_entropy: Tensor,  # [c, 1], likewise
+) -> Tensor:  # [c, V]
+    """The gradient of logits where both outputs have one, from -T dH / d z_v = p_v (log p_v + H)."""
+    probabilities = logs.exp()
+    dlogits = logs.add_(entropy).mul_(of_entropy).add_(of_logprob).mul_(probabilities)
+    return dlogits.scatter_add_(1, target, -of_logprob)

@@ -18,8 +18,10 @@ def tree_logprobs(
     targets: Tensor,  # [C]
     *,
     temperature: float = 1.0,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """log p [C] of each completion token given the tokens before it, and the entropy there [C, no gradient].
+    """log p [C] of each completion token given the tokens before it, and the entropy there [C], which has no gradient
+    unless it is asked for.
 
     The head is applied only to states that predict completion tokens: training uses no others.
     """
@@ -28,9 +30,8 @@ def tree_logprobs(
         logits = policy.logits(states)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         logs = torch.log_softmax(logits, -1)
-        with torch.no_grad():
-            entropy = -(logs.exp() * logs).sum(-1)
-        return logs.gather(1, targets[:, None])[:, 0], entropy
+        entropy = -(logs.exp() * logs).sum(-1)
+        return logs.gather(1, targets[:, None])[:, 0], entropy if entropy_gradient else entropy.detach()
     head = policy.head()
     return token_logprobs(
         states.to(head.weight.dtype),
@@ -39,6 +40,7 @@ def tree_logprobs(
         bias=head.bias,
         softcap=head.softcap,
         temperature=temperature,
+        entropy_gradient=entropy_gradient,
     )
 
 

@@ -60,6 +60,12 @@ def loss_settings(recipe: GrpoRecipe, loss: Loss) -> LossSettings:
             where="grpo.delta",
             hint="Leave it out, or choose grpo.loss=grpo, bnpo, dr_grpo, dapo or luspo.",
         )
+    if recipe.correction.startswith("sequence") and loss is VESPO:
+        raise RecipeError(
+            "vespo multiplies the corrections of a completion's tokens by itself",
+            where="grpo.correction",
+            hint="Set grpo.correction=token_truncate or token_mask.",
+        )
     unknown = sorted(set(recipe.loss_options) - set(loss.options))
     if unknown:
         raise RecipeError(
@@ -76,5 +82,6 @@ def loss_settings(recipe: GrpoRecipe, loss: Loss) -> LossSettings:
         kl=recipe.kl,
         kl_correction=recipe.kl_correction,
         off_policy_limit=recipe.off_policy_limit,
+        entropy_bonus=recipe.entropy_bonus,
         options={**loss.options, **recipe.loss_options},
     )

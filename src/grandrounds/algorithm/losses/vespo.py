@@ -3,13 +3,14 @@
     ℓ = -φ(W) · A · log π,   W = Π over the completion's tokens of ρ
     φ(W) = W^k exp(λ (1 - W)),   φ(1) = 1, without gradient
 
-k and λ are k_positive and lambda_positive where A ≥ 0, else k_negative and lambda_negative. φ is computed in logs;
-log W is kept within log 1e-8 and 20.
+A correction for the sampler multiplies ρ. k and λ are k_positive and lambda_positive where A ≥ 0, else k_negative and
+lambda_negative. φ is computed in logs; log W is kept within log 1e-8 and 20.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ def vespo(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str,
     """Σ w ℓ over tokens."""
     weight = _weight(inputs, settings)
     token_loss = -weight * inputs.advantages * inputs.logprobs
-    return penalised(token_loss, ratios(inputs, settings), inputs, settings)
+    uncorrected = replace(inputs, correction=None)  # it is in W
+    return penalised(token_loss, ratios(inputs, settings), uncorrected, settings)
 
 
 @torch.no_grad()
@@ -32,6 +34,8 @@ def _weight(inputs: LossInputs, settings: LossSettings) -> Tensor:
     """φ of each token's completion, [C]."""
     options, good = settings.options, inputs.advantages >= 0
     differences = (inputs.logprobs - inputs.behaviour).clamp(-LARGEST, LARGEST)
+    if inputs.correction is not None:
+        differences = differences + inputs.correction.log().clamp(SMALLEST, LARGEST)
     total = over_completions(differences, inputs.offsets).clamp(SMALLEST, LARGEST)
     k, rate = (
         torch.full_like(total, options["k_negative"]),
