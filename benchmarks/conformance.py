@@ -97,7 +97,8 @@ def main() -> int:
         RESULTS / "conformance.json",
         COLUMNS,
         rows,
-        f"{sum(map(len, cells.values())):,} cells, float64, completions of up to {LONGEST} tokens; TRL {trl.__version__}. "
+        f"{sum(map(len, cells.values())):,} cells, float64, completions of at most {LONGEST} tokens; "
+        f"TRL {trl.__version__}. "
         "Not in TRL: k1 and k2. Otherwise than there: `cispo` bounds the ratio by 1 + clip_high, TRL by epsilon_high.",
     )
     return int(worst > TOLERANCE)

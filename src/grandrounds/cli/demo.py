@@ -145,6 +145,7 @@ def run_demo(out: Path, demo: Demo) -> None:
         console.print(line, soft_wrap=True)
     _first_answer(console, demo)
     targets = _trained(console, out, demo, whole)
+    _head(console, f"3  All three on {demo.cases} held-out cases", whole)
     with counted("evaluated", whole, "comparison", len(targets)) as progress:
         comparison = compare_targets(targets, EvaluationRequest(demo.source, limit=demo.cases), progress)
     print_comparison(console, comparison, notice=demo.notice)
@@ -189,18 +190,22 @@ def _trained(console: Console, out: Path, demo: Demo, whole: Whole) -> list[Targ
     from grandrounds.cli.progress import Part
     from grandrounds.training.target import open_target
 
-    console.print("\n1  Regular model: SFT on the answers alone", style="bold")
+    _head(console, "1  Regular model: SFT on the answers alone", whole)
     regular = out / "regular"
     _train(console, demo.regular, regular, Part(whole, {"warm-up": "regular"}))
     if demo.regular.policy.model == SCRATCH:
         console.print("\nIts answer to a case that it has not seen", style="bold")
         _print_answer(console, open_target(f"regular={regular}"), demo.source)
-    console.print("\n2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", style="bold")
+    _head(console, "2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", whole)
     _train(
         console, demo.reasoning, out / "reasoning", Part(whole, {"warm-up": "cold start", "round": "GRPO"})
     )
     places = (regular, out / "reasoning" / "checkpoints" / "000000", out / "reasoning")
     return [open_target(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
+
+
+def _head(console: Console, text: str, whole: Whole) -> None:
+    console.print(f"\n[bold]{text}[/bold] ({whole})")
 
 
 def _train(console: Console, recipe: Recipe, folder: Path, part: Part) -> None:
