@@ -223,6 +223,33 @@ def recipe(
     show_recipe(name, overrides, explain)
 
 
+rewards_app = typer.Typer(help="Try rewards before a model does.", no_args_is_help=True)
+app.add_typer(rewards_app, name="rewards")
+
+
+@rewards_app.callback()
+def rewards() -> None:
+    """Try rewards before a model does."""
+
+
+@rewards_app.command("test")
+def rewards_test(
+    target: Annotated[
+        str, typer.Argument(help="A recipe, or a function: FILE.py:NAME, package.module:NAME.")
+    ],
+    source: Annotated[
+        str | None, typer.Option("--cases", help="Cases to try them on; default: those of the recipe.")
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006
+    limit: Annotated[int, typer.Option("--limit", min=2, help="Use at most this many cases.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Attack rewards before training: what right, wrong and dishonest responses earn. Exit code 1 if an attack pays."""
+    from grandrounds.cli.rewards import test_rewards
+
+    test_rewards(target, source, overrides, limit, as_json)
+
+
 @app.command()
 def doctor() -> None:
     """Check this machine: versions, device, precision, memory, speed."""
