@@ -47,6 +47,7 @@ SIDES = ("ours", "trl")
 EVERY = 5  # rounds between saved adapters
 MOST_ROUNDS = 2000
 HELD_OUT = 150
+MINUTES = (0, 5, 10, 15, 20, 25, 30, 45, 60, 90)
 
 
 def main() -> None:
@@ -70,9 +71,11 @@ def main() -> None:
 
 def cold(arguments: argparse.Namespace) -> None:
     """The cold start, merged into the model's weights."""
+    named = Path(arguments.cases)
+    source = named.resolve() if named.exists() else arguments.cases
     recipe = load_recipe(
         "laptop",
-        [f"cases.source={Path(arguments.cases).resolve()}", f"policy.model={arguments.model}", "rounds=0"],
+        [f"cases.source={source}", f"policy.model={arguments.model}", "rounds=0"],
     )
     train(recipe, arguments.out / "cold")
     checkpoint = arguments.out / "cold/checkpoints" / COLD_START
@@ -140,7 +143,7 @@ def trl(arguments: argparse.Namespace) -> None:
         "minutes": arguments.minutes,
         "micro_batch": arguments.micro_batch,
         "every": EVERY,
-        "prompts": [prompt.text for prompt in prompts],
+        "prompts": [[vars(message) for message in prompt.messages] for prompt in prompts],
         "first_tokens": prompts[0].tokens.tolist(),
         "places": order,
         "seed": arguments.seed,
@@ -193,7 +196,7 @@ def score(arguments: argparse.Namespace) -> None:
                         "round": done,
                         "seconds": seconds,
                         "accuracy": result.accuracy.value,
-                        "format_rate": result.format_rate.value,
+                        "format_rate": result.format.value,
                         "right": right,
                     }
                 )
@@ -226,14 +229,12 @@ def table(arguments: argparse.Namespace) -> None:
         for seed in seeds(out, side)
     }
     times = [
-        minutes
-        for minutes in (0, 5, 10, 15, 20, 25, 30, 45, 60)
-        if any(at(c, minutes) for c in curves.values())
+        minutes for minutes in MINUTES if all(at(curve, minutes) is not None for curve in curves.values())
     ]
     rows = [
         [
             f"{side}, seed {seed}",
-            *("–" if (value := at(curve, minutes)) is None else f"{value:.1%}" for minutes in times),
+            *(f"{at(curve, minutes):.1%}" for minutes in times),
             f"{curve[-1]['round']}",
             f"{60 * curve[-1]['round'] / max(curve[-1]['seconds'], 1e-9):.2f}",
         ]

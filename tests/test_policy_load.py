@@ -148,6 +148,19 @@ def test_a_saved_adapter_is_merged_and_a_new_one_trained_on_top(
     assert not saved_policy(recipe, tmp_path / "second").merge
 
 
+def test_an_adapter_saved_by_peft_alone_has_its_model_s_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
+    policy = _load(tiny_model_folder(tmp_path / "model", "qwen2"), lora_rank=2)
+    _move(policy)
+    policy.model.save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter/tokenizer.json").exists()
+    assert torch.equal(_logprobs(_load(tmp_path / "adapter")), _logprobs(policy))
+    merged = _load(tmp_path / "adapter", merge=True)
+    torch.testing.assert_close(_logprobs(merged), _logprobs(policy), atol=1e-5, rtol=1e-5)
+
+
 def test_what_is_no_adapter_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="no adapter to merge"):
         _load(tiny_model_folder(tmp_path, "llama"), merge=True)

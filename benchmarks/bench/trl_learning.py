@@ -64,7 +64,7 @@ class Reward:
 
     def __call__(
         self,
-        completions: list[str],
+        completions: list[list[dict[str, str]]],
         completion_ids: list[list[int]],
         place: list[int],
         **columns: Any,
@@ -72,11 +72,16 @@ class Reward:
         samples = [
             read_sample(
                 Prompt(self._train[case], np.zeros(0, np.int64), ""),
-                Completion(np.asarray(tokens), np.zeros(len(tokens), np.float32), text, self._finish(tokens)),
+                Completion(
+                    np.asarray(tokens),
+                    np.zeros(len(tokens), np.float32),
+                    messages[-1]["content"],
+                    self._finish(tokens),
+                ),
                 self._grammar,
                 self._longest,
             )
-            for text, tokens, case in zip(completions, completion_ids, place, strict=True)
+            for messages, tokens, case in zip(completions, completion_ids, place, strict=True)
         ]
         scored = self._rewards.score(samples)
         self.seen = {"accuracy": float(np.mean([sample.verdict.correct for sample in samples]))}
@@ -93,7 +98,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "clock.jsonl").unlink(missing_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
-    first = tokenizer(job["prompts"][0])["input_ids"]
+    first = tokenizer.apply_chat_template(job["prompts"][0], add_generation_prompt=True)["input_ids"]
     assert first == job["first_tokens"], "the prompts' tokens are not ours"
     grpo, policy = recipe.grpo, recipe.policy
     completions, reward = grpo.cases_per_round * grpo.group_size, Reward(job)

@@ -250,7 +250,10 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
     name = str(folder) if folder.exists() else recipe.model
     if not folder.exists():
         settle()
-    return name, _base_of(folder) if _is_adapter(folder) else name
+    if not _is_adapter(folder):
+        return name, name
+    base = _base_of(folder)
+    return name if has_tokenizer(folder) else base, base
 
 
 @contextmanager
@@ -305,7 +308,13 @@ def _folder(recipe: PolicyRecipe) -> Path:
             hint="Leave policy.merge out, or name an adapter's folder.",
         )
     with loading(recipe.model):
-        return merged(path, _base_of(path))
+        base = _base_of(path)
+        return merged(path, base, str(path) if has_tokenizer(path) else base)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the tokenizer was saved too. PEFT saves an adapter without one."""
+    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -13,8 +13,11 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 @cache
-def merged(folder: Path, base: str) -> Path:
-    """The folder with the merged model, made where it is not there yet. folder: the adapter's. base: its model."""
+def merged(folder: Path, base: str, tokenizer: str) -> Path:
+    """The folder with the merged model, made where it is not there yet.
+
+    folder: the adapter's. base: its model. tokenizer: where its tokenizer is.
+    """
 
     def make(making: Path) -> None:
         import torch
@@ -24,6 +27,6 @@ def merged(folder: Path, base: str) -> Path:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         adapted: Any = PeftModel.from_pretrained(model, str(folder))
         adapted.merge_and_unload().save_pretrained(making)
-        AutoTokenizer.from_pretrained(str(folder)).save_pretrained(making)
+        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(making)
 
     return made_once(f"{folder.name}-merged", folder / WEIGHTS, make)
