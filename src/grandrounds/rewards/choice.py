@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from grandrounds.rewards.explanation import explains
+from grandrounds.rewards.explanation import explains, names_another
 from grandrounds.rewards.layers import LAYERS, two_names
 from grandrounds.rewards.surface import one_line, plain, said, unwrap, without_reason
 from grandrounds.rewards.text import contains, mentioned, named, similar, written_out
@@ -75,7 +75,7 @@ def _read(answer: str, options: Mapping[str, str]) -> Choice:
         or _by_rejection(text, options)
         or _by_two_names(text, options)
         or _by_letter_and_text(text, options, letters)
-        or _by_text(without_reason(text), options)
+        or _by_reason(text, options)
         or (None, "no option")
     )
     if choice[0] is None and len(alone) > 1:
@@ -148,6 +148,17 @@ def _by_text(text: str, options: Mapping[str, str]) -> Choice | None:
     return None
 
 
+def _by_reason(text: str, options: Mapping[str, str]) -> Choice | None:
+    """The option that stands before a reason: "Pericarditis, because …", "option B is best since …"."""
+    kept = without_reason(text)
+    letter = _strictly(kept, options) if kept != text else None
+    return (
+        None
+        if letter is None or names_another(text[len(kept) :], letter, options)
+        else (letter, "with a reason")
+    )
+
+
 def _by_two_names(text: str, options: Mapping[str, str]) -> Choice | None:
     """The option that both of two names side by side name: "Epinephrine (adrenaline)"."""
     read = [_by_text(name, options) for name in two_names(text)]
@@ -198,7 +209,7 @@ def _says(text: str, letter: str, options: Mapping[str, str]) -> bool:
     """Whether a text names the letter's option, with or without a reason, and no other option."""
     by_text = _by_text(text, options) or _by_text(without_reason(text), options)
     if by_text is None and not without_reason(text):
-        return True  # "B, because …"
+        return not names_another(text, letter, options)  # "B, because …"
     given, own = written_out(text), written_out(options[letter])
     if by_text is not None:
         return by_text[0] == letter or (by_text[0] is None and named(text) == named(options[letter]))

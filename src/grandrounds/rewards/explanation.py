@@ -27,6 +27,7 @@ _DENIED_AFTER = re.compile(
     r"(?:is|are|was|were|would be|can be|does|do|did)\s"
     r"(?:not|wrong|incorrect|less|unlikely|false|excluded|ruled out|inconsistent)"
 )
+_SENTENCE = re.compile(r"(?<=[.;:!?])\s|\n")
 _LETTER = re.compile(r"(?<![\w'’.-])[A-Z](?![\w'’-])")
 # "A friction rub …", "I think": words, no letters.
 _WORD = re.compile(r"[AI]\s(?!(?:is|are|was|were|would|can|does|do|did|and|or|could|fits|seems)\b)[a-z]")
@@ -35,22 +36,24 @@ _WORD = re.compile(r"[AI]\s(?!(?:is|are|was|were|would|can|does|do|did|and|or|co
 def explains(text: str, letter: str, options: Mapping[str, str]) -> bool:
     """Whether a text below an answer explains the option with this letter, names no other, and takes nothing back."""
     text = MARKDOWN.sub("", text).strip()
-    if len(text.split()) < FEWEST_WORDS or _BEGINS_AGAIN.search(text):
+    if len(text.split()) < FEWEST_WORDS or _BEGINS_AGAIN.search(text) or names_another(text, letter, options):
         return False
+    # Both as written and with one name for each concept: "heart attack" names "myocardial infarction".
+    rewritten = "; ".join(named(sentence) for sentence in _SENTENCE.split(text))
+    names = {other: named(option) for other, option in options.items()}
+    found = {*mentioned(text, options), *mentioned(rewritten, names)}
+    return found <= {letter} and (letter in found or not contains(sentences(rewritten), names[letter]))
+
+
+def names_another(text: str, letter: str, options: Mapping[str, str]) -> bool:
+    """Whether a text has another option's letter without denying it, or denies this one."""
     for match in _LETTER.finditer(text):
         if match[0] not in options or _WORD.match(text, match.start()):
             continue
         denied = _denied(text[max(0, match.start() - 20) : match.start()], text[match.end() :][:80])
         if denied == (match[0] == letter):
-            return False
-    said = sentences(text)
-    if contains(said, named(options[letter])) and letter not in mentioned(text, options):
-        return False
-    return all(
-        other == letter
-        for name in (str, named)
-        for other in mentioned(text, {k: name(v) for k, v in options.items()})
-    )
+            return True
+    return False
 
 
 def _denied(before: str, after: str) -> bool:

@@ -27,10 +27,12 @@ from grandrounds.types import Answer, Case, Verdict
 LABELS = frozenset({"yes", "no", "maybe", "true", "false", "unknown", "uncertain"})
 # Longer texts are not answers: a page of text may contain the right words by chance.
 LONGEST_ANSWER = 2000
-_FIRST_WORD = re.compile(r"^([a-z]+)(?:\s?[,.;:!(\n-]|\s(?:it|they|he|she|there|this|that)\s)", re.IGNORECASE)
+_FIRST_WORD = re.compile(
+    r"^([a-z]+)(?:\s?[,.;:!(\n–—-]|\s(?:it|they|he|she|there|this|that)\s)", re.IGNORECASE
+)
 # After one of these an explanation may take the answer back.
 _TAKEN_BACK = re.compile(
-    r"\b(?:no|not|nor|or|but|however|actually|wait|instead|alternatively|rather|correction|versus|vs)\b|n't\b",
+    r"\b(?:no|not|nor|or|but|however|actually|wait|instead|alternatively|rather|correction|versus|vs|also|could|might|may|maybe|possibl[ey]|consider)\b|n't\b",
     re.IGNORECASE,
 )
 
@@ -141,7 +143,8 @@ def read_label(answer: str, gold: str = "") -> str | None:
     lines = [plain(line) for line in said(answer).splitlines() if line.strip()]
     if match := _FIRST_WORD.match(text):
         first = normalise(match[1])
-        return first if first in known and named_labels == {first} else None
+        denied = match[0][-1].isspace() and first != "no" and negated(whole)  # "yes it is not"
+        return first if first in known and named_labels == {first} and not denied else None
     if len(lines) > 1 and (first := normalise(lines[0])) in known:
         return first if named_labels == {first} else None
     return whole if not named_labels and 0 < len(words) <= 4 else None

@@ -44,9 +44,12 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _FRACTION = re.compile(r"^\s*([+\-−]?\d{1,9})\s?(?:/|\s(?:out of|in)\s)\s?(\d{1,9})\s*$")
+_IN_PARTS = re.compile(
+    r"^\D*\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|eighths?|tenths?)\D*$", re.IGNORECASE
+)
 _BOUND = re.compile(
     r"[<>≤≥≠]|\b(?:at (?:least|most)|(?:less|more|fewer|greater|lower|higher|larger|smaller|other|rather) than"
-    r"|up to|over|under|below|above|exceed(?:s|ing)?|min(?:imum)? (?=\d)|max(?:imum)? (?=\d)|not|between)\b"
+    r"|up to|over|under|below|above|exceed(?:s|ing)?|min(?:imum)? (?=\d)|max(?:imum)? (?=\d)|no (?=\d)|not|between)\b"
     r"|\bor (?:more|less|fewer|higher|lower|above|below|greater)\b|\d\s?\+(?!\s?\d)",
     re.IGNORECASE,
 )
@@ -119,7 +122,7 @@ def _read(text: str, unit: str | None) -> Number | None:
 
 def is_fraction(text: str) -> bool:
     """Whether a whole text is a fraction: "3/25" is 12 %, while a bare "0.12" beside "12 %" is 0.12 %."""
-    return bool(_FRACTION.match(text))
+    return bool(_FRACTION.match(text) or _IN_PARTS.search(text))
 
 
 def _tidy(text: str) -> str:
@@ -186,9 +189,10 @@ def _integer(text: str) -> int:
     return int(text.replace("−", "-"))
 
 
-# The whole of a text that is an amount: a number with at most two words behind it.
+# The whole of a text that is an amount: a number and its unit, and nothing else ("10% ethanol" is more).
 _AMOUNT = re.compile(
-    r"^[(+\-−]?\s?(?:US\$|[$€£¥]|USD |EUR |GBP )?\(?[.\d][\d.,]*\)?\s?[^\s\d]*(?:\s[A-Za-z]+)?$"
+    r"^[(+\-−]?\s?(?:US\$|[$€£¥]|USD |EUR |GBP )?\(?(?:\d[\d.,]*)?\d\)?\s?"
+    r"(?:(?:thousand|million|billion|trillion)\b\s?)?[^\s\d,;]*$"
 )
 
 

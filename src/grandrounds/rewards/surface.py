@@ -75,7 +75,9 @@ _DOUBT = re.compile(
 
 _LEAD = re.compile(
     r"^(?:(?:so|thus|hence|therefore|overall|in conclusion),?\s)?"
-    r"(?:i(?:'d| would| will|'ll)? (?:think|believe|choose|pick|select|say|go with)(?: that)?\s)?"
+    r"(?:(?:i(?:'d| would| will|'ll)? )?(?:think|believe|choose|pick|select|say|go with)(?: that)?\s)?"
+    r"(?:among (?:the|these) options,\s)?(?:this is(?! not\b)\s)?"
+    r"(?:(?:the|this) patient (?:likely )?(?:has|is having)\s)?"
     r"(?:it(?:'s| is)(?! not\b)(?= [^\s]))?\s?"
     r"(?:(?:(?:the|my|our)\s)?(?:(?:most likely|most appropriate|correct|best|final|right)\s){0,2}"
     rf"(?:{_NOUN}|ans|classification|decision)\b\.?(?:\s?(?:is|are|would be|must be)\b)?\s?(?:[:=]|-(?=\s))?\s)?"
@@ -84,7 +86,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(
-    r"^(?:(?:正确)?(?:答案|选项|选择|选)\s?(?:是|为)?\s?:?|(?:antwort|respuesta|réponse|risposta|resposta|ответ)\s?:)\s?",
+    r"^(?:(?:正确|应|故|因此)?(?:答案|选项|选择|选)\s?(?:是|为|选)?\s?:?"
+    r"|(?:die |la |a )?(?:antwort|respuesta|réponse|risposta|resposta|ответ)\s?(?::|(?:ist|es|est|è|é)(?=\s)))\s?",
     re.IGNORECASE,
 )
 _TAIL = re.compile(

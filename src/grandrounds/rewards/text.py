@@ -54,15 +54,31 @@ _GREEK = {"α": "alpha ", "β": "beta ", "γ": "gamma ", "δ": "delta ", "κ": "
 _GREEK_SIGN = re.compile("[αβγδκλ]")
 _GREEK_FIGURE = re.compile(r"\b(alpha|beta|gamma|delta)(?=\d)")
 _RANGE = re.compile(r"(?<=\d) to (?=\d)")  # "5 to 7" is "5-7", whose hyphen is a space by now
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _FIGURES = {word: str(number) for word, number in SMALL.items()} | {
-    word: f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
-    for number, word in enumerate(_ORDINALS, 1)
+    "first": "1st",
+    "second": "2nd",
+    "third": "3rd",
+    "fourth": "4th",
+    "fifth": "5th",
+    "sixth": "6th",
+    "seventh": "7th",
+    "eighth": "8th",
+    "ninth": "9th",
+    "tenth": "10th",
 }
-_SAME_WORD = {"&": "and", "percent": "%", "sec": "section", "art": "article", "§": "section"}
+_SAME_WORD = {
+    "&": "and",
+    "percent": "%",
+    "sec": "section",
+    "art": "article",
+    "§": "section",
+    "vs": "v",
+    "versus": "v",
+}
 # A figure behind the word for it: "thirty (30) days".
 _TWICE = re.compile(r"\b(\d+) \1\b")
-LONGEST_NAME = 60  # characters; longer texts are not compared by the order of their words
+LONGEST_NAME = 60  # characters; longer texts have no slips
+MOST_TURNED = 6  # words
 
 
 def normalise(text: str) -> str:
@@ -98,6 +114,8 @@ def written_out(text: str) -> str:
 def _stands_for(short: str, long: str) -> bool:
     """Whether a short form abbreviates a text: as a known one, by initials, or by letters in order ("PMR")."""
     short, words = normalise(short), normalise(long).split()
+    if not short or not words:
+        return False
     if known := abbreviations().get(short.upper()):
         return normalise(known) == " ".join(words)
     initials = "".join(word[0] for word in words)
@@ -212,8 +230,11 @@ def _swapped(text: str) -> tuple[str, ...]:
 def _orders(words: list[str]) -> list[list[str]]:
     """The words in their order and turned round ("failure heart"). No turn makes "B pays A" of "A pays B".
 
-    A letter in front stays there, and none comes there: "C. Anti" is not "anti C".
+    A letter in front stays there, and none comes there: "C. Anti" is not "anti C". Long texts and those that say a word
+    twice are lists, whose order tells: "true, false, false" is not "false, true, false".
     """
+    if len(words) > MOST_TURNED or len(set(words)) < len(words):
+        return [words]
     turns = (place for place in range(len(words)) if place == 0 or min(len(words[0]), len(words[place])) > 1)
     return [words[place:] + words[:place] for place in turns]
 

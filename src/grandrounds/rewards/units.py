@@ -35,6 +35,7 @@ _PHRASES = tuple(
         (r"(?:°|\bdegrees?)\s?(?:Celsius|C)\b", "°C"),
         (r"(?:°|\bdegrees?)\s?(?:Fahrenheit|F)\b", "°F"),
         (r"\binternational units?\b|\bunits\b(?!\s?/)|(?<=\d)\s?units?\b|(?<=\d)\s?U\b", " IU"),
+        (r"\bcells\s?/", "/"),
         (r"\b(months?|mo|years?|yrs?|weeks?|days?) old\b", r"\1"),
         (r"(?<=[A-Za-zµμ²³])\s+per\s+(?=[A-Za-zµμ])|(?<=\d)\s?per\s(?=[A-Za-z])", "/"),
     )

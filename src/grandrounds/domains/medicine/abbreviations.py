@@ -95,6 +95,7 @@ ABBREVIATIONS: dict[str, str] = {
     "RCC": "renal cell carcinoma",
     "RSV": "respiratory syncytial virus",
     "SAH": "subarachnoid hemorrhage",
+    "SBO": "small bowel obstruction",
     "SDH": "subdural hematoma",
     "SIADH": "syndrome of inappropriate antidiuretic hormone secretion",
     "SIDS": "sudden infant death syndrome",
