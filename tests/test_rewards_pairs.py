@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from rewards_support import OPTIONS, choice_case, open_case
 
 from grandrounds.rewards import judge
+from grandrounds.rewards.matching import LONGEST_ANSWER
 from grandrounds.types import Answer, Case
 
 Pair = dict[str, Any]
@@ -159,3 +161,36 @@ def test_no_fragments_of_forms_make_the_judge_raise(text: str) -> None:
         judge(text, open_case(gold))
     judge(text, choice_case())
     judge(text, open_case(Answer("choices", "", letters=("A", "B")), options=OPTIONS))
+
+
+REPEATED = [
+    "A or ",
+    "B and ",
+    "B, ",
+    "not ",
+    "the answer is ",
+    "\\boxed{",
+    "x (y) ",
+    "1/",
+    "= ",
+    "five ",
+    "of ",
+    "B\n",
+    "a.b;",
+]
+
+
+@pytest.mark.parametrize("part", REPEATED)
+def test_long_hostile_texts_take_no_time(part: str) -> None:
+    """A pattern that backtracks takes hours for these; the limit only has to tell seconds from hours."""
+    text = (part * 2000)[: LONGEST_ANSWER - 1] + "!"
+    start = time.process_time()
+    judge(text, choice_case())
+    judge(text, open_case(Answer("choices", "", letters=("A", "B")), options=OPTIONS))
+    for gold in (
+        Answer("text", "x of y"),
+        Answer("number", "5 mg", value=5, unit="mg"),
+        Answer("label", "yes"),
+    ):
+        judge(text, open_case(gold))
+    assert time.process_time() - start < 5

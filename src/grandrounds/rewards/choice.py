@@ -71,7 +71,7 @@ def _read(answer: str, options: Mapping[str, str]) -> Choice:
         return letters[alone[0]], "letter"
     choice = (
         _by_text(one_line(answer), options)
-        or _by_text(text, options)
+        or (_by_text(text, options) if text != one_line(answer) else None)
         or _by_rejection(text, options)
         or _by_two_names(text, options)
         or _by_letter_and_text(text, options, letters)
@@ -97,8 +97,8 @@ def read_choices(answer: str, options: Mapping[str, str]) -> frozenset[str] | No
         known = len(set(alone)) == len(alone) and all(letter in letters for letter in alone)
         clear = known and not re.search(r"\bor\b", text) and rejected.isdisjoint(alone)
         return frozenset(letters[letter] for letter in alone) if clear else None
-    for border in (r"[;\n]+", r",|\band\b"):
-        parts = [part.strip(" -*•\t") for part in re.split(border, answer if border[0] == "[" else text)]
+    for border, whole in ((r"[;\n]+", answer), (r",|\band\b", text)):
+        parts = [part.strip(" -*•\t") for part in re.split(border, whole)]
         read = [read_choice(_ALONE.sub("", part), options)[0] for part in parts if part]
         if read and all(letter is not None for letter in read):
             return frozenset(letter for letter in read if letter is not None)

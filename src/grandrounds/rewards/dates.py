@@ -7,6 +7,7 @@ the year stands first or the figures stand between full stops.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # (year, month, day)
 Date = tuple[int, int, int]
@@ -32,6 +33,7 @@ _FORMS = tuple(
 )
 
 
+@lru_cache(maxsize=4096)
 def read_date(text: str) -> Date | None:
     """The date that a whole text is, or None."""
     text = text.strip()

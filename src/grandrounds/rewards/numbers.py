@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from grandrounds.rewards.number_words import as_figures
 from grandrounds.rewards.surface import unwrap
@@ -196,11 +197,14 @@ _AMOUNT = re.compile(
 )
 
 
+@lru_cache(maxsize=16_384)
+def _amount(text: str) -> Number | None:
+    return read_number(text) if _AMOUNT.match(text.strip()) else None
+
+
 def same_amount(text: str, other: str) -> bool:
     """Whether both texts are wholly amounts ("1.2 g", "$1.2 million"), equal, with a unit both or neither."""
-    if not (_AMOUNT.match(text.strip()) and _AMOUNT.match(other.strip())):
-        return False
-    given, wanted = read_number(text), read_number(other)
+    given, wanted = _amount(text), _amount(other)
     if given is None or wanted is None or (given[1] is None) != (wanted[1] is None):
         return False
     return equal_numbers(given, wanted[0], wanted[1], 1e-9)[0]
