@@ -77,6 +77,7 @@ def test_data_files_are_part_of_the_package() -> None:
     assert package.joinpath("domains", "clinic", "recipes", "clinic.yaml").is_file()
     assert package.joinpath("domains", "clinic", "knowledge.yaml").is_file()
     assert package.joinpath("domains", "medicine", "recipes", "medqa.yaml").is_file()
+    assert package.joinpath("domains", "medicine", "names", "conditions.txt").is_file()
     assert package.joinpath("recipes", "own-data.yaml").is_file()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rewards_support import choice_case, rewards
 
 from grandrounds.rewards import judge, validate_rewards
+from grandrounds.rewards.text import normalise
 from grandrounds.types import Answer, Case
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -21,6 +23,9 @@ ALL = rewards(
         for name in ("accuracy", "format", "consistency", "evidence", "coverage", "length", "repetition")
     }
 )
+
+# Options of one question that are one thing by two names.
+TWINS = {frozenset(("Xylocaine", "Lignocaine"))}
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -72,6 +77,34 @@ def phenopackets() -> list[Case]:
 @pytest.mark.parametrize("read", [medqa, medmcqa, mediq, phenopackets])
 def test_gold_answers_get_full_marks(read: Any) -> None:
     assert validate_rewards(ALL, read()) == []
+
+
+def pubmedqa() -> list[Case]:
+    rows_by_id = json.loads(gzip.decompress((DATA / "pubmedqa_train.json.gz").read_bytes()))
+    values = rows_by_id.items() if isinstance(rows_by_id, dict) else enumerate(rows_by_id)
+    return [Case(str(key), "Is it?", Answer("label", row["final_decision"])) for key, row in values]
+
+
+@pytest.mark.parametrize("read", [medqa, medmcqa, mediq, phenopackets, pubmedqa])
+def test_each_gold_answer_is_right_for_itself(read: Any) -> None:
+    for case in read():
+        assert judge(case.gold.text, Case(case.id, "What is it?", Answer("text", case.gold.text))).correct, (
+            case.gold
+        )
+        if case.gold.kind == "label":
+            assert judge(case.gold.text, case).correct, case.gold
+
+
+@pytest.mark.parametrize("read", [medqa, medmcqa])
+def test_no_option_is_right_where_another_is_the_gold_answer(read: Any) -> None:
+    taken = [
+        (text, other)
+        for case in read()
+        for text, other in combinations(case.options.values(), 2)
+        if normalise(text) != normalise(other) and frozenset((text, other)) not in TWINS
+        if judge(text, Case("1", "What is it?", Answer("text", other))).correct
+    ]
+    assert taken == []
 
 
 @pytest.mark.parametrize("read", [medqa, medmcqa])

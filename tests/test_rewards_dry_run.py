@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from grandrounds.cases.load import load_cases
 from grandrounds.cli.app import app
 from grandrounds.errors import CaseError
-from grandrounds.recipe import Recipe
+from grandrounds.recipe import CasesRecipe, Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import build_rewards
@@ -190,6 +190,16 @@ def test_shipped_rewards_pass_on_published_cases(name: str, file: str) -> None:
     book = load_cases(recipe.cases, seed=0)
     result = dry_run(build_rewards(recipe.rewards), book.train[:30], Grammar(), recipe.grpo.max_new_tokens)
     assert result.passed, [*result.findings, *(row for row in result.rows if row.fails)]
+
+
+def test_numbers_pass(tmp_path: Path) -> None:
+    rows = "".join(
+        json.dumps({"question": f"What is {n} squared?", "answer": n * n, "kind": "number"}) + "\n"
+        for n in range(3, 23)
+    )
+    (tmp_path / "numbers.jsonl").write_text(rows, encoding="utf-8")
+    book = load_cases(CasesRecipe(source=str(tmp_path / "numbers.jsonl")), seed=0)
+    assert dry_run(build_rewards(Recipe().rewards), book.train, Grammar(), 100).passed
 
 
 def test_alike_answers_cannot_be_tried() -> None:

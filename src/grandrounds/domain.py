@@ -116,8 +116,9 @@ class Domain:
 
     formats: name -> format, in the order of recognition. sources: name -> source; `name:SET` names one of its held-out
         sets. keys: further keys of the recipe's section `cases`.
-    abbreviations: "MI" -> "myocardial infarction", for comparing answers. matchers: kind of gold answer -> the function
-        that judges an answer, for kinds that the core does not know.
+    abbreviations: "MI" -> "myocardial infarction", for comparing answers. synonyms: "myocardial infarction" -> its
+        other names, ("heart attack",): each means the same wherever it stands. matchers: kind of gold answer -> the
+        function that judges an answer, for kinds that the core does not know.
     rewards: name -> function that makes a scorer from a `RewardContext` and options. recipes: a folder of YAML files.
 
     The module that holds a domain is loaded with the first recipe. So it imports only this module at the top level, and
@@ -130,6 +131,7 @@ class Domain:
     sources: Mapping[str, Source] = field(default_factory=dict)
     keys: type[Section] = Section
     abbreviations: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     matchers: Mapping[str, Callable[[str, Case], Verdict]] = field(default_factory=dict)
     rewards: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     recipes: Path | None = None
@@ -212,8 +214,20 @@ def sections_of_cases() -> list[type[Section]]:
 @cache
 def abbreviations() -> dict[str, str]:
     """The abbreviations of all domains. One with different meanings in two domains is left out."""
+    return _unambiguous(pair for domain in domains() for pair in domain.abbreviations.items())
+
+
+@cache
+def synonyms() -> dict[str, str]:
+    """Other name -> name, of all domains. One that two things have is left out."""
+    return _unambiguous(
+        (other, name) for domain in domains() for name, others in domain.synonyms.items() for other in others
+    )
+
+
+def _unambiguous(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The pairs as a mapping, without those first texts that stand beside different second ones."""
     meanings: dict[str, set[str]] = {}
-    for domain in domains():
-        for short, long in domain.abbreviations.items():
-            meanings.setdefault(short, set()).add(long)
-    return {short: longs.pop() for short, longs in meanings.items() if len(longs) == 1}
+    for text, meaning in pairs:
+        meanings.setdefault(text, set()).add(meaning)
+    return {text: found.pop() for text, found in meanings.items() if len(found) == 1}

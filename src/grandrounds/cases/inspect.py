@@ -175,7 +175,7 @@ def _judged(case: Case) -> str:
         "choice": "one of the options, by letter or text",
         "choices": "all right options and no other, by letters or texts",
         "label": "one of a few labels",
-        "text": "text, with abbreviations and close spellings",
+        "text": "text, with abbreviations, other names and close spellings",
         "none": "by no gold answer: by a reward of yours",
     }
     others = f", or as one of {len(gold.synonyms)} synonyms" if gold.synonyms else ""

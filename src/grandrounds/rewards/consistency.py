@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from grandrounds.response.grammar import Response
 from grandrounds.rewards.choice import read_choice, read_choices
-from grandrounds.rewards.matching import LONGEST_ANSWER, read_label, same_text
-from grandrounds.rewards.numbers import equal_numbers, read_number
+from grandrounds.rewards.layers import same_text
+from grandrounds.rewards.matching import LONGEST_ANSWER, read_label
+from grandrounds.rewards.numbers import read_number
 from grandrounds.rewards.scorer import RewardContext, Score, Scorer
 from grandrounds.rewards.text import mentioned
+from grandrounds.rewards.units import equal_numbers
 from grandrounds.types import Case, Sample
 
 

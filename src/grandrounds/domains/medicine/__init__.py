@@ -1,4 +1,4 @@
-"""Medicine: published question sets and case reports, and clinical abbreviations."""
+"""Medicine: published question sets and case reports, clinical abbreviations and synonyms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from grandrounds.domain import CasesSection, Count, Domain, Format, Positive, columns, lazily
 from grandrounds.domains.medicine.abbreviations import ABBREVIATIONS
+from grandrounds.domains.medicine.synonyms import SYNONYMS
 
 
 class MedicineKeys(CasesSection):
@@ -74,5 +75,6 @@ DOMAIN = Domain(
     },
     keys=MedicineKeys,
     abbreviations=ABBREVIATIONS,
+    synonyms=SYNONYMS,
     recipes=Path(__file__).parent / "recipes",
 )
