@@ -68,9 +68,13 @@ class Warned(PlainProgress):
 
 def book_of(arm: str, source: str) -> CaseBook:
     """The published cases, shortened; split by publication."""
+    matched = phenopackets._matched
     if arm not in ("matched", "gentle"):
         phenopackets._matched = lambda *unused: {}  # as the reader was before it matched frequencies
-    book = load_cases(CasesRecipe(source=source, format="phenopackets", test_fraction=0.3), seed=0)
+    try:
+        book = load_cases(CasesRecipe(source=source, format="phenopackets", test_fraction=0.3), seed=0)
+    finally:
+        phenopackets._matched = matched
     return CaseBook(train=[_short(case) for case in book.train], test=[_short(case) for case in book.test])
 
 
