@@ -72,15 +72,15 @@ def small_demo(seed: int, *, full: bool) -> Demo:
     shared = (f"seed={seed}", "prompt.system=''")
     # The regular model learns only the answer, a far shorter text. With more steps it would memorise the cases.
     regular = ("name=regular", "rounds=0", "sft.reasoning=false", "sft.steps=400")
-    # Half of the clinic recipe's warm-up and two thirds of its rounds: minutes instead of half an hour on a laptop.
-    reasoning = () if full else ("sft.steps=800", "rounds=30")
+    # Half of the clinic recipe's warm-up and rounds: minutes instead of half an hour on a laptop.
+    reasoning = () if full else ("sft.steps=800", "rounds=20", "evaluation.cases=60")
     longer = 1.7 if full else 1.0
     return Demo(
         title="a small model, made from scratch, learns a teaching clinic",
         regular=load_recipe(CLINIC, [*shared, *regular]),
         reasoning=load_recipe(CLINIC, [*shared, *reasoning]),
         cases=600,
-        held_out=dict.fromkeys(HELD_OUT, 150),
+        held_out=dict.fromkeys(HELD_OUT, 100),
         seconds={
             "regular": 60,
             "cold start": 240 * longer,
