@@ -161,6 +161,17 @@ def test_an_adapter_saved_by_peft_alone_has_its_model_s_tokenizer(
     torch.testing.assert_close(_logprobs(merged), _logprobs(policy), atol=1e-5, rtol=1e-5)
 
 
+def test_pickled_weights_are_not_merged_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
+    policy = _load(tiny_model_folder(tmp_path / "model", "qwen2"), lora_rank=2)
+    save_policy(policy, tmp_path / "adapter")
+    weights = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
+    (tmp_path / "model/model.safetensors").unlink()
+    torch.save(weights, tmp_path / "model/pytorch_model.bin")
+    with pytest.raises(PolicyError, match="cannot be loaded"):
+        _load(tmp_path / "adapter", merge=True)
+
+
 def test_what_is_no_adapter_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="no adapter to merge"):
         _load(tiny_model_folder(tmp_path, "llama"), merge=True)

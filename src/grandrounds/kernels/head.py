@@ -135,27 +135,22 @@ class _TokenLogprobs(torch.autograd.Function):
             part = slice(start, start + ctx.chunk)
             logits = _logits(hidden[part], weight, bias, softcap, temperature, buffer)
             cap = _cap_slope(logits, softcap, temperature)
-            logs = logits.sub_(normaliser[part, None])
+            logs, target = logits.sub_(normaliser[part, None]), targets[part, None]
             factor = gradients[0][part, None] / -temperature
             if entropy is None:
-                dlogits = _dlogits(logs.exp_(), targets[part, None], cap, weight.dtype)
+                exact = logs.exp_()
+                dlogits = _dlogits(exact, target, cap, weight.dtype)
             else:
-                dlogits = _dlogits_of_both(
-                    logs,
-                    targets[part, None],
-                    entropy[part, None],
-                    factor,
-                    gradients[1][part, None] / -temperature,
-                )
-                dlogits = (dlogits if cap is None else dlogits.mul_(cap)).to(weight.dtype)
-                factor = torch.ones_like(factor)
+                of_entropy = gradients[1][part, None] / -temperature
+                exact = _dlogits_of_both(logs, target, entropy[part, None], factor, of_entropy, cap)
+                dlogits, factor = exact.to(weight.dtype), torch.ones_like(factor)
             # The gradient of the log-probs scales rows. Scaling the narrow states is cheaper than the wide logits.
             if grad_hidden is not None:
                 torch.mm(dlogits, weight, out=grad_hidden[part]).mul_(factor.to(hidden.dtype))
             if grad_weight is not None:
                 add_product(grad_weight, dlogits.T, hidden[part] * factor.to(hidden.dtype))
             if grad_bias is not None:
-                grad_bias += dlogits.to(factor.dtype).T @ factor[:, 0]
+                grad_bias += exact.T @ factor[:, 0]
             del dlogits  # with narrow weights it is a copy, which would add to the next chunk's logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
@@ -211,8 +206,10 @@ def _dlogits_of_both(
     entropy: Tensor,  # [c, 1]
     of_logprob: Tensor,  # [c, 1], gradient divided by -T
     of_entropy: Tensor,  # [c, 1], likewise
+    cap: Tensor | None,  # [c, V]
 ) -> Tensor:  # [c, V]
-    """The gradient of logits where both outputs have one, from -T dH / d z_v = p_v (log p_v + H)."""
+    """The gradient of logits where both outputs have one, through the softcap; -T dH / d z_v = p_v (log p_v + H)."""
     probabilities = logs.exp()
     dlogits = logs.add_(entropy).mul_(of_entropy).add_(of_logprob).mul_(probabilities)
-    return dlogits.scatter_add_(1, target, -of_logprob)
+    dlogits.scatter_add_(1, target, -of_logprob)
+    return dlogits if cap is None else dlogits.mul_(cap)

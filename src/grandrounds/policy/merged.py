@@ -24,7 +24,7 @@ def merged(folder: Path, base: str, tokenizer: str) -> Path:
         from peft import PeftModel
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
         adapted: Any = PeftModel.from_pretrained(model, str(folder))
         adapted.merge_and_unload().save_pretrained(making)
         AutoTokenizer.from_pretrained(tokenizer).save_pretrained(making)
