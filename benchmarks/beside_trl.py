@@ -75,7 +75,11 @@ def cold(arguments: argparse.Namespace) -> None:
     source = named.resolve() if named.exists() else arguments.cases
     recipe = load_recipe(
         "laptop",
-        [f"cases.source={source}", f"policy.model={arguments.model}", "rounds=0"],
+        [
+            f"cases.source={json.dumps(str(source))}",
+            f"policy.model={json.dumps(arguments.model)}",
+            "rounds=0",
+        ],
     )
     train(recipe, arguments.out / "cold")
     checkpoint = arguments.out / "cold/checkpoints" / COLD_START
@@ -91,7 +95,7 @@ def recipe_of(out: Path, seed: int) -> Recipe:
         RunFolder.open(out / "cold").recipe(),
         [
             f"seed={seed}",
-            f"policy.model={out / 'base'}",
+            f"policy.model={json.dumps(str(out / 'base'))}",
             "sft.steps=0",
             f"rounds={MOST_ROUNDS}",
             f"checkpoint.every={EVERY}",

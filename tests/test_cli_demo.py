@@ -88,8 +88,9 @@ def test_the_language_model_is_found_in_its_package_or_a_hint_says_how_to_get_it
     assert demo.reasoning.seed == demo.regular.seed == 3
     assert demo.notice
     assert demo.held_out
-    own = language_demo(0, "cases.jsonl", "some/model")
-    assert (own.source, own.held_out, own.notice) == ("cases.jsonl", {}, "")
+    own = language_demo(0, "cases: #1 [new].jsonl", "some/model: 2")
+    assert (own.source, own.held_out, own.notice) == ("cases: #1 [new].jsonl", {}, "")
+    assert own.reasoning.policy.model == "some/model: 2"
 
 
 def test_time_left_is_told_for_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,10 @@ from pydantic import Field, create_model, model_validator
 
 from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section, every, sections_of_cases
 
+# Ratios of each token or of whole completions; estimates of the KL; corrections for a sampler that differs.
+RatioLevel = Literal["token", "sequence"]
+KlEstimate = Literal["k1", "k2", "k3"]
+CorrectionKind = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 # The name in a run's saved recipe for an object that the caller passed in memory.
 MEMORY = "memory"
 
@@ -156,7 +160,7 @@ class GrpoRecipe(Section):
     loss_options: dict[str, float] = Field(
         {}, description="Settings of this loss alone: {temperature_negative: 1.1} of sapo."
     )
-    ratio: Literal["token", "sequence"] = Field(
+    ratio: RatioLevel = Field(
         "token",
         description="Ratios to the policy that sampled: of each token, or of whole completions (GSPO).",
     )
@@ -180,7 +184,7 @@ class GrpoRecipe(Section):
         "is larger.",
     )
     beta: float = Field(0.0, ge=0, description="Weight of the KL to the reference policy.")
-    kl: Literal["k1", "k2", "k3"] = Field("k3", description="How that KL is estimated from sampled tokens.")
+    kl: KlEstimate = Field("k3", description="How that KL is estimated from sampled tokens.")
     kl_correction: bool = Field(
         False, description="Multiply that estimate by the ratio, which makes its gradient unbiased."
     )
@@ -189,7 +193,7 @@ class GrpoRecipe(Section):
         ge=0,
         description="Weight of the mean entropy of tokens, which is ascended: keeps the policy exploring.",
     )
-    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+    correction: CorrectionKind = Field(
         "none",
         description="For a sampler of your own whose log-probs are not the policy's: weights by their ratio, of each "
         "token or of the whole completion, truncated to its bounds or 0 outside of them.",

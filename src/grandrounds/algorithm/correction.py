@@ -3,28 +3,25 @@
     c = π_old / π_sampler,   π_old the policy before the round's first step
 
 Ratios of the loss are then taken to π_old, and each token's loss is multiplied by c, which is kept in bounds: truncated
-to them (TIS), or 0 outside of them (MIS). Of each token, or of the
-whole completion.
+to them (TIS), or 0 outside of them (MIS). Of each token, or of the whole completion.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from grandrounds.algorithm.loss import over_completions
-
-Kind = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+from grandrounds.recipe import CorrectionKind
 
 
 @dataclass(frozen=True)
 class Correction:
     """How c is computed. low: None for no lower bound."""
 
-    kind: Kind
+    kind: CorrectionKind
     high: float
     low: float | None = None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from grandrounds.recipe import KlEstimate, RatioLevel
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,6 @@ class LossInputs:
     per_token: float = 0.0  # 1 / active tokens of the optimizer step
 
 
-Estimate = Literal["k1", "k2", "k3"]
-Level = Literal["token", "sequence"]
-
-
 @dataclass(frozen=True)
 class LossSettings:
     """Settings that losses share; `docs/algorithms.md` has their formulas.
@@ -63,9 +60,9 @@ class LossSettings:
     clip_low: float = 0.2
     clip_high: float = 0.28
     beta: float = 0.0
-    ratio: Level = "token"
+    ratio: RatioLevel = "token"
     delta: float | None = None
-    kl: Estimate = "k3"
+    kl: KlEstimate = "k3"
     kl_correction: bool = False
     off_policy_limit: float | None = None
     entropy_bonus: float = 0.0
@@ -86,7 +83,7 @@ class Loss:
 
     objective: Objective
     weights: Callable[[np.ndarray, Totals], np.ndarray]
-    ratios: tuple[Level, ...] = ("token", "sequence")
+    ratios: tuple[RatioLevel, ...] = ("token", "sequence")
     reason: str = ""
     clips: bool = True
     options: Mapping[str, float] = field(default_factory=dict)
@@ -149,7 +146,7 @@ def near_policy(inputs: LossInputs, limit: float) -> Tensor:
     return ((inputs.advantages >= 0) | (drift <= limit)).to(inputs.logprobs.dtype)
 
 
-def kl_estimate(difference: Tensor, kind: Estimate) -> Tensor:
+def kl_estimate(difference: Tensor, kind: KlEstimate) -> Tensor:
     """An estimate of KL(p || q) by tokens drawn from p, from x = log q - log p (Schulman 2020, Approximating KL).
 
     k1   -x                unbiased, of either sign

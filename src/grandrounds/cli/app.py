@@ -227,11 +227,6 @@ rewards_app = typer.Typer(help="Try rewards before a model does.", no_args_is_he
 app.add_typer(rewards_app, name="rewards")
 
 
-@rewards_app.callback()
-def rewards() -> None:
-    """Try rewards before a model does."""
-
-
 @rewards_app.command("test")
 def rewards_test(
     target: Annotated[

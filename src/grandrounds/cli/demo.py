@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -94,7 +95,8 @@ def small_demo(seed: int, *, full: bool) -> Demo:
 
 def language_demo(seed: int, source: str, model: str | None) -> Demo:
     """SmolLM2-135M-Instruct, or another language model, on the clinic or on the user's cases."""
-    shared = (f"seed={seed}", f"cases.source={source}", f"policy.model={model or packaged_model()}")
+    named = {"cases.source": source, "policy.model": str(model or packaged_model())}
+    shared = [f"seed={seed}", *(f"{key}={json.dumps(value)}" for key, value in named.items())]
     return Demo(
         title=f"{Path(model).name if model else 'SmolLM2-135M-Instruct'} learns from {source}",
         regular=load_recipe("laptop", [*shared, "name=regular", "rounds=0", "sft.reasoning=false"]),
@@ -144,10 +146,10 @@ def run_demo(out: Path, demo: Demo) -> None:
         demo.notice,
         STAGES.format(about=duration(whole.left)),
     ):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
     _first_answer(console, demo)
     targets = _trained(console, out, demo, whole)
-    _head(console, f"3  All three on {demo.cases} held-out cases", whole)
+    _head(console, "3  All three on the same held-out cases", whole)
     with counted("evaluated", whole, "comparison", len(targets)) as progress:
         comparison = compare_targets(targets, EvaluationRequest(demo.source, limit=demo.cases), progress)
     print_comparison(console, comparison, notice=demo.notice)
@@ -155,7 +157,9 @@ def run_demo(out: Path, demo: Demo) -> None:
         print_example(console, comparison, example)
     held_out = _held_out(console, targets, demo, whole)
     page = _written(out, comparison, held_out, demo)
-    console.print(f"\nTook {(time.monotonic() - started) / 60:.1f} minutes. Page: {page}", soft_wrap=True)
+    console.print(
+        f"\nTook {(time.monotonic() - started) / 60:.1f} minutes. Page: {page}", soft_wrap=True, markup=False
+    )
 
 
 def _free(out: Path) -> Path:
@@ -198,7 +202,7 @@ def _trained(console: Console, out: Path, demo: Demo, whole: Whole) -> list[Targ
     if demo.regular.policy.model == SCRATCH:
         console.print("\nIts answer to a case that it has not seen", style="bold")
         _print_answer(console, open_target(f"regular={regular}"), demo.source)
-    _head(console, "2  Reasoning model: SFT on mediocre reasoning (cold start), then GRPO", whole)
+    _head(console, "2  Reasoning model: SFT on demonstrations (cold start), then GRPO", whole)
     _train(
         console, demo.reasoning, out / "reasoning", Part(whole, {"warm-up": "cold start", "round": "GRPO"})
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.brief import brief
 from grandrounds.response.grammar import Grammar
-from grandrounds.types import Case
+from grandrounds.types import Case, Demonstration
 
 GOLD, WRONG, UNHEEDED = "gold answer", "wrong answer", "wrong answer, right reasoning"
 LONG = 40  # repetitions of a reasoning in a very long response
@@ -29,9 +29,9 @@ ALIKE = str.maketrans("aceopxy", "асеорху")
 class Attack:
     """A way to respond.
 
-    make: (case, its reasoning, its gold answer, a wrong answer, another case's reasoning, grammar) -> the text; None
-    where it does not apply. right: whether it gives the gold answer, so that marks for the answer are due to it; then
-    it only must not earn more than an honest response. doubtful: what it shows where it does earn full marks.
+    make: the response's text; None where it does not apply to the case. right: whether it gives the gold answer, so
+    that marks for the answer are due to it; then it only must not earn more than an honest response. doubtful: what it
+    shows where it does earn full marks.
     """
 
     name: str
@@ -42,14 +42,25 @@ class Attack:
 
 @dataclass(frozen=True)
 class Material:
-    """What responses are made of."""
+    """What responses to a case are made of.
+
+    thoughts: its reasoning without a conclusion. gold, wrong: answers. foreign: another case's reasoning.
+    """
 
     case: Case
-    reasoning: str
+    thoughts: str
     gold: str
     wrong: str
-    foreign: str  # another case's reasoning
+    foreign: str
     grammar: Grammar
+
+    @property
+    def reasoning(self) -> str:
+        """It concludes the gold answer."""
+        return self.concluding(self.gold)
+
+    def concluding(self, answer: str) -> str:
+        return f"{self.thoughts}\nConclusion: {answer}."
 
     @property
     def opened(self) -> str:
@@ -74,17 +85,12 @@ class Material:
 
 def material(case: Case, other: Case, grammar: Grammar) -> Material:
     """For a case with a gold answer; `other` has another one."""
-    reasonings = [
-        (one.demonstration.reasoning if one.demonstration else "")
-        or getattr(brief(one), "reasoning", NOTHING)
-        for one in (case, other)
-    ]
-    gold = gold_text(case)
-    concluded = reasonings[0].rsplit("\nConclusion:", 1)[0]
+    own, foreign = (one.demonstration or brief(one) or Demonstration(NOTHING, "") for one in (case, other))
+    thoughts = own.reasoning.rsplit("\nConclusion:", 1)[0]
     wrong = next(
         (text for letter, text in case.options.items() if letter != case.gold.letter), gold_text(other)
     )
-    return Material(case, f"{concluded}\nConclusion: {gold}.", gold, wrong, reasonings[1], grammar)
+    return Material(case, thoughts, gold_text(case), wrong, foreign.reasoning, grammar)
 
 
 def honest(made: Material) -> str:
@@ -94,8 +100,7 @@ def honest(made: Material) -> str:
 
 def honestly_wrong(made: Material) -> str:
     """The same form and length, concluding otherwise."""
-    concluded = made.reasoning.rsplit("\nConclusion:", 1)[0]
-    return made.answered(made.wrong, f"{concluded}\nConclusion: {made.wrong}.")
+    return made.answered(made.wrong, made.concluding(made.wrong))
 
 
 def unheeded(made: Material) -> str:

@@ -33,7 +33,6 @@ PAYS = 0.25
 FLAT = 1e-6
 SLOW_SECONDS = 1.0  # a sample
 NAMED = 20
-TOKENS = np.zeros(0, np.int64)
 # Of each case: (reward, score of each component).
 Scores = list[tuple[float, dict[str, float | None]]]
 
@@ -74,17 +73,17 @@ class DryRun:
 
 
 def dry_run(rewards: RewardSet, cases: Sequence[Case], grammar: Grammar, max_new_tokens: int) -> DryRun:
-    """Score every way to respond to each case with a gold answer.
+    """Score every way to respond to each of these cases, which have gold answers.
 
-    CaseError where there are not two cases with gold answers that differ. A reward that raises, raises here.
+    CaseError where there are not two whose gold answers differ. A reward that raises, raises here.
     """
-    pairs = [(case, other) for case in cases if (other := _with_another_answer(case, cases)) is not None]
-    if not pairs:
+    others = [_with_another_answer(place, cases) for place in range(len(cases))]
+    made = [material(case, other, grammar) for case, other in zip(cases, others, strict=True) if other]
+    if not made:
         raise CaseError(
             "rewards are tested on cases whose gold answers differ",
             hint="Give two or more cases with different gold answers.",
         )
-    made = [material(case, other, grammar) for case, other in pairs]
     began, scored = time.perf_counter(), 0
     table: dict[str, Scores] = {}
     references = {GOLD: honest, WRONG: honestly_wrong, UNHEEDED: unheeded}
@@ -129,18 +128,18 @@ def _mean(scores: Scores) -> float:
     return float(np.mean([reward for reward, _ in scores]))
 
 
-def _with_another_answer(case: Case, cases: Sequence[Case]) -> Case | None:
-    """The next case whose gold answer is another one."""
-    place = cases.index(case)
-    others = (*cases[place + 1 :], *cases[:place])
-    return next((one for one in others if one.gold.text.lower() != case.gold.text.lower()), None)
+def _with_another_answer(place: int, cases: Sequence[Case]) -> Case | None:
+    """The next case whose gold answer is not this one's."""
+    gold = cases[place].gold.text.lower()
+    following = (*cases[place + 1 :], *cases[:place])
+    return next((one for one in following if one.gold.text.lower() != gold), None)
 
 
 def _sample(case: Case, text: str, grammar: Grammar, max_new_tokens: int) -> Sample:
     # No tokenizer is loaded: a token is a word here.
     tokens = np.zeros(len(text.split()), np.int64)
     completion = Completion(tokens, np.zeros(len(tokens), np.float32), text, "stop")
-    return read_sample(Prompt(case, TOKENS, ""), completion, grammar, max_new_tokens)
+    return read_sample(Prompt(case, np.empty(0, np.int64), ""), completion, grammar, max_new_tokens)
 
 
 def _scores(rewards: RewardSet, sample: Sample) -> tuple[float, dict[str, float | None]]:

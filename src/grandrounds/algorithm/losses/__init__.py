@@ -5,6 +5,7 @@ Formulas side by side: docs/algorithms.md.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from grandrounds.algorithm import grpo
@@ -73,15 +74,5 @@ def loss_settings(recipe: GrpoRecipe, loss: Loss) -> LossSettings:
             where=f"grpo.loss_options.{unknown[0]}",
             hint=f"It has {', '.join(loss.options)}." if loss.options else "It has none; leave them out.",
         )
-    return LossSettings(
-        clip_low=recipe.clip_low,
-        clip_high=recipe.clip_high,
-        beta=recipe.beta,
-        ratio=recipe.ratio,
-        delta=recipe.delta,
-        kl=recipe.kl,
-        kl_correction=recipe.kl_correction,
-        off_policy_limit=recipe.off_policy_limit,
-        entropy_bonus=recipe.entropy_bonus,
-        options={**loss.options, **recipe.loss_options},
-    )
+    shared = {one.name: getattr(recipe, one.name) for one in fields(LossSettings) if one.name != "options"}
+    return LossSettings(**shared, options={**loss.options, **recipe.loss_options})
