@@ -1,4 +1,4 @@
-"""Short demonstrations: what told most, and the conclusion. A response of 30 tokens instead of 300 costs a tenth.
+"""Short demonstrations: what told most, and the conclusion. They have some 40 tokens where others have 300.
 
 They are made from a case's own demonstration, or, where it has none, from its facts and the gold answer. So a warm-up
 can teach the form of a response on cases without a written reasoning.

@@ -55,17 +55,17 @@ def counted(
     """
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     remaining = TextColumn("{task.fields[left]}") if whole else TimeRemainingColumn()
-    console, seen = Console(stderr=True), [0, 0]  # cases counted to the end, times; the last count
+    console, finished, last = Console(stderr=True), 0, 0
     with Progress(
         *columns, remaining, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(what, total=None, left="")
 
         def move(done: int, total: int) -> None:
-            seen[0] += done < seen[1]
-            seen[1] = done
+            nonlocal finished, last
+            finished, last = finished + (done < last), done
             if whole is not None:
-                whole.reach(stage, (seen[0] + done / total) / times)
+                whole.reach(stage, (finished + done / total) / times)
             bar.update(task, completed=done, total=total, left=str(whole or ""))
 
         yield move

@@ -134,8 +134,8 @@ class HeldOut:
             return ""
         return (
             f"Warning: held-out accuracy has fallen from {best['accuracy']:.1%} after round {best['round']} to "
-            f"{last['accuracy']:.1%} ({last['cases']:,} cases). The updates are too large for what a round can teach: "
-            "lower grpo.learning_rate, or raise grpo.cases_per_round. "
+            f"{last['accuracy']:.1%} ({last['cases']:,} cases). Most likely the updates are too large for what a "
+            "round can teach: lower grpo.learning_rate, or raise grpo.cases_per_round. "
             f"{self.setup.folder.checkpoints.folder / BEST} has the best policy by {self.setup.recipe.evaluation.best}."
         )
 
