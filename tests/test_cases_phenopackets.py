@@ -240,6 +240,19 @@ def test_views_borrow_findings_of_diagnoses_too_rare_to_be_asked_for(tmp_path: P
     assert not {fact for case in cases.test for fact in case.facts} & borrowed
 
 
+def test_a_case_has_only_its_first_findings_if_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    whole = book(path, world(), options=2)
+    short = book(path, world(), options=2, most_findings=2, views=3)
+    originals = {case.id: case for case in (*whole.train, *whole.test)}
+    known = [case for case in (*short.train, *short.test) if case.id in originals]
+    assert {case.facts == originals[case.id].facts[:2] for case in known} == {True}
+    assert {len(case.facts) for case in short.train if "~" in case.id} <= {1, 2}
+    again = book(path, world(), fitted=json.loads(json.dumps(short.fitted)))
+    asked = {case.id: case.facts for case in again.test}
+    assert all(asked[case.id] == case.facts for case in short.test)
+
+
 def outline_of(case: Case) -> Outline:
     assert case.demonstration is not None
     return parse_outline(case.demonstration.reasoning)

@@ -21,6 +21,9 @@ class MedicineKeys(CasesSection):
     excluded_findings: bool = Field(
         False, description="Phenopackets: also state which findings were looked for and absent."
     )
+    most_findings: Count = Field(
+        0, description="Phenopackets: a case has only its first findings, this many; 0 takes all."
+    )
     views: Positive = Field(
         1,
         description="Phenopackets: cases per training case: itself, and mixtures with others of its diagnosis.",

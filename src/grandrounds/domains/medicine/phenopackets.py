@@ -61,7 +61,8 @@ def phenopacket_book(
 
     fitted: of an earlier book. Every case then becomes a test case, with that book's labels and hard options.
     """
-    packets, dropped = _read_packets(rows, recipe.source)
+    most = recipe.most_findings if fitted is None else fitted.get("most_findings", 0)
+    packets, dropped = _read_packets(rows, recipe.source, most)
     if fitted is not None:
         return _book_like(fitted, recipe.source, packets, dropped, len(rows))
     if recipe.options == 1 or recipe.options > len(LETTERS):
@@ -92,6 +93,7 @@ def phenopacket_book(
         "options": recipe.options,
         "excluded_findings": recipe.excluded_findings,
         "min_train_cases": recipe.min_train_cases,
+        "most_findings": most,
         "groups": sorted({packet.group for packet in train}),
         "handicaps": {name: added.tolist() for name, added in matched.items()},
         "model": model.state(),
@@ -99,7 +101,7 @@ def phenopacket_book(
     return CaseBook(
         train=[
             builder.case(view, demonstrated=True, rivals=HARDEST if view.id in ids else DRAWN)
-            for view in _views(train, strangers, recipe.views, seed)
+            for view in _views(train, strangers, recipe, seed)
         ],
         test=[builder.case(packet, rivals=NEW) for packet in test],
         knowledge=PhenopacketKnowledge(model),
@@ -109,8 +111,10 @@ def phenopacket_book(
     )
 
 
-def _views(train: Sequence[Packet], strangers: Sequence[Packet], count: int, seed: int) -> Iterator[Packet]:
-    """Each training case as published, and `count` - 1 further views of it.
+def _views(
+    train: Sequence[Packet], strangers: Sequence[Packet], recipe: MedicineKeys, seed: int
+) -> Iterator[Packet]:
+    """Each training case as published, and `cases.views` - 1 further views of it.
 
     A further view mixes some of the case's findings with some of another case of the same diagnosis, preferably from
     another publication, and a few of a random case (the stranger), in another order. A small model that sees the same
@@ -123,11 +127,12 @@ def _views(train: Sequence[Packet], strangers: Sequence[Packet], count: int, see
     for packet in train:
         yield packet
         partners = [other for other in alike[packet.label] if other.group != packet.group] or [packet]
-        for number in range(1, count):
+        for number in range(1, recipe.views):
             name = f"{packet.id}~{number}"
             partner = partners[int(keyed_unit(seed, name, "partner") * len(partners))]
             stranger = strangers[int(keyed_unit(seed, name, "stranger") * len(strangers))]
-            yield _mixed(packet, partner, stranger, name, seed)
+            mixed = _mixed(packet, partner, stranger, name, seed)
+            yield replace(mixed, findings=_first(mixed.findings, recipe.most_findings))
 
 
 def _mixed(packet: Packet, partner: Packet, stranger: Packet, name: str, seed: int) -> Packet:
@@ -291,7 +296,7 @@ class _Builder:
         return sorted([packet.label, *hard], key=lambda label: keyed_unit(self.seed, packet.id, label))
 
 
-def _read_packets(rows: Iterable[Row], source: str) -> tuple[list[Packet], Counter[str]]:
+def _read_packets(rows: Iterable[Row], source: str, most: int) -> tuple[list[Packet], Counter[str]]:
     packets: list[Packet] = []
     dropped: Counter[str] = Counter()
     places: dict[str, str] = {}
@@ -312,12 +317,17 @@ def _read_packets(rows: Iterable[Row], source: str) -> tuple[list[Packet], Count
             )
         places[packet.id] = row.place
         if packet.findings:
-            packets.append(packet)
+            packets.append(replace(packet, findings=_first(packet.findings, most)))
         else:
             dropped[_NO_FINDING] += 1
     if not packets:
         raise CaseError(f"no cases are left: none of {len(places)} has a finding", where=source)
     return packets, dropped
+
+
+def _first(findings: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """The first findings, `most` of them; all if `most` is 0."""
+    return findings[:most] if most else findings
 
 
 def _packet(values: Mapping[str, Any]) -> Packet:
