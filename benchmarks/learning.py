@@ -98,7 +98,7 @@ def learn(path: str, recipe: Recipe, out: Path) -> list[dict[str, float]]:
     while position.round < recipe.rounds:
         started = time.process_time()
         groups, position = collect(grpo, position)
-        update_policy(grpo, compare(groups, recipe.grpo), position.round)
+        update_policy(grpo, compare(groups, recipe.grpo, grpo.rewards), position.round)
         known = [score for group in groups for score in group.scores["accuracy"] if score is not None]
         reward = float(np.mean([group.rewards for group in groups]))
         rows.append(

@@ -168,6 +168,11 @@ class GrpoRecipe(Section):
         "group",
         description="What advantages are divided by: the standard deviation of the group or of the batch, or nothing.",
     )
+    aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = Field(
+        "sum_then_normalize",
+        description="How components become advantages: their weighted sum is compared within the group, or each is "
+        "compared by itself and the results are summed and scaled over the batch (GDPO).",
+    )
     baseline: Literal["mean", "leave_one_out"] = Field(
         "mean",
         description="What is subtracted from a reward: the group's mean, or the mean of the group's other completions.",
@@ -192,6 +197,21 @@ class GrpoRecipe(Section):
         0.0,
         ge=0,
         description="Weight of the mean entropy of tokens, which is ascended: keeps the policy exploring.",
+    )
+    entropy_target: float | None = Field(
+        None,
+        gt=0,
+        description="In nats: `entropy_bonus` then adapts. It grows by a step after an update whose tokens have at "
+        "most this entropy, shrinks after any other, and is applied while the entropy is that low.",
+    )
+    entropy_bonus_step: float = Field(0.005, gt=0, description="That step.")
+    entropy_bonus_max: float = Field(1.0, gt=0, description="The largest weight that it grows to.")
+    top_entropy: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Learn from this share of an update's tokens alone, those where the policy is least certain; costs "
+        "one more forward pass.",
     )
     correction: CorrectionKind = Field(
         "none",
@@ -330,6 +350,23 @@ class Recipe(Section):
             raise ValueError(f"grpo.delta must be above 1 + grpo.clip_high = {1 + grpo.clip_high:g}")
         if not grpo.beta and (grpo.kl != "k3" or grpo.kl_correction):
             raise ValueError("grpo.kl and grpo.kl_correction say how the KL is estimated, but grpo.beta is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _components_compared_by_themselves_have_one_scale(self) -> Recipe:
+        grpo = self.grpo
+        if grpo.aggregation == "sum_then_normalize":
+            return self
+        if grpo.advantage_scale != "group" or grpo.baseline != "mean":
+            raise ValueError(
+                "grpo.aggregation: normalize_then_sum has a scale and a baseline of its own; leave out "
+                "grpo.advantage_scale and grpo.baseline"
+            )
+        if gates := [name for name, reward in self.rewards.items() if reward.gate]:
+            raise ValueError(
+                f"grpo.aggregation: normalize_then_sum compares components one by one, but the gate rewards.{gates[0]} "
+                "multiplies their sum"
+            )
         return self
 
     @model_validator(mode="after")

@@ -28,6 +28,7 @@ from torch import Tensor
 from grandrounds.algorithm import ranks
 from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.cursor import Weights, take
+from grandrounds.algorithm.decoupled import decoupled_advantages
 from grandrounds.algorithm.learner import Learner
 from grandrounds.algorithm.loss import Loss, LossInputs, LossSettings, Totals, penalised, ratios
 from grandrounds.algorithm.packing import Pack, packs
@@ -80,7 +81,7 @@ def run_rounds(grpo: Grpo, position: Position) -> Iterator[Round]:
     while position.round < grpo.rounds:
         started = time.perf_counter()
         groups, position = collect(grpo, position)
-        groups = compare(groups, grpo.recipe)
+        groups = compare(groups, grpo.recipe, grpo.rewards)
         sampled = time.perf_counter()
         metrics = update_policy(grpo, groups, position.round)
         times = {"sampling_time": sampled - started, "step_time": time.perf_counter() - started}
@@ -100,8 +101,9 @@ def collect(grpo: Grpo, position: Position) -> tuple[list[ScoredGroup], Position
     wanted = min(grpo.recipe.cases_per_round, len(grpo.cases))
     grpo.sampler.publish(grpo.learner.policy.model, position.round)
     kept: list[ScoredGroup] = []
+    teaches = has_signal if grpo.recipe.aggregation == "sum_then_normalize" else any_component_differs
     for redraw in range(1 + grpo.recipe.dynamic_sampling):
-        silent = [place for place, group in enumerate(kept) if not has_signal(group)]
+        silent = [place for place, group in enumerate(kept) if not teaches(group)]
         count = len(silent) if redraw else wanted
         if count == 0:
             break
@@ -112,7 +114,7 @@ def collect(grpo: Grpo, position: Position) -> tuple[list[ScoredGroup], Position
         )
         if not redraw:
             kept = groups
-        for place, group in zip(silent, filter(has_signal, groups), strict=False):
+        for place, group in zip(silent, filter(teaches, groups), strict=False):
             kept[place] = group
     return kept, Position(number, draws, tokens)
 
@@ -136,16 +138,26 @@ def has_signal(group: ScoredGroup) -> bool:
     return bool((group.rewards != group.rewards[0]).any())
 
 
+def any_component_differs(group: ScoredGroup) -> bool:
+    """Whether a component's scores differ within the group: signal where components are compared one by one."""
+    return any(score != scores[0] for scores in group.scores.values() for score in scores)
+
+
 # Step 3: group advantage
 
 # Added to standard deviations, which divide by G - 1; as in TRL and verl.
 EPSILON = 1e-4
 
 
-def compare(groups: Sequence[ScoredGroup], recipe: GrpoRecipe) -> list[ScoredGroup]:
-    """The groups with their advantages."""
-    rewards = np.stack([group.rewards for group in groups])
-    made = advantages(rewards, scale=recipe.advantage_scale, baseline=recipe.baseline)
+def compare(groups: Sequence[ScoredGroup], recipe: GrpoRecipe, rewards: RewardSet) -> list[ScoredGroup]:
+    """The groups with their advantages: of the rewards, or of each component by itself (GDPO, `decoupled`)."""
+    if recipe.aggregation == "normalize_then_sum":
+        scores = [[group.scores[name] for group in groups] for name in rewards.parts]  # K × N × G
+        weights = [part.weight for part in rewards.parts.values()]
+        made = decoupled_advantages(np.array(scores, np.float64), weights, EPSILON)
+    else:
+        summed = np.stack([group.rewards for group in groups])
+        made = advantages(summed, scale=recipe.advantage_scale, baseline=recipe.baseline)
     return [group.with_advantages(row) for group, row in zip(groups, made, strict=True)]
 
 
@@ -252,6 +264,8 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
         steps = [[learner.with_reference(pack) for pack in step] for step in steps]
     rows: list[dict[str, float]] = []
     for step in steps * recipe.iterations:
+        if recipe.top_entropy < 1:
+            step = learner.most_uncertain(step, recipe.top_entropy)
         for pack in step:
             learner.accumulate(pack)
         if not rows:
@@ -288,9 +302,14 @@ def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack
                 weights.reshape(len(part), -1),
                 tokens_per_pack=recipe.tokens_per_pack,
                 temperature=recipe.temperature,
-                skip_zero_advantage=recipe.beta == 0 and recipe.entropy_bonus == 0,
+                skip_zero_advantage=not needs_every_completion(recipe),
                 per_token=1.0 / max(1, totals.active_tokens),
                 device=grpo.learner.policy.device,
             )
         )
     return steps
+
+
+def needs_every_completion(recipe: GrpoRecipe) -> bool:
+    """Whether completions without advantage matter: they have a KL, an entropy, or a place among the entropies."""
+    return bool(recipe.beta or recipe.entropy_bonus or recipe.entropy_target or recipe.top_entropy < 1)

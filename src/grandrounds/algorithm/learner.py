@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grandrounds.algorithm import ranks
 from grandrounds.algorithm.correction import Correction
+from grandrounds.algorithm.exploration import EntropyBonus, EntropyTarget, most_uncertain
 from grandrounds.algorithm.loss import LossInputs, LossSettings, Objective
 from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
 from grandrounds.algorithm.packing import Pack
@@ -36,12 +37,17 @@ MEAN_TOLERANCE = 0.05
 class LearnerSettings(LossSettings):
     """How the policy is updated: the settings of the loss and of the optimizer.
 
-    Weight decay acts on matrices only, not on biases and norms.
+    Weight decay acts on matrices only, not on biases and norms. entropy_target: the entropy bonus adapts to it.
     """
 
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optimizer: Optimizer = "adamw"
+    entropy_target: EntropyTarget | None = None
+
+
+# The adaptive entropy bonus in the optimizer's saved state: weight and last entropy.
+_BONUS = "entropy_bonus"
 
 
 class Learner:
@@ -64,6 +70,7 @@ class Learner:
             policy.model, self.parameters, weight_decay=settings.weight_decay, optimizer=settings.optimizer
         )
         self._tally = _Tally()
+        self.bonus = EntropyBonus(settings.entropy_bonus, settings.entropy_target)
         if settings.beta:
             policy.freeze_reference()
 
@@ -71,9 +78,9 @@ class Learner:
         """Add a pack's gradient to the step's gradient, and its statistics to the step's metrics."""
         if self.settings.beta:
             pack = self.with_reference(pack)
-        bonus = bool(self.settings.entropy_bonus)
+        bonus = self.bonus.applied
         logprobs, entropy = tree_logprobs(
-            self.policy, pack.tree, pack.targets, temperature=pack.temperature, entropy_gradient=bonus
+            self.policy, pack.tree, pack.targets, temperature=pack.temperature, entropy_gradient=bonus > 0
         )
         inputs = LossInputs(
             logprobs,
@@ -85,27 +92,37 @@ class Learner:
             pack.correction,
             entropy if bonus else None,
             pack.per_token,
+            pack.counted,
         )
-        loss, statistics = self.objective(inputs, self.settings)
+        loss, statistics = self.objective(inputs, replace(self.settings, entropy_bonus=bonus))
         loss.backward()
-        self._tally.add(loss.detach(), {**statistics, "entropy": entropy.detach()}, pack.tree.size)
+        statistics = {**statistics, "entropy": entropy.detach()}
+        if pack.counted is not None:
+            statistics |= {"counted": pack.counted, "counted_entropy": entropy.detach() * pack.counted}
+        self._tally.add(loss.detach(), statistics, pack.tree.size)
 
     def with_reference(self, pack: Pack) -> Pack:
         """The pack with the reference policy's log-probs. Several passes over the same packs can then share them."""
         if pack.reference_logprobs is not None:
             return pack
         with self.policy.reference():
-            return replace(pack, reference_logprobs=self._logprobs(pack))
+            return replace(pack, reference_logprobs=self._forward(pack)[0])
 
     def corrected(self, pack: Pack, correction: Correction) -> Pack:
         """The pack with the present policy's log-probs instead of the sampler's, and the correction for that."""
-        old = self._logprobs(pack)
+        old, _ = self._forward(pack)
         weights = correction.of(old, pack.behaviour_logprobs, pack.offsets)
         return replace(pack, behaviour_logprobs=old, correction=weights)
 
+    def most_uncertain(self, packs: Sequence[Pack], share: float) -> list[Pack]:
+        """A step's packs, in which only this share of the tokens counts: those where the policy is least certain."""
+        entropies = [self._forward(pack)[1] for pack in packs]
+        return most_uncertain(packs, entropies, share, self.policy.device)
+
     @torch.no_grad()
-    def _logprobs(self, pack: Pack) -> Tensor:
-        return tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)[0]
+    def _forward(self, pack: Pack) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies [C] under the present policy."""
+        return tree_logprobs(self.policy, pack.tree, pack.targets, temperature=pack.temperature)
 
     def step(self, learning_rate: float) -> dict[str, float]:
         """Clip the gradient, update the policy, and return the step's metrics (token means over its packs).
@@ -117,6 +134,10 @@ class Learner:
         """
         metrics = _metrics(self._totals())
         self._tally = _Tally()
+        if self.bonus.target is not None:
+            metrics["entropy_bonus"] = self.bonus.applied
+            if "entropy" in metrics:
+                self.bonus = self.bonus.after(metrics.get("entropy_counted", metrics["entropy"]))
         parameters = list(self.parameters.values())
         ranks.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
@@ -154,7 +175,13 @@ class Learner:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The optimizer state by parameter name, `NAME.exp_avg` and so on, for safetensors."""
-        return {
+        entropy = self.bonus.entropy
+        adapted = (
+            {}
+            if entropy is None
+            else {_BONUS: torch.tensor([self.bonus.weight, entropy], dtype=torch.float64)}
+        )
+        return adapted | {
             f"{name}.{moment}": value
             for name, parameter in self.parameters.items()
             for optimizer in self.optimizers
@@ -163,6 +190,9 @@ class Learner:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned. Parameters that were never updated have no entry."""
+        tensors = dict(tensors)
+        if (bonus := tensors.pop(_BONUS, None)) is not None:
+            self.bonus = replace(self.bonus, weight=float(bonus[0]), entropy=float(bonus[1]))
         unknown = {key.rpartition(".")[0] for key in tensors} - self.parameters.keys()
         if unknown:
             raise RunError(
@@ -225,6 +255,9 @@ def _metrics(totals: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "num_forward_tokens": float(sum(one["tokens"] for one in totals)),
     }
     means = {name: value / targets for name, value in sums.items()}
+    if "counted" in means:
+        metrics["entropy_counted"] = sums["counted_entropy"] / max(1.0, sums["counted"])
+        del means["counted_entropy"]
     metrics |= {_NAMES.get(name, name): value for name, value in means.items()}
     if "ratio" in means:
         metrics["clip_ratio/region_mean"] = means["clip_low"] + means["clip_high"]
@@ -238,4 +271,5 @@ _NAMES = {
     "ratio": "ratio_mean",
     "difference": "sampling/logprob_difference",
     "correction": "sampling/correction_mean",
+    "counted": "counted_ratio",
 }

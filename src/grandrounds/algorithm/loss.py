@@ -43,7 +43,8 @@ class LossInputs:
     reference: Tensor | None = None  # [C], log-probs under the reference policy; given where beta > 0
     correction: Tensor | None = None  # [C], for a sampler that differs from the policy before the first step
     entropy: Tensor | None = None  # [C], with gradient; given where there is an entropy bonus
-    per_token: float = 0.0  # 1 / active tokens of the optimizer step
+    per_token: float = 0.0  # 1 / tokens of the optimizer step that have an entropy bonus
+    counted: Tensor | None = None  # [C], 1 for tokens that are learned from, where not all are
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,15 @@ def over_completions(values: Tensor, offsets: np.ndarray, *, mean: bool = False)
 def penalised(
     token_loss: Tensor, ratio: Tensor, inputs: LossInputs, settings: LossSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Σ w ℓ of a loss [C], without completions that are too far off the policy, corrected for the sampler, with the KL
-    penalty and the entropy bonus."""
+    """Σ w ℓ of a loss [C], of the tokens that count, without completions that are too far off the policy, corrected for
+    the sampler, with the KL penalty of all tokens and the entropy bonus of those that count."""
     statistics = ratio_statistics(inputs, settings)
     if settings.off_policy_limit is not None:
         kept = near_policy(inputs, settings.off_policy_limit)
         token_loss = token_loss * kept
         statistics["off_policy"] = 1 - kept
+    if inputs.counted is not None:
+        token_loss = token_loss * inputs.counted
     if inputs.correction is not None:
         token_loss = token_loss * inputs.correction
         statistics["correction"] = inputs.correction
@@ -134,7 +137,8 @@ def penalised(
         token_loss = token_loss + settings.beta * (kl * ratio if settings.kl_correction else kl)
     total = (inputs.weights * token_loss).sum()
     if inputs.entropy is not None:
-        total = total - settings.entropy_bonus * inputs.per_token * inputs.entropy.sum()
+        entropy = inputs.entropy if inputs.counted is None else inputs.entropy * inputs.counted
+        total = total - settings.entropy_bonus * inputs.per_token * entropy.sum()
     return total, statistics
 
 

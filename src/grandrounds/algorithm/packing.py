@@ -30,7 +30,8 @@ class Pack:
     reference_logprobs: Tensor | None = None  # [C] float32, of the reference policy
     temperature: float = 1.0  # at which the completions were sampled
     correction: Tensor | None = None  # [C] float32, where the sampler's log-probs are not the policy's
-    per_token: float = 0.0  # 1 / active tokens of the optimizer step
+    per_token: float = 0.0  # 1 / tokens of the optimizer step that have an entropy bonus
+    counted: Tensor | None = None  # [C] float32, 1 for tokens that are learned from, where not all are
 
     @property
     def offsets(self) -> np.ndarray:

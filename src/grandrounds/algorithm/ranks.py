@@ -36,6 +36,19 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         dist.all_reduce(parameter.grad)
 
 
+def concatenate(values: torch.Tensor) -> torch.Tensor:
+    """The numbers [n] of all processes, one after another in the order of their ranks; n may differ."""
+    if count() == 1:
+        return values
+    sizes = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(count())]
+    dist.all_gather(sizes, torch.tensor([len(values)], device=values.device))
+    padded = values.new_zeros(max(int(size) for size in sizes))
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+
+
 def gather(value: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
     """The JSON-able values of all processes, in the order of their ranks."""
     if count() == 1:

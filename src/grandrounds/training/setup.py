@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.algorithm.cursor import Weights
+from grandrounds.algorithm.exploration import EntropyTarget
 from grandrounds.algorithm.grpo import Grpo
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.loss import Loss, likelihood
@@ -220,6 +221,9 @@ def grpo_learner(recipe: Recipe, policy: Policy, loss: Loss) -> Learner:
         policy,
         LearnerSettings(
             **vars(loss_settings(grpo, loss)),
+            entropy_target=None
+            if grpo.entropy_target is None
+            else EntropyTarget(grpo.entropy_target, grpo.entropy_bonus_step, grpo.entropy_bonus_max),
             weight_decay=grpo.weight_decay,
             max_grad_norm=grpo.max_grad_norm,
             optimizer=grpo.optimizer,
