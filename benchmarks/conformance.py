@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,10 +40,13 @@ GRID: dict[str, tuple[Any, ...]] = {
     "kl_correction": (False, True),
     "off_policy_limit": (None, 0.1),
     "entropy_bonus": (0.0, 0.3),
+    "top_entropy": (1.0, 0.4),
     "correction": ("none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
 SEEDS = range(3)
 # What TRL refuses or warns of, and ours refuses, is no cell; what ours refuses alone is counted.
+# With these losses TRL divides the bonus of the most uncertain tokens by the number of all tokens. Ours is their mean.
+OTHER_MEAN = ("dapo", "cispo", "vespo")
 COLUMNS = ("loss", "cells compared", "largest relative difference: loss", "gradient", "refused by ours")
 
 
@@ -80,6 +83,8 @@ def main() -> int:
         except (RecipeError, ValueError):
             refused[how["loss"]] += 1
             continue
+        if recipe.top_entropy < 1 and recipe.entropy_bonus and recipe.loss in OTHER_MEAN:
+            continue
         cells[recipe.loss] += [compared(recipe, settings, seed) for seed in SEEDS]
     rows = [
         [
@@ -99,7 +104,9 @@ def main() -> int:
         rows,
         f"{sum(map(len, cells.values())):,} cells, float64, completions of at most {LONGEST} tokens; "
         f"TRL {trl.__version__}. "
-        "Not in TRL: k1 and k2. Otherwise than there: `cispo` bounds the ratio by 1 + clip_high, TRL by epsilon_high.",
+        "Not in TRL: k1 and k2. Otherwise than there: `cispo` bounds the ratio by 1 + clip_high, TRL by epsilon_high; "
+        "with `dapo`, `cispo` and `vespo` the entropy bonus of the most uncertain tokens is their mean, in TRL their sum "
+        "over the number of all tokens.",
     )
     return int(worst > TOLERANCE)
 
@@ -141,6 +148,10 @@ def of_ours(recipe: GrpoRecipe, settings: LossSettings, batch: Batch) -> tuple[f
         entropy if recipe.entropy_bonus else None,
         1 / lengths.sum(),
     )
+    if recipe.top_entropy < 1:
+        values = batch.entropy[mask]
+        counted = values >= np.quantile(values, 1 - recipe.top_entropy)
+        made = replace(made, counted=torch.tensor(counted).double(), per_token=1 / counted.sum())
     value, _ = loss.objective(made, settings)
     value.backward()
     return float(value.detach()), both.grad
@@ -161,11 +172,13 @@ def of_trl(recipe: GrpoRecipe, batch: Batch) -> tuple[float, Tensor]:
             num_processes=1,
             sync_gradients=False,
             gather=lambda value: value,
+            pad_across_processes=lambda value, **unused: value,
             gather_for_metrics=lambda value: value,
             reduce=lambda value, reduction: value,
         ),
         aux_loss_enabled=False,
-        top_entropy_quantile=1.0,
+        top_entropy_quantile=recipe.top_entropy,
+        get_high_entropy_mask=lambda *given: GRPOTrainer.get_high_entropy_mask(trainer, *given),
         off_policy_mask_threshold=recipe.off_policy_limit,
         importance_sampling_level=recipe.ratio,
         beta=recipe.beta,

@@ -110,6 +110,22 @@ def ragged_groups(seed: int, *, groups: int = 3, size: int = 3, longest: int = 9
     return made
 
 
+def agreeing_groups(seed: int, *, groups: int = 3, size: int = 5) -> list[Group]:
+    """Groups whose completions share beginnings, and are repeated in part, down to groups of one completion alone."""
+    noise = np.random.default_rng(seed)
+    made = []
+    for index, group in enumerate(ragged_groups(seed, groups=groups, size=size)):
+        shared = noise.integers(1, VOCABULARY, index + 2)
+        kinds = [noise.integers(1, VOCABULARY, noise.integers(0, 6)) for _ in range(max(1, 3 - index))]
+        completions = []
+        for _ in range(size):
+            tokens = np.concatenate([shared, kinds[noise.integers(len(kinds))]])
+            logprobs = noise.normal(-4, 1, len(tokens)).astype(np.float32)
+            completions.append(Completion(tokens, logprobs, "", "stop"))
+        made.append(Group(group.prompt, tuple(completions)))
+    return made
+
+
 def plain_logprobs(
     model: torch.nn.Module, prompt: np.ndarray, completion: np.ndarray, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from grpo_support import everything_in_double, plain_logprobs, ragged_groups, tiny_model, tiny_policy
 
 from grandrounds.algorithm.exploration import EntropyBonus, EntropyTarget
 from grandrounds.algorithm.grpo import LOSSES, clipped
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.loss import LossSettings, Totals
 from grandrounds.algorithm.packing import Pack, packs
-from tests.grpo_support import everything_in_double, plain_logprobs, ragged_groups, tiny_model, tiny_policy
 
 TARGET = EntropyTarget(entropy=2.0, step=0.1, most=0.25)
 

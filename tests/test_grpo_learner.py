@@ -12,6 +12,7 @@ import torch
 from cispo import CISPO
 from grpo_support import (
     CONFIGS,
+    agreeing_groups,
     everything_in_double,
     gradients,
     plain_logprobs,
@@ -91,8 +92,7 @@ def test_packs_hold_every_branch_once_and_keep_the_budget(seed: int, budget: int
     found = []
     for pack in made:
         assert pack.tree.size <= budget or len(pack.tree.parent) == 1
-        starts = torch.cat([torch.tensor([0]), torch.cumsum(torch.from_numpy(pack.tree.lengths), 0)]).tolist()
-        found += [pack.targets[a:b].tolist() for a, b in pairwise(starts)]
+        found += [pack.targets[a:b].tolist() for a, b in pairwise(pack.offsets)]
     assert sorted(found) == expected
 
 
@@ -110,6 +110,18 @@ def test_a_prompt_is_forwarded_once_per_group() -> None:
     (pack,) = packs(groups, _advantages(groups), _weights(groups), tokens_per_pack=10_000)
     prompts = sum(len(group.prompt.tokens) for group in groups)
     assert pack.tree.size == prompts + len(pack.targets)
+
+
+@pytest.mark.parametrize("budget", [10_000, 30])
+def test_merging_completions_changes_no_loss_and_no_gradient(budget: int) -> None:
+    groups = agreeing_groups(2, groups=4)
+    advantages = _advantages(groups)
+    with everything_in_double():
+        loss, merged = _gradient(groups, advantages, budget, merge=True)
+        apart_loss, apart = _gradient(groups, advantages, budget, merge=False)
+    assert loss == pytest.approx(apart_loss, rel=1e-10)
+    for name in merged:
+        torch.testing.assert_close(merged[name], apart[name], rtol=1e-9, atol=1e-13)
 
 
 def test_groups_without_signal_are_not_forwarded_and_change_no_gradient() -> None:

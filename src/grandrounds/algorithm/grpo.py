@@ -304,6 +304,7 @@ def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack
                 temperature=recipe.temperature,
                 skip_zero_advantage=not needs_every_completion(recipe),
                 per_token=1.0 / max(1, totals.active_tokens),
+                merge=grpo.learner.policy.kernels.shared_prefix,
                 device=grpo.learner.policy.device,
             )
         )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grandrounds.kernels.shared_prefix.tree import TokenTree, token_tree
+from grandrounds.kernels.shared_prefix.tree import TokenTree, merged, token_tree
 from grandrounds.types import Completion, Group
 
 
@@ -23,6 +23,7 @@ class Pack:
     """All that the learner sees: tokens, their tree, and the weight of each of the C completion tokens."""
 
     tree: TokenTree
+    lengths: np.ndarray  # [M], tokens of each completion
     targets: Tensor  # [C] int64, the completion tokens
     behaviour_logprobs: Tensor  # [C] float32; 0 for demonstrations, which were not sampled
     advantages: Tensor  # [C] float32
@@ -36,7 +37,7 @@ class Pack:
     @property
     def offsets(self) -> np.ndarray:
         """int64 [M + 1]: completion m has the tokens offsets[m] … offsets[m + 1] - 1."""
-        return np.concatenate([[0], np.cumsum(self.tree.lengths)])
+        return np.concatenate([[0], np.cumsum(self.lengths)])
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def packs(
     temperature: float = 1.0,
     skip_zero_advantage: bool = True,
     per_token: float = 0.0,
+    merge: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[Pack]:
     """Packs of similar size, each of at most `tokens_per_pack` tokens with prompts. A longer branch gets its own pack.
 
     Completions of weight 0 are left out: they have no gradient. With `skip_zero_advantage`, which is right where there
-    is neither a KL nor an entropy in the loss, completions of advantage 0 are left out too. The result depends only on
-    the arguments, and may be empty.
+    is neither a KL nor an entropy in the loss, completions of advantage 0 are left out too. With `merge`, what the
+    completions of a group share is computed once. The result depends only on the arguments, and may be empty.
     """
     branches: list[list[_Branch]] = []
     for index, group in enumerate(groups):
@@ -80,8 +82,8 @@ def packs(
         if kept:
             branches.append(kept)
     return [
-        replace(_pack(part, temperature, device), per_token=per_token)
-        for part in _balanced(branches, tokens_per_pack)
+        replace(_pack(part, temperature, device, merge=merge), per_token=per_token)
+        for part in _balanced(branches, tokens_per_pack, merge=merge)
     ]
 
 
@@ -104,17 +106,20 @@ def likelihood_packs(
         [_Branch(index, prompt, tokens, np.zeros(len(tokens)), np.ones(len(tokens)), np.asarray(weights))]
         for index, (prompt, tokens, weights) in enumerate(examples)
     ]
-    return [_pack(part, 1.0, device) for part in _balanced(branches, tokens_per_pack)]
+    return [
+        _pack(part, 1.0, device, merge=False) for part in _balanced(branches, tokens_per_pack, merge=False)
+    ]
 
 
-def _balanced(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
+def _balanced(groups: list[list[_Branch]], budget: int, *, merge: bool) -> list[list[_Branch]]:
     """As few packs as the budget allows, of similar size: cuts by the smallest budget that takes no more packs."""
-    fitting = [size for size in map(_size, groups) if size <= budget]
+    sized = [(_size(group, merge=merge), group) for group in groups]
+    fitting = [size for size, _ in sized if size <= budget]
     low, high = max(fitting, default=budget), budget
-    parts = _cut(groups, budget)
+    parts = _cut(sized, budget)
     while low < high:
         middle = (low + high) // 2
-        fewer = _cut(groups, middle)
+        fewer = _cut(sized, middle)
         if len(fewer) <= len(parts):
             parts, high = fewer, middle
         else:
@@ -122,20 +127,22 @@ def _balanced(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
     return parts
 
 
-def _size(group: list[_Branch]) -> int:
-    return len(group[0].prompt) + sum(len(branch.tokens) for branch in group)
+def _size(group: list[_Branch], *, merge: bool) -> int:
+    tokens = [branch.tokens for branch in group]
+    return len(group[0].prompt) + (merged(tokens).size if merge else sum(map(len, tokens)))
 
 
-def _cut(groups: list[list[_Branch]], budget: int) -> list[list[_Branch]]:
+def _cut(groups: list[tuple[int, list[_Branch]]], budget: int) -> list[list[_Branch]]:
     """Puts groups of similar length into the same pack, as many as fit, so that little is padded where rows are padded.
 
-    A group that does not fit into one pack is split over several; each repeats its prompt.
+    A group that does not fit into one pack is split over several; each repeats its prompt. groups: with their sizes.
     """
-    ordered = sorted(groups, key=lambda group: (_longest(group), len(group[0].prompt), group[0].group))
+    ordered = sorted(
+        groups, key=lambda sized: (_longest(sized[1]), len(sized[1][0].prompt), sized[1][0].group)
+    )
     parts: list[list[_Branch]] = []
     room = 0
-    for group in ordered:
-        size = _size(group)
+    for size, group in ordered:
         if size <= budget:
             if size > room:
                 parts.append([])
@@ -158,13 +165,15 @@ def _longest(group: list[_Branch]) -> int:
     return max(len(branch.tokens) for branch in group)
 
 
-def _pack(branches: list[_Branch], temperature: float, device: torch.device | str) -> Pack:
+def _pack(branches: list[_Branch], temperature: float, device: torch.device | str, *, merge: bool) -> Pack:
     """A pack of branches. Branches of one group are already contiguous, and share its prompt."""
     groups: dict[int, list[_Branch]] = {}
     for branch in branches:
         groups.setdefault(branch.group, []).append(branch)
     tree = token_tree(
-        [(group[0].prompt, [branch.tokens for branch in group]) for group in groups.values()], device
+        [(group[0].prompt, [branch.tokens for branch in group]) for group in groups.values()],
+        device,
+        merge=merge,
     )
 
     def joined(parts: Iterable[np.ndarray], dtype: type) -> Tensor:
@@ -172,6 +181,7 @@ def _pack(branches: list[_Branch], temperature: float, device: torch.device | st
 
     return Pack(
         tree=tree,
+        lengths=np.array([len(branch.tokens) for branch in branches]),
         targets=joined((branch.tokens for branch in branches), np.int64),
         behaviour_logprobs=joined((branch.logprobs for branch in branches), np.float32),
         advantages=joined((branch.advantages for branch in branches), np.float32),

@@ -25,7 +25,18 @@ def tree_logprobs(
 
     The head is applied only to states that predict completion tokens: training uses no others.
     """
+    if tree.copies is None:
+        return _logprobs(policy, completion_states(policy, tree), targets, temperature, entropy_gradient)
+    distinct = torch.empty_like(tree.source)
+    distinct[tree.copies] = targets  # copies have equal targets
     states = completion_states(policy, tree)
+    logprobs, entropy = _logprobs(policy, states, distinct, temperature, entropy_gradient)
+    return logprobs.index_select(0, tree.copies), entropy.index_select(0, tree.copies)
+
+
+def _logprobs(
+    policy: Policy, states: Tensor, targets: Tensor, temperature: float, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
     if not policy.kernels.head:
         logits = policy.logits(states)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
@@ -45,7 +56,7 @@ def tree_logprobs(
 
 
 def completion_states(policy: Policy, tree: TokenTree, layout: Layout | None = None) -> Tensor:
-    """States [C, d] that predict the completion tokens. layout: by default the tree's.
+    """States [U, d] that predict the distinct completion tokens. layout: by default the tree's.
 
     Without shared prefixes every completion is computed after a copy of its prompt, in one padded batch.
     """
