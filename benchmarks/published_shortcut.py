@@ -4,9 +4,10 @@
     python benchmarks/published_shortcut.py balanced --cases …      the same cases, drawn so that frequency pays nothing
     python benchmarks/published_shortcut.py matched --cases …       wrong options as frequent as right ones
     python benchmarks/published_shortcut.py gentle --cases …        as matched, with a third of the learning rate
-    python benchmarks/published_shortcut.py --table                 writes benchmarks/results/published-shortcut.json
+    python benchmarks/published_shortcut.py --cases …               writes benchmarks/results/published-shortcut.json
 
-Each arm is a run of its own with LoRA, in runs/published-shortcut/ARM; the same command goes on with one that stopped.
+Each arm is a run of its own with LoRA, in runs/published-shortcut/ARM; the same command goes on with one that stopped. The
+table keeps the rows of arms whose runs are not here.
 Cases are short (ten findings at most), and so are the demonstrations, whose answers come from two findings alone.
 """
 
@@ -172,8 +173,12 @@ def main() -> None:
             wanted = recipe(arguments.arm, arguments.model, arguments.rounds)
             train(wanted, out / arguments.arm, cases=book, progress=progress)
         return
-    rows = [arm_row(out, arm, arguments.cases) for arm in ARMS if (out / arm / "metrics.jsonl").exists()]
-    record(RESULTS / "published-shortcut.json", COLUMNS, rows, NOTE)
+    file = RESULTS / "published-shortcut.json"
+    rows = {row[0]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}  # of runs not here
+    for arm in ARMS:
+        if (out / arm / "metrics.jsonl").exists():
+            rows[arm] = arm_row(out, arm, arguments.cases)
+    record(file, COLUMNS, [rows[arm] for arm in ARMS if arm in rows], NOTE)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,3 +149,15 @@ def test_a_warning_says_where_training_cases_alone_are_learned(
 
 def test_a_few_rounds_are_no_course() -> None:
     assert watched(0.35, 0.30).warning(list(course(0.1, 0.9, rounds=9))) == ""
+
+
+def test_a_warning_is_said_once_while_it_lasts() -> None:
+    lost = watched(0.34, 0.05)
+    rows = list(course(0.3, 0.3))
+    assert lost.new_warning(rows)
+    third = {**lost.rows[-1], "round": 30}
+    again = replace(lost, rows=[*lost.rows, third])
+    assert again.warning(rows)
+    assert again.new_warning(rows) == ""
+    recovered = replace(lost, rows=[*lost.rows, lost.rows[0] | {"round": 30}, third | {"round": 40}])
+    assert recovered.new_warning(rows)

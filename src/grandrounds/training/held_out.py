@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,11 +115,21 @@ class HeldOut:
         """Held-out accuracy at the start, now, and of the best policy."""
         first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
         asked = "1 case" if last["cases"] == 1 else f"{last['cases']:,} cases"
+        text = f"Held-out accuracy ({asked}): {first['accuracy']:.1%} after round {first['round']}"
+        if last is not first:
+            text += f", {last['accuracy']:.1%} after round {last['round']}"
         return (
-            f"Held-out accuracy ({asked}): {first['accuracy']:.1%} after round {first['round']}, "
-            f"{last['accuracy']:.1%} after round {last['round']}; best by {self.setup.recipe.evaluation.best} after "
-            f"round {best['round']}: {best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
+            f"{text}; best by {self.setup.recipe.evaluation.best} after round {best['round']}: "
+            f"{best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
         )
+
+    def new_warning(self, metrics: Sequence[MetricsRow]) -> str:
+        """`warning`, but "" where the evaluation before gave one too: it has been said."""
+        earlier = replace(self, rows=self.rows[:-1])
+        until = earlier.rows[-1]["round"] if earlier.rows else -1
+        if earlier.rows and earlier.warning([row for row in metrics if row.get("round", 0) <= until]):
+            return ""
+        return self.warning(metrics)
 
     def warning(self, metrics: Sequence[MetricsRow]) -> str:
         """Plain words where the policy learns what holds for the training cases alone, or forgets, else ""."""

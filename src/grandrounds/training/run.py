@@ -177,7 +177,7 @@ def _rounds(
 
 
 def _warn(setup: Setup, held_out: HeldOut) -> None:
-    if warning := held_out.warning(setup.folder.metrics()):
+    if warning := held_out.new_warning(setup.folder.metrics()):
         setup.progress.note(warning)
     if held_out.exhausted:
         setup.progress.note(
