@@ -246,6 +246,18 @@ def rewards_test(
 
 
 @app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many cases.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+) -> None:
+    """Show cases whose gold answers may be wrong: all completions of a group agree on another answer."""
+    from grandrounds.cli.audit import audit_labels
+
+    audit_labels(run, limit, as_json)
+
+
+@app.command()
 def doctor() -> None:
     """Check this machine: versions, device, precision, memory, speed."""
     from grandrounds.cli.doctor import show_doctor

@@ -23,7 +23,8 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
 
     Columns: round, group (index in the round), case_id, sample (index in the group), prompt (as rendered; stored once
     per group), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
-    advantage (per-token ones averaged), answer, gold, correct, defects, notes (JSON: what decided each component),
+    advantage (per-token ones averaged), answer, given (the answer as understood: the same for answers that mean the
+    same; null where it was not), gold, correct, defects, notes (JSON: what decided each component),
     extras (JSON: what reward functions logged by log_extra).
     """
     import pyarrow as pa
@@ -53,6 +54,7 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
         "reward": column((group.rewards[turn] for _, turn, group in rows), pa.float64()),
         "advantage": column((_advantage(group, turn) for _, turn, group in rows), pa.float64()),
         "answer": column((sample.response.answer for sample in samples), pa.string()),
+        "given": column((sample.verdict.given for sample in samples), pa.string()),
         "gold": column((sample.case.gold.text for sample in samples), pa.string()),
         "correct": column((sample.verdict.correct for sample in samples), pa.bool_()),
         "defects": column(
