@@ -262,6 +262,9 @@ class RewardRecipe(Section):
     timeout_seconds: float = Field(
         60.0, gt=0, description="Time limit of one call; a longer call is an error."
     )
+    memory_gb: float = Field(
+        4.0, gt=0, description="Memory limit of a function's process and its children together, in GiB."
+    )
     retries: Count = Field(1, description="How often a failed call is repeated.")
 
 

@@ -31,6 +31,7 @@ from grandrounds.rewards.repetition import repetition
 from grandrounds.rewards.scorer import BuiltIn, RewardContext, Score
 from grandrounds.rewards.user import UserFunction, load_function, understand
 from grandrounds.rewards.validity import validity
+from grandrounds.rewards.workers.client import AVAILABLE, Worker
 from grandrounds.types import Sample, ScoredGroup
 
 BUILT_IN: dict[str, BuiltIn] = {
@@ -73,6 +74,12 @@ class RewardSet:
         scoring.add(samples)
         return scoring.results()[0]
 
+    def close(self) -> None:
+        """End the processes of users' functions. Those that nobody ends, end with the program."""
+        for part in self.parts.values():
+            if isinstance(part.component, UserComponent):
+                part.component.close()
+
     def combine(
         self, samples: Sequence[Sample], scores: Mapping[str, Sequence[Score]], logged: Logged
     ) -> ScoredGroup:
@@ -109,7 +116,7 @@ class RewardSet:
 
 
 class Scoring:
-    """Scores groups while others are still being sampled: our components at once, users' functions in threads.
+    """Scores groups while others are still being sampled: what computes at once, what waits in threads.
 
     A coroutine may work on many groups at the same time. A plain function may keep state, so it gets one group after
     another, in the order in which they were added.
@@ -132,11 +139,11 @@ class Scoring:
     def _begin(
         self, name: str, component: Component, samples: Sequence[Sample], logged: Logged
     ) -> Future[list[Score]]:
-        if not isinstance(component, UserComponent):
+        if not component.waits:
             done: Future[list[Score]] = Future()
             done.set_result(component.scores(samples))
             return done
-        before = None if component.user.is_async else self._last.get(name)
+        before = None if component.at_once else self._last.get(name)
         further = logged.arguments(self._state)
         self._last[name] = start(_scores_after, (before, component, samples, further), {})
         return self._last[name]
@@ -192,8 +199,7 @@ def _build(
     component: Component
     try:
         if given is not None or ":" in use:
-            function = replace(_function(name, use, spec, context, given), completions=spec.completions)
-            component = UserComponent(name, function, spec.timeout_seconds, spec.retries)
+            component = _of_user(name, use, spec, context, given)
         else:
             component = _built_in(name, use, spec.options, context)
     except RewardError as error:
@@ -203,15 +209,25 @@ def _build(
     return Weighted(component, spec.weight, spec.gate)
 
 
-def _function(
+def _of_user(
     name: str, use: str, spec: RewardRecipe, context: RewardContext, given: Callable[..., Any] | None
-) -> UserFunction:
-    """A function in memory, a classifier, or what `use` names."""
+) -> UserComponent:
+    """A function in memory, a classifier, or what `use` names: in a process of its own unless it is async."""
+    worker = None
     if given is not None:
-        return understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
-    if use.startswith(PREFIX):
-        return understand(Classifier(use.removeprefix(PREFIX)), use, spec.options, name)
-    return load_function(use, spec.options, context.base)
+        function = understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
+    elif use.startswith(PREFIX):
+        function = understand(Classifier(use.removeprefix(PREFIX)), use, spec.options, name)
+    elif not AVAILABLE:
+        function = load_function(use, spec.options, context.base)
+    else:
+        worker = Worker(f"rewards.{name}", use, spec.options, context.base, spec.memory_gb)
+        function = UserFunction(None, worker.signature, spec.options, worker.source)
+        if worker.signature.is_async:
+            worker.close()
+            worker, function = None, load_function(use, spec.options, context.base)
+    function = replace(function, completions=spec.completions)
+    return UserComponent(name, function, spec.timeout_seconds, spec.retries, worker)
 
 
 def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardContext) -> BuiltInComponent:
@@ -221,7 +237,7 @@ def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardCo
             hint="Pass it again: resume(folder, rewards={...}).",
         )
     of_domains = {name: BuiltIn(make, best=None) for name, make in every("rewards").items()}
-    known_rewards = {**of_domains, **BUILT_IN}
+    known_rewards = {**BUILT_IN, **of_domains, **BUILT_IN}  # ours first, in the list and in meaning
     built_in = known_rewards.get(use)
     if built_in is None:
         raise RewardError(

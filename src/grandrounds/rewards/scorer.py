@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from grandrounds.cases.check import Knowledge
 from grandrounds.types import Sample
@@ -24,6 +24,19 @@ class Score:
 
 
 Scorer = Callable[[Sample], Score]
+
+
+@runtime_checkable
+class GroupScorer(Protocol):
+    """A scorer that scores a group faster than its samples one by one, because it waits for something else."""
+
+    def __call__(self, sample: Sample) -> Score:
+        """The score of one sample."""
+        ...
+
+    def scores(self, samples: Sequence[Sample]) -> list[Score]:
+        """One score for each sample of a group."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -20,23 +20,64 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from grandrounds.errors import RewardError
 from grandrounds.loading import did_you_mean, load_object
-from grandrounds.types import Sample
+
+if TYPE_CHECKING:  # a worker has no use for the types, and loads NumPy only with them
+    from grandrounds.types import Sample
 
 Form = Literal["trl", "sample", "samples"]
 Wanted = Literal["auto", "text", "chat"]
 
 
-@dataclass(frozen=True)
-class UserFunction:
-    """A user's reward function after loading, with its form."""
+# What `rewards.logged` passes to functions besides the columns that are values.
+LOGGERS = ("log_metric", "log_extra")
 
-    function: Callable[..., Any]
+
+@dataclass(frozen=True)
+class Signature:
+    """How a reward function is called; JSON-able. names: its parameters. required: those without a default."""
+
     form: Form
     is_async: bool
+    names: Sequence[str]
+    required: Sequence[str]
+    takes_all: bool  # **kwargs
+
+    @staticmethod
+    def of(function: Any, use: str) -> Signature:
+        """RewardError where the parameters cannot be read, or there are none."""
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, ValueError) as error:
+            raise RewardError(
+                "its parameters cannot be read", where=use, hint="Wrap it in a Python function."
+            ) from error
+        if not parameters:
+            raise RewardError(
+                "the function takes no arguments",
+                where=use,
+                hint="Write f(prompts, completions, **columns) or f(sample).",
+            )
+        called = function if inspect.isroutine(function) else function.__call__
+        named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        return Signature(
+            form=_form(parameters[0]),
+            is_async=inspect.iscoroutinefunction(called),
+            names=[one.name for one in parameters],
+            required=[one.name for one in named if one.default is one.empty],
+            takes_all=any(one.kind is one.VAR_KEYWORD for one in parameters),
+        )
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A user's reward function after loading, with how it is called. function: None where another process has it."""
+
+    function: Callable[..., Any] | None
+    signature: Signature
     options: Mapping[str, Any]
     source: str  # the function's file; errors point at its line that raised
     completions: Wanted = "auto"
@@ -45,30 +86,25 @@ class UserFunction:
         self, samples: Sequence[Sample], further: Mapping[str, Any] = {}
     ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """Positional and keyword arguments of each call that scores these samples. further: for TRL's form."""
-        if self.form == "sample":
+        if self.signature.form == "sample":
             return [((sample,), dict(self.options)) for sample in samples]
-        if self.form == "samples":
+        if self.signature.form == "samples":
             return [((list(samples),), dict(self.options))]
         available = {**trl_arguments(samples, self.completions), **further}
         return [((), {**self._named(available), **self.options})]
 
     def _named(self, available: dict[str, Any]) -> dict[str, Any]:
         """The arguments that the function takes. RewardError for a required argument that does not exist."""
-        parameters = inspect.signature(self.function).parameters.values()
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            taken = available
-        else:
-            taken = {name: value for name, value in available.items() if name in {p.name for p in parameters}}
-        for parameter in parameters:
-            required = parameter.default is parameter.empty and parameter.kind in (
-                parameter.POSITIONAL_OR_KEYWORD,
-                parameter.KEYWORD_ONLY,
-            )
-            if required and parameter.name not in taken and parameter.name not in self.options:
+        signature = self.signature
+        taken = {
+            name: value for name, value in available.items() if signature.takes_all or name in signature.names
+        }
+        for name in signature.required:
+            if name not in taken and name not in self.options:
                 raise RewardError(
-                    f"the function has a required parameter `{parameter.name}`, which the cases do not have",
+                    f"the function has a required parameter `{name}`, which the cases do not have",
                     where=self.source,
-                    hint=did_you_mean(parameter.name, available)
+                    hint=did_you_mean(name, available)
                     or f"There are: {', '.join(available)}. In our form its first parameter is `sample` or `samples`.",
                 )
         return taken
@@ -120,45 +156,28 @@ def understand(function: Any, source: str, options: Mapping[str, Any], use: str)
     if inspect.isclass(function):
         function = function(**options)
         options = {}
-    called = function if inspect.isroutine(function) else function.__call__
-    loaded = UserFunction(
-        function=function,
-        form=_form(function, use),
-        is_async=inspect.iscoroutinefunction(called),
-        options=options,
-        source=source,
-    )
-    _check_options(loaded, use)
-    return loaded
+    signature = Signature.of(function, use)
+    for option in options:
+        if not signature.takes_all and option not in signature.names:
+            raise RewardError(
+                f"unknown option `{option}`",
+                where=use,
+                hint=did_you_mean(option, signature.names) or "Leave it out.",
+            )
+    return UserFunction(function, signature, options, source)
 
 
-def _form(function: Callable[..., Any], use: str) -> Form:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError) as error:
-        raise RewardError(
-            "its parameters cannot be read", where=use, hint="Wrap it in a Python function."
-        ) from error
-    if not parameters:
-        raise RewardError(
-            "the function takes no arguments",
-            where=use,
-            hint="Write f(prompts, completions, **columns) or f(sample).",
-        )
-    first = parameters[0]
+def _form(first: inspect.Parameter) -> Form:
     annotation = getattr(first.annotation, "__name__", str(first.annotation))
     if first.name == "samples" or re.search(r"\[[\w.]*\bSample\]", str(first.annotation)):
         return "samples"
     return "sample" if first.name == "sample" or annotation.rpartition(".")[2] == "Sample" else "trl"
 
 
-def _check_options(loaded: UserFunction, use: str) -> None:
-    parameters = inspect.signature(loaded.function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    names = [parameter.name for parameter in parameters]
-    for option in loaded.options:
-        if option not in names:
-            raise RewardError(
-                f"unknown option `{option}`", where=use, hint=did_you_mean(option, names) or "Leave it out."
-            )
+def returned_list(returned: Any, form: Form) -> list[Any] | str:
+    """What a function returned as a list: of a list, tuple, array or tensor. For anything else the name of its type."""
+    if form == "sample":
+        return [returned]
+    if hasattr(returned, "tolist"):
+        returned = returned.tolist()
+    return list(returned) if isinstance(returned, (list, tuple)) else type(returned).__name__

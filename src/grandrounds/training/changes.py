@@ -25,6 +25,7 @@ CHANGEABLE = {
     "grpo.tokens_per_pack": "",
     "grpo.learning_rate": "The result is no longer that of one learning rate.",
     "rewards.*.timeout_seconds": "",
+    "rewards.*.memory_gb": "",
     "rewards.*.retries": "",
 }
 # Why other keys may not change, by the beginning of the key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,16 +119,19 @@ def _run(
         interruptible() as interrupt,
         progress,
         memory_boundary(recipe, folder.path),
+        ExitStack() as at_the_end,
     ):
         checkpoint = folder.checkpoints.latest(progress.note)
         if checkpoint is not None:
             setup = assemble(recipe, folder, progress, checkpoint, objects)
+            at_the_end.callback(setup.rewards.close)
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
             folder.warmup.clear()
         else:
             half_warm = folder.warmup.latest(progress.note)
             setup = assemble(recipe, folder, progress, half_warm, objects)
+            at_the_end.callback(setup.rewards.close)
             folder.write_fitted(with_frequencies(setup.book))
             if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
                 return _stopped(folder, 0, progress)
