@@ -1,0 +1,89 @@
+"""Programs that nobody has read run apart: each is contained, ends with a cause, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from code_support import HOSTILE, PORT, PYTHON, SECRET, SECRET_FILE, sandbox
+
+from grandrounds.domains.code import runtimes
+from grandrounds.domains.code.runtimes import Limits, Runtime, find_runtime
+from grandrounds.domains.code.sandbox import run
+from grandrounds.errors import RewardError
+
+LIMITS = Limits(seconds=2, memory_mb=256, processes=32, output_kb=64)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime:
+    return sandbox()
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A secret in a file and in the environment, and a port that listens: where each is."""
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.setenv("GRANDROUNDS_SECRET", SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        yield {SECRET_FILE: str(tmp_path / "secret"), PORT: str(port), PYTHON: sys.base_prefix}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_program_is_contained(runtime: Runtime, planted: dict[str, str], name: str) -> None:
+    program, end = HOSTILE[name]
+    for mark, place in planted.items():
+        program = program.replace(mark, place)
+    outcome = run(runtime, program, b"", LIMITS)
+    assert re.search(end, outcome.cause) if end else outcome.cause == "", outcome
+    assert len(outcome.cause) < 300
+    assert SECRET.encode() not in outcome.stdout + outcome.stderr
+    assert len(outcome.stdout) < 4 * LIMITS.output_kb * 2**10
+    left = [child for child in psutil.Process().children(recursive=True) if "bwrap" in child.name()]
+    assert not left
+
+
+def test_a_daemon_does_not_outlive_its_sandbox(runtime: Runtime) -> None:
+    mark = f"sleeper-{os.getpid()}"
+    started = f"[sys.executable, '-c', 'import time; time.sleep(999)', {mark!r}], start_new_session=True"
+    program = f"import subprocess, sys; subprocess.Popen({started})"
+    assert run(runtime, program, b"", LIMITS).ended_well
+    assert not [one for one in psutil.process_iter(["cmdline"]) if mark in (one.info["cmdline"] or [])]
+
+
+def test_a_program_reads_its_input_and_prints_its_answer(runtime: Runtime) -> None:
+    text = "Grüße\n" * 5_000
+    outcome = run(runtime, "import sys; print(sys.stdin.read(), end='')", text.encode(), LIMITS)
+    assert outcome.ended_well
+    assert outcome.stdout.decode() == text
+
+
+def test_a_program_that_is_no_python_fails(runtime: Runtime) -> None:
+    for program in ("def f(:", "\0", "\ud800", "x = 1" * 10**6):
+        assert re.search("exited with code 1|printed more than", run(runtime, program, b"", LIMITS).cause)
+
+
+def test_without_a_sandbox_it_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes.shutil, "which", lambda tool: None)
+    runtimes._reason_against.cache_clear()
+    with pytest.raises(
+        RewardError, match=r"no sandbox.*bubblewrap: not installed.*apt-get install bubblewrap"
+    ):
+        find_runtime("auto", "python:3-slim")
+    runtimes._reason_against.cache_clear()
+
+
+def test_unsafe_has_to_be_asked_for_by_name(tmp_path: Path) -> None:
+    unsafe = find_runtime("unsafe", "python:3-slim")
+    assert unsafe.name == "no sandbox"
+    assert run(unsafe, "print(input())", b"x\n", LIMITS).stdout == b"x\n"
+    assert "took longer" in run(unsafe, "import time; time.sleep(99)", b"", LIMITS).cause
+    with pytest.raises(RewardError, match="no sandbox `off`"):
+        find_runtime("off", "python:3-slim")
