@@ -14,7 +14,7 @@ import pytest
 from code_support import HOSTILE, PORT, PYTHON, SECRET, SECRET_FILE, sandbox
 
 from grandrounds.domains.code import runtimes
-from grandrounds.domains.code.runtimes import Limits, Runtime, find_runtime
+from grandrounds.domains.code.runtimes import Command, Limits, Runtime, find_runtime
 from grandrounds.domains.code.sandbox import run
 from grandrounds.errors import RewardError
 
@@ -87,3 +87,9 @@ def test_unsafe_has_to_be_asked_for_by_name(tmp_path: Path) -> None:
     assert "took longer" in run(unsafe, "import time; time.sleep(99)", b"", LIMITS).cause
     with pytest.raises(RewardError, match="no sandbox `off`"):
         find_runtime("off", "python:3-slim")
+
+
+def test_a_sandbox_that_does_not_start_is_an_error_and_no_failure_of_the_program() -> None:
+    broken = Runtime("broken", lambda limits: Command(("sh", "-c", "echo no memory left >&2; exit 1")))
+    with pytest.raises(RewardError, match="broken: the sandbox did not start: no memory left"):
+        run(broken, "print(1)", b"", LIMITS)

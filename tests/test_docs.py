@@ -14,6 +14,7 @@ import yaml
 from test_imports import LAYERS
 
 from grandrounds.cli.app import app
+from grandrounds.domain import every
 from grandrounds.recipe import Recipe, RewardRecipe
 from grandrounds.recipe_file import recipe_from, shipped_recipes, with_overrides
 from grandrounds.response.grammar import Grammar
@@ -74,7 +75,7 @@ def test_recipes_are_valid(page: Path) -> None:
         recipe = recipe_from(yaml.safe_load(block))
         assert {
             spec.use or name for name, spec in recipe.rewards.items() if ":" not in (spec.use or name)
-        } <= {*BUILT_IN}
+        } <= {*BUILT_IN, *every("rewards")}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_every_shipped_recipe_and_reward_is_described() -> None:
     rewards = (ROOT / "docs/rewards.md").read_text(encoding="utf-8")
     assert not [name for name in shipped_recipes() if f"| `{name}` |" not in recipes]
     assert not [name for name in BUILT_IN if f"| `{name}` |" not in rewards]
+    assert not [name for name in every("rewards") if f"`{name}`" not in rewards]
 
 
 def test_readme_shows_every_command() -> None:

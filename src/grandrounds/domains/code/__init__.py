@@ -1,8 +1,32 @@
-"""Code: tasks as published. They have no gold answer: their tests are columns, for a reward of yours that runs them."""
+"""Code: tasks as published. They have no gold answer: their tests are columns, which the reward `unit_tests` runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from grandrounds.domain import Domain, Format, columns, lazily
+
+
+def unit_tests(
+    context: Any,
+    *,
+    partial: bool = False,
+    sandbox: str = "auto",
+    seconds: float = 10.0,
+    memory_mb: int = 512,
+    image: str = "python:3-slim",
+) -> Callable[[Any], Any]:
+    """1 where the program in the answer passes all tests of its case, else 0.
+
+    partial: the share of the tests that pass. seconds, memory_mb: what a program may take. sandbox: `auto` is
+    bubblewrap, Docker or Podman, whichever is there; `unsafe` is none. image: of a container; it is not downloaded.
+    """
+    from grandrounds.domains.code.unit_tests import make_unit_tests
+
+    return make_unit_tests(partial, sandbox, seconds, memory_mb, image)
+
 
 DOMAIN = Domain(
     name="code",
@@ -18,4 +42,6 @@ DOMAIN = Domain(
             columns("question solutions input_output"), lazily(__name__, "published:apps_case"), ("id",)
         ),
     },
+    rewards={"unit_tests": unit_tests},
+    recipes=Path(__file__).parent / "recipes",
 )

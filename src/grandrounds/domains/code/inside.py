@@ -40,8 +40,9 @@ def exactly(size):
 
 
 def main():
-    """Run the program as `__main__`. What is left of standard input is the program's own."""
+    """Say that the sandbox has started, then run the program as `__main__`. The rest of standard input is its own."""
     limit(json.loads(sys.argv[1]))
+    os.write(2, sys.argv[2].encode())
     program = exactly(int.from_bytes(exactly(8), "big"))
     del sys.argv[1:]
     exec(compile(program, "program.py", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})

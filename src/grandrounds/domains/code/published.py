@@ -11,7 +11,9 @@ from grandrounds.types import Case
 def humaneval_case(fields: Fields) -> Case:
     """HumanEval (Chen et al. 2021, arXiv:2107.03374): `prompt` is the beginning of a function."""
     task, question = fields.text("task_id"), f"Complete this Python function.\n\n{fields.text('prompt')}"
-    return Case(id=task, question=question, gold=NO_GOLD, columns=fields.rest())
+    # The tests may use what the prompt defines.
+    shown = {"prompt": str(fields.values["prompt"])}
+    return Case(id=task, question=question, gold=NO_GOLD, columns={**fields.rest(), **shown})
 
 
 def mbpp_case(fields: Fields) -> Case:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import selectors
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from grandrounds.domains.code.runtimes import Command, Limits, Runtime
+from grandrounds.errors import RewardError
 from grandrounds.rewards.workers.tree import descendants, resident_bytes
 
 _INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
@@ -61,9 +63,10 @@ class Sandboxed:
         stdin: int | IO[bytes] = subprocess.PIPE,
         stdout: int = subprocess.PIPE,
     ) -> None:
+        self._runtime, self._mark = runtime, secrets.token_hex(16)
         self._command: Command = runtime.command(limits)
         self.process = subprocess.Popen(
-            [*self._command.line, "-I", "-B", "-c", _INSIDE, json.dumps(asdict(limits))],
+            [*self._command.line, "-I", "-B", "-c", _INSIDE, json.dumps(asdict(limits)), self._mark],
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -83,6 +86,19 @@ class Sandboxed:
             subprocess.run(self._command.end, capture_output=True, check=False)
         self.process.wait()
 
+    def errors(self, stderr: bytes) -> bytes:
+        """What the program wrote on standard error. RewardError where the sandbox had not started: nothing is known of
+        the program then, and it is no failure of its."""
+        mark = self._mark.encode()
+        if stderr.startswith(mark):
+            return stderr[len(mark) :]
+        last = (stderr.decode("utf-8", "replace").strip().splitlines() or ["it says nothing"])[-1][:200]
+        raise RewardError(
+            f"the sandbox did not start: {last}",
+            where=self._runtime.name,
+            hint="Look whether the machine has memory and processes left, then resume.",
+        )
+
     def excess(self, limits: Limits) -> str:
         """What it has too much of, or ""."""
         pids = descendants(self.process.pid)
@@ -100,7 +116,8 @@ def message(program: str) -> bytes:
 
 
 def run(runtime: Runtime, program: str, stdin: bytes = b"", limits: Limits = Limits()) -> Outcome:  # noqa: B008 - frozen
-    """Run a Python program with this standard input. Never raises for anything that the program does."""
+    """Run a Python program with this standard input. RewardError where the sandbox does not start; nothing that the
+    program does raises."""
     running = Sandboxed(runtime, limits)
     process = running.process
     assert process.stdin is not None
@@ -109,7 +126,7 @@ def run(runtime: Runtime, program: str, stdin: bytes = b"", limits: Limits = Lim
     printed: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
     cause = watch([running], printed, {process.stdin: message(program) + stdin}, limits)
     code = None if cause else process.returncode
-    out, err = (bytes(printed[stream]) for stream in (process.stdout, process.stderr))
+    out, err = bytes(printed[process.stdout]), running.errors(bytes(printed[process.stderr]))
     return Outcome(code, cause or _cause_of(process.returncode, err), out, err)
 
 
