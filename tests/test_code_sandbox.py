@@ -80,6 +80,29 @@ def test_without_a_sandbox_it_is_refused_with_what_to_install(monkeypatch: pytes
     runtimes._reason_against.cache_clear()
 
 
+def test_a_container_that_answers_serves_where_bubblewrap_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a tool that only pretends: it notes how it is called, and runs Python as it is."""
+    docker = tmp_path / "docker"
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$1" = kill ] && exit\n'
+        f'while [ "$1" != python3 ]; do shift; done\nshift\nexec {sys.executable} "$@"\n'
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(runtimes.shutil, "which", lambda tool: str(docker) if tool == "docker" else None)
+    runtimes._reason_against.cache_clear()
+    runtime = find_runtime("auto", "python:3-slim")
+    runtimes._reason_against.cache_clear()
+    assert runtime.name == "docker"
+    assert run(runtime, "print(input())", b"x", LIMITS).stdout == b"x\n"
+    calls = (tmp_path / "calls").read_text()
+    assert "--network none --read-only" in calls
+    assert "--memory 256m" in calls
+    assert f"kill {re.findall(r'--name (grandrounds-[0-9a-f]+)', calls)[-1]}" in calls
+
+
 def test_unsafe_has_to_be_asked_for_by_name(tmp_path: Path) -> None:
     unsafe = find_runtime("unsafe", "python:3-slim")
     assert unsafe.name == "no sandbox"

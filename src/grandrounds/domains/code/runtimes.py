@@ -24,7 +24,7 @@ ISOLATED = (
 )
 CONTAINED = (
     "--rm --interactive --pull never --network none --read-only --workdir /tmp --user 65534:65534 --cap-drop ALL "
-    "--security-opt no-new-privileges"
+    "--security-opt no-new-privileges --ulimit nofile=64:64 --ulimit nproc=1024:1024 --ulimit core=0:0"
 )
 # Each arena of glibc's allocator reserves 64 MB of addresses, which count as memory here.
 ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1"}
@@ -91,20 +91,12 @@ def container(tool: str, image: str) -> Callable[[Limits], Command]:
 
     def command(limits: Limits) -> Command:
         name = f"grandrounds-{secrets.token_hex(8)}"
-        memory = f"{limits.memory_mb}m"
-        line = [
-            tool,
-            "run",
-            "--name",
-            name,
-            *CONTAINED.split(),
-            "--tmpfs",
-            f"/tmp:size={limits.file_mb}m,mode=1777",
-        ]
+        memory, files = f"{limits.memory_mb}m", f"{limits.file_mb}m"
+        line = [tool, "run", "--name", name, *CONTAINED.split()]
+        line += ["--tmpfs", f"/tmp:size={files},mode=1777", "--shm-size", files]
         line += ["--memory", memory, "--memory-swap", memory, "--pids-limit", str(limits.processes)]
-        line += [
-            part for pair in ENVIRONMENT.items() for part in ("--env", "=".join(pair)) if pair[0] != "PATH"
-        ]
+        for key in ("HOME", "LANG", "MALLOC_ARENA_MAX"):
+            line += ["--env", f"{key}={ENVIRONMENT[key]}"]
         return Command((*line, image, "python3"), end=(tool, "kill", name))
 
     return command
