@@ -119,7 +119,8 @@ class Domain:
     abbreviations: "MI" -> "myocardial infarction", for comparing answers. synonyms: "myocardial infarction" -> its
         other names, ("heart attack",): each means the same wherever it stands. matchers: kind of gold answer -> the
         function that judges an answer, for kinds that the core does not know.
-    rewards: name -> function that makes a scorer from a `RewardContext` and options. recipes: a folder of YAML files.
+    rewards: name -> function that makes a scorer from a `RewardContext` and options; a scorer with a method `scores`
+        gets whole groups, while others are sampled. recipes: a folder of YAML files.
 
     The module that holds a domain is loaded with the first recipe. So it imports only this module at the top level, and
     everything else inside its functions. What a domain knows about candidates and findings comes with the books of its
