@@ -15,6 +15,7 @@ import secrets
 import selectors
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -71,6 +72,7 @@ class Sandboxed:
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=self._command.environment,
+            cwd=tempfile.gettempdir(),  # Podman leaves a file named `oom` where it is called
             start_new_session=True,
         )
 
