@@ -105,8 +105,8 @@ def main() -> int:
         f"{sum(map(len, cells.values())):,} cells, float64, completions of at most {LONGEST} tokens; "
         f"TRL {trl.__version__}. "
         "Not in TRL: k1 and k2. Otherwise than there: `cispo` bounds the ratio by 1 + clip_high, TRL by epsilon_high; "
-        "with `dapo`, `cispo` and `vespo` the entropy bonus of the most uncertain tokens is their mean, in TRL their sum "
-        "over the number of all tokens.",
+        "with `dapo`, `cispo` and `vespo` the entropy bonus of the most uncertain tokens is their mean, in TRL their "
+        "sum over the number of all tokens.",
     )
     return int(worst > TOLERANCE)
 
