@@ -7,7 +7,8 @@
     python benchmarks/published_shortcut.py --cases …               writes benchmarks/results/published-shortcut.json
 
 Each arm is a run of its own with LoRA, in runs/published-shortcut/ARM; the same command goes on with one that stopped.
-The table keeps the rows of arms whose runs are not here. Cases are short (ten findings at most), and so are the demonstrations, whose answers come from two findings alone.
+The table keeps the rows of arms whose runs are not here. Cases are short (ten findings at most), and so are the
+demonstrations, whose answers come from two findings alone.
 """
 
 from __future__ import annotations
