@@ -59,10 +59,10 @@ def all_tokens(groups: Sequence[Group]) -> list[list[int]]:
     return [completion.tokens.tolist() for group in groups for completion in group.completions]
 
 
-def assert_same(one: Sequence[Group], other: Sequence[Group]) -> None:
+def assert_same(one: Sequence[Group], other: Sequence[Group], *, atol: float = 1e-5) -> None:
     """The same tokens, and log-probs but for floating-point noise."""
     assert all_tokens(one) == all_tokens(other)
     for first, second in zip(one, other, strict=True):
         for here, there in zip(first.completions, second.completions, strict=True):
-            np.testing.assert_allclose(here.logprobs, there.logprobs, atol=1e-5)
+            np.testing.assert_allclose(here.logprobs, there.logprobs, atol=atol)
             assert (here.text, here.finish) == (there.text, there.finish)

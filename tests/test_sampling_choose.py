@@ -22,6 +22,8 @@ SETTINGS = st.builds(
 )
 NOISE = st.floats(0, 1, exclude_max=True, width=32)
 
+ONLY = torch.zeros(1, dtype=torch.int64)  # the row of a single completion
+
 
 def _of(row: list[float], noise: float = 0.5, **settings: float) -> tuple[list[int], list[float]]:
     """Tokens that may be drawn, and the distribution's probabilities of them."""
@@ -70,7 +72,7 @@ def test_logprobs_are_of_the_filtered_distribution_and_sum_to_one(
 ) -> None:
     steps = 400
     noise = (torch.arange(steps) + 0.5) / steps
-    tokens, logprobs = choose(logits.expand(steps, -1), noise, settings)
+    tokens, logprobs = choose(logits.expand(steps, -1), torch.arange(steps), noise, settings)
     support = torch.isfinite(filtered(logits / settings.temperature, settings))[0]
     assert bool(support[tokens].all())
     drawn = dict(zip(tokens.tolist(), logprobs.tolist(), strict=True))
@@ -83,7 +85,7 @@ def test_logprobs_are_of_the_filtered_distribution_and_sum_to_one(
 def test_a_filtered_token_is_never_drawn(
     logits: torch.Tensor, settings: SamplingSettings, noise: float
 ) -> None:
-    tokens, logprobs = choose(logits, torch.tensor([noise], dtype=torch.float32), settings)
+    tokens, logprobs = choose(logits, ONLY, torch.tensor([noise], dtype=torch.float32), settings)
     assert torch.isfinite(logprobs).all()
     assert torch.isfinite(filtered(logits / settings.temperature, settings)[0, tokens[0]])
 
@@ -91,10 +93,10 @@ def test_a_filtered_token_is_never_drawn(
 def test_the_largest_noise_draws_the_last_possible_token() -> None:
     largest = torch.tensor([np.nextafter(np.float32(1), np.float32(0))])
     logits = torch.tensor([[0.0, 1.0, -torch.inf, -torch.inf]])
-    assert choose(logits, largest, SamplingSettings(1))[0].tolist() == [1]
-    assert choose(logits, torch.zeros(1), SamplingSettings(1))[0].tolist() == [0]
+    assert choose(logits, ONLY, largest, SamplingSettings(1))[0].tolist() == [1]
+    assert choose(logits, ONLY, torch.zeros(1), SamplingSettings(1))[0].tolist() == [0]
     impossible_first = torch.tensor([[-torch.inf, 1.0, 0.0]])
-    assert choose(impossible_first, torch.zeros(1), SamplingSettings(1))[0].tolist() == [1]
+    assert choose(impossible_first, ONLY, torch.zeros(1), SamplingSettings(1))[0].tolist() == [1]
 
 
 @given(st.integers(1, 1500), NOISE, st.integers(0, 2**16))
@@ -103,7 +105,14 @@ def test_the_token_is_that_of_the_running_sum_in_float64(size: int, noise: float
     logits = 4 * torch.randn(1, size, generator=generator)
     logits[0, torch.rand(size, generator=generator) < 0.3] = -torch.inf
     logits[0, int(torch.randint(size, (1,), generator=generator))] = 1.0
-    token = int(choose(logits, torch.tensor([noise], dtype=torch.float32), SamplingSettings(1))[0])
+    token = int(
+        choose(
+            logits,
+            ONLY,
+            torch.tensor([noise], dtype=torch.float32),
+            SamplingSettings(1),
+        )[0]
+    )
     probabilities = torch.softmax(logits.double(), -1)[0]
     cumulative = probabilities.cumsum(-1)
     assert probabilities[token] > 0
@@ -113,7 +122,7 @@ def test_the_token_is_that_of_the_running_sum_in_float64(size: int, noise: float
 
 def test_greedy_takes_the_likeliest_with_the_models_own_logprob() -> None:
     logits = torch.tensor([[0.1, 0.6, 0.3]]).log()
-    tokens, logprobs = choose(logits, torch.tensor([0.99]), SamplingSettings(1, temperature=0, top_k=1))
+    tokens, logprobs = choose(logits, ONLY, torch.tensor([0.99]), SamplingSettings(1, temperature=0, top_k=1))
     assert tokens.tolist() == [1]
     np.testing.assert_allclose(logprobs.exp(), [0.6], rtol=1e-6)
 
@@ -126,7 +135,7 @@ def test_sampled_frequencies_match_the_probabilities() -> None:
     noise = torch.from_numpy(
         np.concatenate([uniforms((1, 2), f"case-{i}", 0, 20) for i in range(count // 20)])
     )
-    tokens, logprobs = choose(logits.expand(count, -1), noise, settings)
+    tokens, logprobs = choose(logits, torch.zeros(count, dtype=torch.int64), noise, settings)
     expected = count * torch.softmax(filtered(logits / 0.9, settings), -1)[0].double().numpy()
     seen = np.bincount(tokens.numpy(), minlength=size)
     assert ((seen - expected) ** 2 / expected).sum() < 31.3

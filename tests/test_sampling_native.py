@@ -174,6 +174,7 @@ def test_a_padding_token_that_also_ends_is_an_end(tmp_path: Path) -> None:
 def test_waiting_rows_join_as_others_end_and_change_nothing(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch, "MERGE_ON", ())  # so that rows can be counted
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
     with embedded(policy) as counts:
@@ -196,6 +197,7 @@ def test_waiting_rows_join_as_others_end_and_change_nothing(
 def test_ended_rows_that_fill_a_batch_up_change_nothing(
     architecture: str, room: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch, "MERGE_ON", ())  # so that rows can be counted
     policy = make_policy(tmp_path, architecture, ends=60)
     prompts = make_prompts(policy)
     if room is not None:  # for about so many rows: the others wait
@@ -283,6 +285,7 @@ def test_short_common_beginnings_are_not_worth_a_pass(count: int, shared: int) -
 def test_prompts_prefilled_in_parts_are_answered_alike(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch, "MERGE_ON", ())  # so that rows can be counted
     policy = make_policy(tmp_path, architecture, ends=12)
     prompts = make_prompts(policy)
     whole = sample(NativeSampler(policy), prompts, 3, SAMPLED, KEY)
@@ -345,3 +348,50 @@ def test_the_kv_cache_is_freed_with_the_last_group(tmp_path: Path, monkeypatch: 
         assert [reference() for reference in made] == [None]
     finally:
         gc.enable()
+
+
+def surer(policy: Policy, factor: float) -> Policy:
+    """The policy with larger logits, so that completions of a group often agree."""
+    with torch.no_grad():
+        policy.head().weight.mul_(factor)
+    return policy
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("factor", [4.0, 30.0])
+def test_completions_that_agree_so_far_are_one_row_and_sampled_as_each_by_itself(
+    architecture: str, factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = surer(make_policy(tmp_path, architecture, ends=12), factor)
+    prompts = make_prompts(policy)
+    rows: dict[bool, int] = {}
+    made = {}
+    for merge in (True, False):
+        monkeypatch.setattr(batch, "MERGE_ON", ("cpu",) if merge else ())
+        with embedded(policy) as counts:
+            made[merge] = sample(NativeSampler(policy), prompts, 6, SAMPLED, KEY)
+        rows[merge] = sum(counts)
+    assert_same(made[True], made[False], atol=1e-5 * factor)
+    assert rows[True] < rows[False]
+
+
+def test_agreeing_completions_join_in_parts_where_not_all_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = surer(make_policy(tmp_path, "llama", ends=12), 8.0)
+    prompts = make_prompts(policy)
+    whole = sample(NativeSampler(policy), prompts, 6, SAMPLED, KEY)
+    token = kv_cache.bytes_per_token(policy.base.config, 4)
+    for room in (60, 150, 400):
+        monkeypatch.setattr(batch, "KV_CACHE_BYTES", room * token)
+        assert_same(sample(NativeSampler(policy), prompts, 6, SAMPLED, KEY), whole, atol=1e-4)
+
+
+def test_greedy_completions_of_a_group_are_one_row_to_the_end(tmp_path: Path) -> None:
+    policy = make_policy(tmp_path, "llama")
+    prompts = make_prompts(policy)
+    greedy = SamplingSettings(max_new_tokens=10, temperature=0)
+    with embedded(policy) as counts:
+        groups = sample(NativeSampler(policy), prompts, 4, greedy, KEY)
+    assert all(len({tuple(c.tokens.tolist()) for c in group.completions}) == 1 for group in groups)
+    assert sum(counts) == sum(LENGTHS) + 9 * len(LENGTHS)

@@ -176,6 +176,6 @@ def _head(policy: Policy, config: Any, work: Work) -> int:
 def _row(config: Any, device: torch.device) -> float:
     def choice() -> None:
         logits = torch.zeros(CHOSEN_ROWS, config.get_text_config().vocab_size, device=device)
-        choose(logits, logits[:, 0], SamplingSettings(1))
+        choose(logits, torch.arange(len(logits), device=logits.device), logits[:, 0], SamplingSettings(1))
 
     return peak_bytes(device, choice) / CHOSEN_ROWS

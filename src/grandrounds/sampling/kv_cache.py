@@ -1,6 +1,7 @@
 """The KV cache of decoding: one copy for what all prompts share, one for each prompt, and each row's own columns.
 
-A row is one completion. Attention computes each of the three parts by itself and merges them exactly.
+A row is one completion, or several of a group that agree so far. Attention computes each of the three parts by itself
+and merges them exactly.
 
 Shapes: N groups, n the most rows that any of them has, B rows, S tokens that all prompts begin with, P longest rest of
 a prompt, T longest completion, Hq query heads, H key-value heads, R = Hq / H, D numbers per head.
@@ -54,8 +55,8 @@ class KVCache:
     """Attention of one new token for each of B rows to its prompt and its own earlier tokens.
 
     A prompt's keys are read once for all its rows. Every decoding step writes one column, the same for all rows. A row
-    sees its own columns from its start step on. The rows of a group are neighbours. When each prompt has one row left
-    and no row will join, each prompt is merged with its row's own columns, so that attention has one part less.
+    sees its own columns from its start step on. When each prompt has one row left, and no row will join or be forked,
+    each prompt is merged with its row's own columns, so that attention has one part less.
 
     stride: attention covers a multiple of so many columns; columns not yet written are masked. While `shape` stays the
     same, steps differ only in the values of tensors, so that a CUDA graph of one step serves for the others.
@@ -82,6 +83,7 @@ class KVCache:
         self._write_at = torch.zeros(1, dtype=torch.int64, device=device)  # the column of this step
         self._prefix_columns = 0  # of the merged prompts, in front of the rows' own
         self._all_joined = False  # whether all rows have joined
+        self._forks = False  # whether a row may be forked
         self._layers: dict[int, _Layer] = {}
         self._masks: dict[tuple[int | None, int, torch.dtype], _Masks] = {}  # by window, R, type
 
@@ -104,12 +106,13 @@ class KVCache:
         for kind, masks in self._masks.items():
             masks.overwrite(self._masks_for(*kind))
 
-    def keep(self, alive: Tensor, *, last_group: bool) -> list[int]:
+    def keep(self, alive: Tensor, *, last_group: bool, forks: bool) -> list[int]:
         """Drop all rows but `alive` (increasing indices), and the groups without rows.
 
-        The oldest row's first column becomes column 0. last_group: keep the last group even without rows.
-        Returns the old indices of the groups that stay.
+        The oldest row's first column becomes column 0. last_group: keep the last group even without rows. forks: a row
+        may be forked later. Returns the old indices of the groups that stay.
         """
+        self._forks = forks
         group, start = self.group[alive], self.start[alive]
         last = self.lengths.new_tensor([len(self.lengths) - 1] if last_group else [])
         kept = torch.unique(torch.cat([group, last]))
@@ -128,17 +131,40 @@ class KVCache:
         self._assign_slots()
         return kept.tolist()
 
-    def join(self, prefixes: Prefixes | None, lengths: Tensor, group: Tensor, *, last: bool) -> None:
+    def fork(self, sources: Tensor, rows: Tensor, *, forks: bool) -> None:
+        """Copy the rows `sources` [f] to `rows` [f], which have ended or come after the present ones. forks: further
+        ones may follow."""
+        self._forks = forks
+        for layer in self._layers.values():
+            for states in (layer.keys, layer.values):
+                states[rows, :, : self.step] = states[sources, :, : self.step]
+        further = max(0, int(rows.max()) + 1 - len(self.group))
+        self.group = torch.cat([self.group, self.group.new_zeros(further)])
+        self.start = torch.cat([self.start, self.start.new_zeros(further)])
+        self.group[rows], self.start[rows] = self.group[sources], self.start[sources]
+        self._assign_slots()
+
+    def join(
+        self,
+        prefixes: Prefixes | None,
+        lengths: Tensor,
+        group: Tensor,
+        *,
+        last: bool,
+        room: int,
+        forks: bool,
+    ) -> None:
         """Add rows of these groups [b], and new groups, of prompts with these lengths.
 
-        last: no more rows will join.
+        last: no more rows will join. room: the most rows there will be until others join. forks: some by forks.
         """
+        self._forks = forks
         rows = len(self.group) + len(group)
         for number, (keys, values) in (prefixes.layers if prefixes else {}).items():
             self._add_prompts(number, keys, values)
         for layer in self._layers.values():
-            if len(layer.keys) < rows:
-                layer.keys, layer.values = self._grown(layer.keys, rows), self._grown(layer.values, rows)
+            if len(layer.keys) < room:
+                layer.keys, layer.values = self._grown(layer.keys, room), self._grown(layer.values, room)
             # The new rows' earlier columns are masked, but 0 times uninitialised memory may be NaN.
             layer.keys[len(self.group) : rows, :, : self.step] = 0
             layer.values[len(self.group) : rows, :, : self.step] = 0
@@ -170,17 +196,21 @@ class KVCache:
         sizes = torch.bincount(self.group, minlength=groups)
         self._most_rows = int(sizes.max())
         first = sizes.cumsum(0) - sizes
-        within = torch.arange(rows, device=self.group.device) - first[self.group]
-        # Where every slot is taken, rows and slots are the same.
-        full = rows == groups * self._most_rows
-        self._slot = None if full else self.group * self._most_rows + within
+        ordered, order = torch.sort(self.group, stable=True)
+        numbers = torch.arange(rows, device=self.group.device)
+        slot = torch.empty_like(self.group)
+        slot[order] = ordered * self._most_rows + numbers - first[ordered]
+        # Where every slot is taken, in the order of the rows, rows and slots are the same.
+        same = rows == groups * self._most_rows and torch.equal(slot, numbers)
+        self._slot = None if same else slot
         self._same_start = self._stride == 1 and not bool(self.start.any())
         longest = self._longest_prompt = self._prefix_columns or int(self.lengths.max())
         self._lengths_differ = bool((self.lengths < longest).any())
         for layer in self._layers.values():
             layer.prefix_keys = layer.prefix_keys[:, :, :longest]
             layer.prefix_values = layer.prefix_values[:, :, :longest]
-        if self._all_joined and self._most_rows == 1 and not self._prefix_columns:
+        alone = self._most_rows == 1 and not self._forks
+        if self._all_joined and alone and not self._prefix_columns:
             self._merge_prompts()
         if self._prefix_columns and self._lengths_differ == self._same_start:  # both masks or none
             self._lengths_differ, self._same_start = True, False
@@ -198,7 +228,7 @@ class KVCache:
                 layer.keys[: len(self.group), :, ahead] = layer.values[: len(self.group), :, ahead] = 0
 
     def _merge_prompts(self) -> None:
-        """Put each prompt in front of its row's columns; prompts and rows are in the same order."""
+        """Put each prompt in front of its row's columns."""
         self._prefix_columns = self._longest_prompt
         for layer in self._layers.values():
             layer.keys = self._with_prompt(layer.prefix_keys, layer.keys)
@@ -206,7 +236,8 @@ class KVCache:
             layer.prefix_keys = layer.prefix_values = layer.keys[:0]
 
     def _with_prompt(self, prompts: Tensor, own: Tensor) -> Tensor:
-        """Prompts and own columns as one, [B, H, P + T, D]."""
+        """Each row's prompt and own columns as one, [B, H, P + T, D]."""
+        prompts = prompts.index_select(0, self.group)
         rows, heads, longest, width = prompts.shape
         both = prompts.new_empty(rows, heads, longest + self._max_new_tokens, width)
         both[:, :, :longest] = prompts
@@ -259,7 +290,9 @@ class KVCache:
         padding = steps >= self.lengths[:, None]  # [N, P]
         other = (columns < self.start[:, None]) | (columns > self.step)  # [B, now]
         shared: Tensor | None = None
+        in_rows = bool(self._prefix_columns)  # the prompts are merged with the rows
         if window is None:
+            padding = padding[self.group] if in_rows else padding
             prompt = additive_mask(padding, dtype)[:, None, None] if self._lengths_differ else None
             own = None if self._same_start else additive_mask(other, dtype)[:, None, None]
         else:
@@ -267,10 +300,12 @@ class KVCache:
             before = torch.arange(self._shared_tokens, device=device) <= last  # [B, S]
             shared = additive_mask(before, dtype).repeat(repeats, 1)[None, None]
             far = padding[self.group] | (self._shared_tokens + steps <= last)  # [B, P]
-            prompt = self._to_slots(additive_mask(far, dtype)[:, None, None].repeat(1, 1, repeats, 1))
+            prompt = additive_mask(far, dtype)[:, None, None]
+            if not in_rows:
+                prompt = self._to_slots(prompt.repeat(1, 1, repeats, 1))
             own = additive_mask(other | (columns <= self.step - window), dtype)[:, None, None]
-        if self._prefix_columns and prompt is not None and own is not None:
-            own, prompt = torch.cat([prompt[:, :, :1], own], -1), None
+        if in_rows and prompt is not None and own is not None:
+            own, prompt = torch.cat([prompt, own], -1), None
         return _Masks(shared, prompt, own)
 
     def _to_slots(self, rows: Tensor) -> Tensor:

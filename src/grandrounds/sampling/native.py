@@ -1,4 +1,4 @@
-"""The native sampler: each prompt is computed once, rows decode together, and finished rows make room for others."""
+"""The native sampler: each prompt is computed once, completions decode together, and finished ones make room."""
 
 from __future__ import annotations
 
@@ -31,22 +31,18 @@ class _Sampled:
         self.logprobs = torch.zeros(count, longest, device=device)
         self.lengths = torch.full((count,), longest, device=device)
         self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
-        self._going = torch.ones(count, dtype=torch.bool, device=device)
 
-    def put(self, rows: Tensor, places: Tensor, tokens: Tensor, logprobs: Tensor) -> None:
-        """Store one more token for each of these rows [b], at these positions [b] of their completions."""
-        self.tokens[rows, places], self.logprobs[rows, places] = tokens, logprobs
+    def put(self, members: Tensor, places: Tensor, tokens: Tensor, logprobs: Tensor) -> None:
+        """Store one more token for each of these completions [m], at these positions [m]."""
+        self.tokens[members, places], self.logprobs[members, places] = tokens, logprobs
 
-    def end(self, rows: Tensor, places: Tensor, ended: Tensor) -> tuple[Tensor, list[int]]:
-        """Record which rows end with this token (`ended`, bool [b]). Returns the indices of the rows that continue, and
-        the rows that have just finished."""
-        going = self._going[rows]
-        ended = ended & self._going[rows]
-        self.stopped[rows] |= ended
-        self.lengths[rows] = torch.where(ended, places + 1, self.lengths[rows])
-        self._going[rows] &= ~ended & (places < self.tokens.shape[1] - 1)
-        go_on = self._going[rows]
-        return go_on.nonzero()[:, 0], rows[going & ~go_on].tolist()
+    def end(self, members: Tensor, places: Tensor, ended: Tensor) -> tuple[Tensor, list[int]]:
+        """Record which completions end with this token (`ended`, bool [m]). Returns the indices of those that continue,
+        and the numbers of those that have finished."""
+        self.stopped[members] = ended
+        self.lengths[members] = torch.where(ended, places + 1, self.lengths[members])
+        going = ~ended & (places < self.tokens.shape[1] - 1)
+        return going.nonzero()[:, 0], members[~going].tolist()
 
 
 class NativeSampler:
@@ -78,15 +74,15 @@ class NativeSampler:
         with self.policy.packed():
             decode = Batch if self.policy.kernels.shared_prefix else PlainBatch
             batch = decode(self.policy, prompts, n, settings.max_new_tokens)
-            while len(batch.rows):
-                rows, generated = batch.rows, batch.generated
-                tokens, logprobs = self._next(batch.states, noise[rows, generated], settings)
-                sampled.put(rows, generated, tokens, logprobs)
+            while len(batch.members):
+                members, generated = batch.members, batch.generated
+                tokens, logprobs = self._next(batch.states, batch.row, noise[members, generated], settings)
+                sampled.put(members, generated, tokens, logprobs)
                 ended = torch.isin(tokens, self._ends)
                 if stops is not None:
-                    ended |= _at_a_stop(stops, sampled, rows, generated)
-                going, ended_rows = sampled.end(rows, generated, ended)
-                for place in (row // n for row in ended_rows):
+                    ended |= _at_a_stop(stops, sampled, members, generated)
+                going, finished = sampled.end(members, generated, ended)
+                for place in (number // n for number in finished):
                     missing[place] -= 1
                     if not missing[place]:
                         whole = slice(place * n, place * n + n)
@@ -102,15 +98,20 @@ class NativeSampler:
         ]
         return torch.from_numpy(np.stack(rows)).to(self.policy.device)
 
-    def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
-        """A token for each row [B], and its log-prob [B]."""
-        rows = rows_at_once(self.policy.head().weight.shape[0])
-        chosen = [
-            choose(self.policy.logits(part), part_noise, settings)
-            for part, part_noise in zip(states.split(rows), noise.split(rows), strict=True)
-        ]
-        tokens, logprobs = zip(*chosen, strict=True)
-        return torch.cat(tokens), torch.cat(logprobs)
+    def _next(
+        self, states: Tensor, row: Tensor, noise: Tensor, settings: SamplingSettings
+    ) -> tuple[Tensor, Tensor]:
+        """A token for each completion [m], and its log-prob [m]."""
+        at_once = rows_at_once(self.policy.head().weight.shape[0])
+        if len(states) <= at_once:
+            return choose(self.policy.logits(states), row, noise, settings)
+        tokens, logprobs = torch.empty_like(row), torch.empty(len(row), device=row.device)
+        for first, part in zip(range(0, len(states), at_once), states.split(at_once), strict=True):
+            of_part = ((row >= first) & (row < first + at_once)).nonzero()[:, 0]
+            tokens[of_part], logprobs[of_part] = choose(
+                self.policy.logits(part), row[of_part] - first, noise[of_part], settings
+            )
+        return tokens, logprobs
 
     def _completions(
         self, sampled: _Sampled, rows: slice, stops: StopStrings | None
@@ -128,13 +129,13 @@ class NativeSampler:
         )
 
 
-def _at_a_stop(stops: StopStrings, sampled: _Sampled, rows: Tensor, places: Tensor) -> Tensor:
-    """Whether each of these rows [b] has just completed a stop string, bool [b]."""
-    newest = sampled.tokens[rows, places].tolist()
+def _at_a_stop(stops: StopStrings, sampled: _Sampled, members: Tensor, places: Tensor) -> Tensor:
+    """Whether each of these completions [m] has just completed a stop string, bool [m]."""
+    newest = sampled.tokens[members, places].tolist()
     return places.new_tensor(
         [
-            stops.may_end(token) and stops.found(sampled.tokens[row, : place + 1].tolist())
-            for token, row, place in zip(newest, rows.tolist(), places.tolist(), strict=True)
+            stops.may_end(token) and stops.found(sampled.tokens[number, : place + 1].tolist())
+            for token, number, place in zip(newest, members.tolist(), places.tolist(), strict=True)
         ],
         dtype=torch.bool,
     )

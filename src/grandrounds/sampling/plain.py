@@ -17,8 +17,8 @@ from grandrounds.types import Prompt
 
 
 class PlainBatch:
-    """Rows, states and tokens generated as in `Batch`. As many rows as fit decode together; when all have ended, the
-    next begin."""
+    """Members, states and tokens generated as in `Batch`, each completion in a row of its own. As many as fit decode
+    together; when all have ended, the next begin."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Prompt], n: int, longest: int) -> None:
         self._policy, self._n = policy, n
@@ -34,9 +34,9 @@ class PlainBatch:
 
         device, last = self._policy.device, len(self._prompts) * self._n
         self._next = min(first + self._at_once, last)
-        self.rows = torch.arange(first, self._next, device=device)
-        self.generated = torch.zeros_like(self.rows)
-        if not len(self.rows):
+        self.members = torch.arange(first, self._next, device=device)
+        self.generated = torch.zeros_like(self.members)
+        if not len(self.members):
             return
         prompts = [self._prompts[row // self._n] for row in range(first, self._next)]
         longest = max(map(len, prompts))
@@ -47,13 +47,22 @@ class PlainBatch:
         self._cache = DynamicCache(config=self._policy.base.config.get_text_config())
         self.states = self._computed(torch.from_numpy(tokens).to(device))
 
+    @property
+    def row(self) -> Tensor:
+        """[m], the row of each completion."""
+        return torch.arange(len(self.members), device=self.members.device)
+
     def feed(self, tokens: Tensor, going: Tensor) -> None:
-        """Compute the states of these tokens [B]; going: indices, increasing, of the rows that have not ended."""
+        """Compute the states of these tokens [m]; going: indices, increasing, of completions that have not ended."""
         if not len(going):
             self._begin(self._next)
             return
-        if len(going) < len(self.rows):
-            self.rows, self.generated, self._mask = self.rows[going], self.generated[going], self._mask[going]
+        if len(going) < len(self.members):
+            self.members, self.generated, self._mask = (
+                self.members[going],
+                self.generated[going],
+                self._mask[going],
+            )
             self._cache.batch_select_indices(going)
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], 1)
         self.states = self._computed(tokens[going, None])
