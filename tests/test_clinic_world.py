@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from grandrounds.cases.ask import ask
+from grandrounds.cases.load import load_cases
 from grandrounds.domains.clinic import NOTICE
 from grandrounds.domains.clinic.book import clinic_book, describe_world
 from grandrounds.domains.clinic.phrase import DETAILS, KEPT_BACK, LISTS, NEGATIVES, OPENINGS
 from grandrounds.domains.clinic.vignette import LEAST_LEAD, LEAST_POSTERIOR, SWAP_MATTERS, Style
 from grandrounds.domains.clinic.world import BANDS, SEXES, world
+from grandrounds.errors import RecipeError
 from grandrounds.recipe import CasesRecipe, PromptRecipe
 from grandrounds.types import Case, CaseBook
 
@@ -241,3 +243,18 @@ def test_swapping_age_and_sex_back_moves_the_posterior(book: CaseBook) -> None:
         assert moved >= SWAP_MATTERS - 1e-9
         changed += original.argmax() != row
     assert changed > 0.1 * len(cases)
+
+
+def test_a_ward_has_only_patients_with_the_complaints_named() -> None:
+    recipe = CasesRecipe(clinic_complaints=["cough", "fever"], clinic_train=60, clinic_test=20)
+    book = load_cases(recipe, seed=3)
+    for cases in (book.train, book.test, *book.held_out.values()):
+        assert {case.tags["complaint"] for case in cases} == {"cough", "fever"}
+    again = load_cases(CasesRecipe(clinic_train=60, clinic_test=20), seed=3, fitted=book.fitted)
+    assert again.test == book.test
+
+
+def test_an_unknown_complaint_is_named_with_the_one_meant() -> None:
+    with pytest.raises(RecipeError, match="`coughs`") as raised:
+        load_cases(CasesRecipe(clinic_complaints=["coughs"]), seed=0)
+    assert "`cough`" in (raised.value.hint or "")

@@ -19,6 +19,10 @@ class ClinicKeys(Section):
 
     clinic_train: Positive = Field(12_000, description="Clinic: training vignettes to generate.")
     clinic_test: Positive = Field(600, description="Clinic: vignettes in each held-out set.")
+    clinic_complaints: list[str] = Field(
+        [],
+        description="Clinic: only patients with these complaints, such as [chest pain, cough]; [] for all.",
+    )
 
 
 def _book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None) -> CaseBook:

@@ -35,13 +35,15 @@ def clinic_book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None 
 
     fitted: of an earlier book; its seed makes the same cases again.
     """
-    return _book(fitted["seed"] if fitted else seed, recipe.clinic_train, recipe.clinic_test)
+    complaints = fitted.get("complaints", []) if fitted else recipe.clinic_complaints
+    seed = fitted["seed"] if fitted else seed
+    return _book(seed, recipe.clinic_train, recipe.clinic_test, tuple(complaints))
 
 
 # A demo requests the same book eight times, and each would take seconds. A book is never modified.
 @lru_cache(maxsize=1)
-def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
-    clinic = world()
+def _book(seed: int, train_count: int, test_count: int, complaints: tuple[str, ...]) -> CaseBook:
+    clinic = world().of_complaints(complaints)
     seen: set[Content] = set()
     train = _cases(clinic, "train", train_count, seed, Style(), seen, unique=False, demonstrated=True)
     test = _cases(clinic, "new vignettes", test_count, seed, Style(), seen)
@@ -51,7 +53,11 @@ def _book(seed: int, train_count: int, test_count: int) -> CaseBook:
         test=test,
         held_out=held_out,
         knowledge=ClinicKnowledge(clinic),
-        fitted={"format": "clinic", "seed": seed},
+        fitted={
+            "format": "clinic",
+            "seed": seed,
+            **({"complaints": list(complaints)} if complaints else {}),
+        },
         read=len(train) + len(test) + sum(len(cases) for cases in held_out.values()),
     )
 

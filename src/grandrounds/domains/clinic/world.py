@@ -13,11 +13,14 @@ vignette in which prevalence would change what the points say is not used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 
 import numpy as np
+
+from grandrounds.errors import RecipeError
+from grandrounds.loading import did_you_mean
 
 UNIT = 0.75
 STRENGTHS = {"hallmark": 0.8, "common": 0.5, "occasional": 0.2, "rare": 0.04}
@@ -107,6 +110,18 @@ class World:
             for cluster in self.clusters
             for row, condition in enumerate(cluster.conditions)
         }
+
+    def of_complaints(self, names: Sequence[str]) -> World:
+        """The clusters of these complaints alone, or all if there are none. RecipeError for an unknown complaint."""
+        known = {cluster.name: cluster for cluster in self.clusters}
+        for name in names:
+            if name not in known:
+                raise RecipeError(
+                    f"the clinic has no patients with the complaint `{name}`",
+                    where="cases.clinic_complaints",
+                    hint=did_you_mean(name, known) or f"It has {', '.join(known)}.",
+                )
+        return replace(self, clusters=tuple(known[name] for name in names)) if names else self
 
 
 @cache
