@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_support import by_words, endpoint
 from typer.testing import CliRunner
 
 from grandrounds.cli.app import app
-from grandrounds.errors import CaseError, RecipeError, RunError
+from grandrounds.errors import CaseError, RecipeError, RewardError, RunError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.folder import RunFolder
@@ -181,3 +182,21 @@ def test_demonstrations_too_long_are_left_out_cut_or_refused(tmp_path: Path) -> 
         train(demonstrated("error"), tmp_path / "error", cases=cases, progress=SILENT)
     assert caught.value.where == "sft.too_long"
     assert "sft.too_long=cut" in caught.value.hint
+
+
+def test_a_run_whose_judge_spent_its_budget_goes_on_with_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rubric = [{"criterion": "a", "points": 1}]
+    with endpoint(by_words) as server:
+        options = {"url": server.url, "model": "m", "rubric": rubric, "budget": 5}
+        judged = recipe(rewards={"judge": {"options": options}})
+        with pytest.raises(RewardError, match="budget of 5 calls is spent"):
+            train(judged, "run", cases=rows(), progress=SILENT)
+        larger = ["rewards.judge.options.budget=20"]
+        assert resume("run", overrides=larger, cases=rows(), progress=SILENT).finished
+        with pytest.raises(RunError, match="rewards before and after would not compare"):
+            resume("run", overrides=["rewards.judge.options.model=other"], cases=rows(), progress=SILENT)
+    distinct = {asked["messages"][1]["content"] for asked in server.asked}
+    assert len(server.asked) == len(distinct)  # nothing was asked twice

@@ -25,6 +25,7 @@ from grandrounds.rewards.coverage import coverage
 from grandrounds.rewards.evidence import evidence
 from grandrounds.rewards.format import form
 from grandrounds.rewards.guarded import start
+from grandrounds.rewards.judging.judge import judge
 from grandrounds.rewards.length import length
 from grandrounds.rewards.logged import Logged, TrainerState
 from grandrounds.rewards.repetition import repetition
@@ -43,6 +44,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     "coverage": BuiltIn(coverage),
     "length": BuiltIn(length, best=0.0),
     "repetition": BuiltIn(repetition, best=None),
+    "judge": BuiltIn(judge, best=None),
 }
 
 
@@ -172,14 +174,15 @@ def build_rewards(
     *,
     knowledge: Knowledge | None = None,
     base: Path | None = None,
+    run: Path | None = None,
     functions: Mapping[str, Callable[..., Any]] = {},
 ) -> RewardSet:
     """The recipe's components, ready to score.
 
     knowledge: that of the cases' own source, for `validity`. base: the folder to which paths in the recipe are
-    relative; default: the working folder. functions: component name -> reward function in memory.
+    relative; default: the working folder. run: the run's folder. functions: component name -> function in memory.
     """
-    context = RewardContext(knowledge, base or Path.cwd())
+    context = RewardContext(knowledge, base or Path.cwd(), run)
     parts = {name: _build(name, spec, context, functions.get(name)) for name, spec in specs.items()}
     if all(part.gate for part in parts.values()):
         raise RewardError(
@@ -201,7 +204,8 @@ def _build(
         if given is not None or ":" in use:
             component = _of_user(name, use, spec, context, given)
         else:
-            component = _built_in(name, use, spec.options, context)
+            own = replace(context, name=name, timeout_seconds=spec.timeout_seconds, retries=spec.retries)
+            component = _built_in(name, use, spec.options, own)
     except RewardError as error:
         raise RewardError(
             error.what, where=f"{where}, {error.where}" if error.where else where, hint=error.hint

@@ -44,10 +44,15 @@ class RewardContext:
     """What a component may use when it is built.
 
     knowledge: that of the cases' own source, or None. base: the folder to which relative paths are relative.
+    run: the run's folder, None outside a run. name, timeout_seconds, retries: the component's own, of the recipe.
     """
 
     knowledge: Knowledge | None = None
     base: Path = field(default_factory=Path.cwd)
+    run: Path | None = None
+    name: str = ""
+    timeout_seconds: float = 60.0
+    retries: int = 1
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ CHANGEABLE = {
     "rewards.*.memory_gb": "",
     "rewards.*.retries": "",
 }
+# Further ones of a judge: how much it is asked, not what.
+OF_JUDGES = ("budget", "concurrency")
 # Why other keys may not change, by the beginning of the key.
 REASONS = {
     "name": "the run's folder has this name",
@@ -50,7 +52,8 @@ def change_recipe(folder: RunFolder, overrides: Sequence[str], rounds_done: int)
     after = with_overrides(before, overrides)
     changes = dict(_differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
     for key, (old, new) in changes.items():
-        _require_changeable(key, old, new)
+        if key not in _of_judges(before):
+            _require_changeable(key, old, new)
     if after.rounds < rounds_done:
         raise RunError(
             f"{rounds_done} rounds are done already",
@@ -73,6 +76,11 @@ def _differences(before: Any, after: Any, above: str = "") -> Iterator[tuple[str
         yield above, (before, after)
 
 
+def _of_judges(recipe: Recipe) -> set[str]:
+    judges = [name for name, reward in recipe.rewards.items() if (reward.use or name) == "judge"]
+    return {f"rewards.{name}.options.{option}" for name in judges for option in OF_JUDGES}
+
+
 def _require_changeable(key: str, old: Any, new: Any) -> None:
     if any(fnmatch(key, pattern) for pattern in CHANGEABLE):
         return
@@ -85,7 +93,7 @@ def _require_changeable(key: str, old: Any, new: Any) -> None:
 
 
 def _told(key: str, old: Any, new: Any, before: Recipe) -> str:
-    warning = next(text for pattern, text in CHANGEABLE.items() if fnmatch(key, pattern))
+    warning = next((text for pattern, text in CHANGEABLE.items() if fnmatch(key, pattern)), "")
     if key == "rounds" and before.grpo.schedule != "constant":
         warning = f"The learning rate's {before.grpo.schedule} schedule now ends at the new number of rounds."
     return " ".join(filter(None, (f"Changed: {key} from {old} to {new}.", warning)))

@@ -104,7 +104,11 @@ def assemble(
     book = _read_cases(recipe, folder, objects)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(
-        recipe.rewards, knowledge=book.knowledge, base=Path.cwd(), functions=objects.functions()
+        recipe.rewards,
+        knowledge=book.knowledge,
+        base=Path.cwd(),
+        run=folder.path,
+        functions=objects.functions(),
     )
     if objects.model is None and (warning := check_memory(recipe, book)):
         progress.note(warning)
