@@ -245,6 +245,25 @@ def rewards_test(
     test_rewards(target, source, overrides, limit, as_json)
 
 
+@rewards_app.command("agreement")
+def rewards_agreement(
+    recipe: RecipeName,
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels",
+            help="Rows with `case` or `question`, `response`, and people's `met` or `points`.",
+        ),
+    ],
+    overrides: Overrides = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Compare the recipe's judge with people: share of equal verdicts, Cohen's kappa, difference of scores."""
+    from grandrounds.cli.rewards import show_agreement
+
+    show_agreement(recipe, labels, overrides, as_json)
+
+
 @app.command()
 def audit(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],

@@ -1,4 +1,4 @@
-"""The command `rewards test`."""
+"""The commands `rewards test` and `rewards agreement`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from grandrounds.errors import RecipeError
+from grandrounds.errors import RecipeError, RewardError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe, with_overrides
+from grandrounds.rewards.components import BuiltInComponent
+from grandrounds.rewards.judging.judge import Judge
 
 YAML = (".yaml", ".yml")
 
@@ -42,6 +44,50 @@ def test_rewards(
         print_dry_run(Console(highlight=False), result)
     if not result.passed:
         sys.exit(1)
+
+
+def show_agreement(name: str, labels: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Ask the recipe's judge about responses that people have labelled, and print how far it agrees."""
+    from grandrounds.cases.load import load_cases
+    from grandrounds.cases.read import read_rows
+    from grandrounds.evaluation.agreement import agreement, read_labels
+
+    recipe, rows = load_recipe(name, overrides), read_rows(labels)
+    judge = _judge(recipe)
+    cases = {}
+    if any("case" in row.values for row in rows):
+        book = load_cases(recipe.cases, seed=recipe.seed)
+        cases = {case.id: case for case in (*book.train, *book.test)}
+    found = agreement(judge, read_labels(rows, cases, judge.rubric_of))
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    else:
+        from rich.console import Console
+
+        from grandrounds.report.agreement_table import print_agreement
+
+        print_agreement(Console(highlight=False), found)
+
+
+def _judge(recipe: Recipe) -> Judge:
+    """The one judge among the recipe's rewards."""
+    from grandrounds.rewards import build_rewards
+
+    named = {
+        name: spec.model_copy(update={"gate": False, "weight": 1.0})
+        for name, spec in recipe.rewards.items()
+        if (spec.use or name) == "judge"
+    }
+    if len(named) != 1:
+        raise RewardError(
+            f"the recipe has {len(named)} rewards that are a judge" if named else "the recipe has no judge",
+            where="rewards",
+            hint="Name a recipe with one.",
+        )
+    ((name, part),) = build_rewards(named, base=Path.cwd()).parts.items()
+    assert isinstance(part.component, BuiltInComponent), name
+    assert isinstance(part.component.scorer, Judge), name
+    return part.component.scorer
 
 
 def _recipe(target: str, source: str | None, overrides: Sequence[str]) -> Recipe:
