@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from grandrounds.domain import Domain, Format, columns, lazily
 from grandrounds.domains.mathematics.recognise import boxed, ends_with_hashes, has_ground_truth
+
+
+def math(context: Any, *, seconds: float = 5.0) -> Callable[[Any], Any]:
+    """1 where the answer is mathematically equal to the gold answer, else 0; seconds: for one comparison."""
+    from grandrounds.domains.mathematics.math_reward import make_math
+
+    return make_math(context, seconds)
+
 
 DOMAIN = Domain(
     name="mathematics",
@@ -24,4 +35,5 @@ DOMAIN = Domain(
             boxed,
         ),
     },
+    rewards={"math": math},
 )
