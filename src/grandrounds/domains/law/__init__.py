@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from grandrounds.domain import Domain, Format, columns, lazily
+
+
+def citations(context: Any, *, at_least: int = 1) -> Callable[[Any], Any]:
+    """The share of cited sections, clauses, articles and cases that the case has, less the invented ones.
+
+    at_least: how many are wanted, where the case has as many.
+    """
+    from grandrounds.domains.law.citations import make_citations
+
+    return make_citations(context, at_least)
+
 
 DOMAIN = Domain(
     name="law",
@@ -16,4 +30,5 @@ DOMAIN = Domain(
             columns("text answer index"), lazily(__name__, "published:legalbench_case"), ("id",)
         ),
     },
+    rewards={"citations": citations},
 )
