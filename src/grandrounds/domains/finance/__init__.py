@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from grandrounds.domain import Domain, Format, columns, lazily
+
+
+def figures(context: Any, *, at_least: int = 2) -> Callable[[Any], Any]:
+    """The share of numbers in the reasoning that the case states or a stated calculation yields, less the others.
+
+    at_least: how many are wanted, where the case has as many.
+    """
+    from grandrounds.domains.finance.figures import make_figures
+
+    return make_figures(context, at_least)
+
 
 DOMAIN = Domain(
     name="finance",
@@ -21,4 +35,5 @@ DOMAIN = Domain(
             columns("table paragraphs questions"), lazily(__name__, "published:tatqa_cases"), ("id",)
         ),
     },
+    rewards={"figures": figures},
 )
