@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import yaml
 from judge_support import Endpoint, by_words, endpoint
+from rich.console import Console
 from typer.testing import CliRunner
 
 from grandrounds.cases.read import Row
 from grandrounds.cli.app import app
 from grandrounds.errors import CaseError, GrandRoundsError
-from grandrounds.evaluation.agreement import kappa, read_labels
+from grandrounds.evaluation.agreement import Agreement, Share, kappa, read_labels
 from grandrounds.evaluation.statistics import wilson
+from grandrounds.report.agreement_table import print_agreement
 from grandrounds.rewards.judging.rubric import read_rubric
 
 RUBRIC = [{"criterion": "rest", "points": 6}, {"criterion": "water", "points": 4}]
@@ -56,6 +58,12 @@ def test_agreement_counts_verdicts_and_scores(tmp_path: Path, monkeypatch: pytes
     assert found["score_difference"] == pytest.approx((0 + 0.4 + 0 + 0.5) / 4)
     assert "Kappa" in again.stdout
     assert "differ by 0.225" in again.stdout
+
+
+def test_a_criterion_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    share = Share("names [bold]rest[/bold]", 2, 1, 0.5, 0.1, 0.9, None)
+    print_agreement(Console(width=120), Agreement(2, (share,), share, 0.1))
+    assert "names [bold]rest[/bold]" in capsys.readouterr().out
 
 
 def test_kappa_is_agreement_beyond_chance() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from grandrounds.evaluation.agreement import Agreement, Share
 from grandrounds.report.side_by_side import clean
@@ -31,7 +32,7 @@ def print_agreement(console: Console, found: Agreement) -> None:
     )
 
 
-def _cells(share: Share) -> tuple[str, ...]:
+def _cells(share: Share) -> tuple[str | Text, ...]:
     kappa = "–" if share.kappa is None else f"{share.kappa:.2f}"
     interval = f"{share.low:.0%} to {share.high:.0%}"
-    return clean(share.criterion), f"{share.count:,}", f"{share.accuracy:.0%}", interval, kappa
+    return Text(clean(share.criterion)), f"{share.count:,}", f"{share.accuracy:.0%}", interval, kappa
