@@ -36,6 +36,10 @@ def figured(reasoning: str, report: str = REPORT, **options: object) -> float | 
         "Average: (206 + 181) / 2 = 193.5",
         "Net sales of $206 million / 12,345 = $16,687 per head",
         "Step 1: 206.0 x 1000 = 206,000",
+        "206 - 181 = **$25.0 million**",
+        "181.0 - 206.0 = -25",
+        r"\frac{206}{181} = 1.138, so 1.138x; \(206 \times 2 = 412\)",
+        "By the 10-K, net sales were 206.0 and 181.0.",
     ],
 )
 def test_numbers_of_the_report_and_of_right_calculations_count(reasoning: str) -> None:
@@ -55,6 +59,7 @@ def test_numbers_of_the_report_and_of_right_calculations_count(reasoning: str) -
         "27 / 197 = 13.7%",
         "9.4567% and 13.8123% show it.",
         "5 / 0 = 7",
+        "206.55 and 181.77x",
     ],
 )
 def test_numbers_from_nowhere_earn_nothing(reasoning: str) -> None:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from grandrounds.rewards.surface import unwrap
+
 LONGEST = 60  # tokens of one calculation
 STEP = 0.01  # how much a step may differ from the one before, relative: its numbers were rounded
 _SCALES = {
@@ -28,7 +30,7 @@ _SCALES = {
 _TOKEN = re.compile(
     r"(?P<number>(?<![\w.])(?:US)?[$€£¥]?\s?(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?:\s?(?P<percent>%|per\s?cent\b|percent\b)|\s?(?P<scale>(?:thousand|million|billion|trillion|mn|bn)\b|[kmb]\b))?)"
-    r"(?![\d]|\w)|(?P<equals>=|≈)|(?P<operator>[-+*/×÷−–·]|(?<=[\d)\s])x(?=\s?[\d($]))|(?P<open>\()|(?P<close>\))"
+    r"(?:x\b)?(?!\w|\.\d)|(?P<equals>=|≈)|(?P<operator>[-+*/×÷−–·]|(?<=[\d)\s])x(?=\s?[\d($]))|(?P<open>\()|(?P<close>\))"
     r"|(?P<space>\s+)|(?P<other>\w+|.)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -41,7 +43,8 @@ _DO: dict[type, Callable[[float, float], float]] = {
 }
 # What is no figure of a report: the numbers of steps and list items.
 _COUNTING = re.compile(
-    r"^\s*\d{1,2}[.)](?=\s)|\b(?:step|figure|table|note|item)\s\d{1,2}\b", re.MULTILINE | re.IGNORECASE
+    r"^\s*\d{1,2}[.)](?=\s)|\b(?:step|figure|table|note|item)\s\d{1,2}\b|\b10-[KQ]\b",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
@@ -68,9 +71,9 @@ class Figure:
         return len(re.sub(r"\D", "", self.text).lstrip("0"))
 
     def is_result(self, value: float) -> bool:
-        """Whether a computed value rounds to this figure; 13.8 of "times 100 = 13.8%" is a percentage already."""
-        scales = {self.factor, 1.0} if self.factor == 0.01 else {self.factor}
-        return any(rounds_to(value / factor, self.written, self.digits) for factor in scales)
+        """Whether a computed value rounds to this figure. 13.8 of "… * 100 = 13.8%" is a percentage already, and the
+        numbers of a table in millions give millions."""
+        return any(rounds_to(value / factor, self.written, self.digits) for factor in (self.factor, 1.0))
 
 
 def rounds_to(value: float, stated: float, digits: int) -> bool:
@@ -99,7 +102,8 @@ class Calculation:
 def tokens_of(text: str) -> list[Token]:
     """The tokens of a text, without spaces and without the numbers of steps."""
     found = []
-    for match in _TOKEN.finditer(_COUNTING.sub(" ; ", text)):
+    plain = unwrap(text) if "\\" in text else text
+    for match in _TOKEN.finditer(_COUNTING.sub(" ; ", plain.replace("**", ""))):
         kind = match.lastgroup or "other"
         kind = "number" if match["number"] else kind
         if kind == "space":
@@ -131,6 +135,8 @@ def calculations_in(tokens: Sequence[Token]) -> list[Calculation]:
         if token.kind != "equals":
             continue
         before, after = _run(tokens, place - 1, -1), _run(tokens, place + 1, 1)
+        if len(after) == 2 and tokens[after[0]].text in ("-", "−"):
+            after = after[1:]
         goes_on = bool(before) and before[0] - 1 == sign
         sign = place
         if any(tokens[i].kind == "operator" for i in before):
