@@ -35,6 +35,11 @@ class PromptRecipe(Section):
     examples: list[ExampleRecipe] = Field(
         [], description="Questions with responses, shown before each case: [{question: …, response: …}]."
     )
+    raw: bool = Field(
+        False,
+        description="Give questions that are text to the model as they are: no chat template, system message, options "
+        "or examples. Chats are asked as usual.",
+    )
     template_arguments: dict[str, Any] = Field(
         {}, description="Switches of the model's chat template: {enable_thinking: false}."
     )
@@ -234,9 +239,19 @@ class GrpoRecipe(Section):
     warmup_rounds: Count = Field(0, description="Rounds of linear learning-rate warm-up.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant",
-        description="Learning rate after the warm-up: constant, or decayed to a tenth by the last round.",
+        description="Learning rate after the warm-up: constant, or decayed until the last round.",
+    )
+    learning_rate_end: Fraction = Field(
+        0.1, description="What `linear` and `cosine` decay to, as a share of the learning rate."
+    )
+    schedule_by: Literal["round", "step"] = Field(
+        "round",
+        description="`round`: one rate a round, that of its end. `step`: one for each optimizer step, that of its "
+        "beginning, as transformers' schedules count; a warm-up then begins at 0.",
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradient's mean.")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay of the gradient's mean square.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     tokens_per_pack: Positive = Field(
         4096,

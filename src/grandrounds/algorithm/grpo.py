@@ -263,14 +263,15 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
         # The reference does not change, so its log-probs serve every pass.
         steps = [[learner.with_reference(pack) for pack in step] for step in steps]
     rows: list[dict[str, float]] = []
-    for step in steps * recipe.iterations:
+    passes = steps * recipe.iterations
+    for done, step in enumerate(passes):
         if recipe.top_entropy < 1:
             step = learner.most_uncertain(step, recipe.top_entropy)
         for pack in step:
             learner.accumulate(pack)
         if not rows:
             learner.require_on_policy(where=f"round {number}")
-        rows.append(learner.step(learning_rate(recipe, number, grpo.rounds)))
+        rows.append(learner.step(learning_rate(recipe, number, grpo.rounds, done / len(passes))))
     # A step without packs has fewer metrics.
     names = {name: None for row in rows for name in row}
     metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -18,7 +18,7 @@ from grandrounds.algorithm import ranks
 from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.exploration import EntropyBonus, EntropyTarget, most_uncertain
 from grandrounds.algorithm.loss import LossInputs, LossSettings, Objective
-from grandrounds.algorithm.optimizers import Optimizer, build_optimizers
+from grandrounds.algorithm.optimizers import BETAS, Optimizer, build_optimizers
 from grandrounds.algorithm.packing import Pack
 from grandrounds.errors import RunError
 from grandrounds.policy.logprobs import tree_logprobs
@@ -43,6 +43,7 @@ class LearnerSettings(LossSettings):
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optimizer: Optimizer = "adamw"
+    betas: tuple[float, float] = BETAS
     entropy_target: EntropyTarget | None = None
 
 
@@ -67,7 +68,11 @@ class Learner:
         }
         self._names = {parameter: name for name, parameter in self.parameters.items()}
         self.optimizers = build_optimizers(
-            policy.model, self.parameters, weight_decay=settings.weight_decay, optimizer=settings.optimizer
+            policy.model,
+            self.parameters,
+            weight_decay=settings.weight_decay,
+            optimizer=settings.optimizer,
+            betas=settings.betas,
         )
         self._tally = _Tally()
         self.bonus = EntropyBonus(settings.entropy_bonus, settings.entropy_target)

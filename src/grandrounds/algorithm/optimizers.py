@@ -18,7 +18,12 @@ BETAS = (0.9, 0.95)
 
 
 def build_optimizers(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, optimizer: Optimizer
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    weight_decay: float,
+    optimizer: Optimizer,
+    betas: tuple[float, float] = BETAS,
 ) -> list[torch.optim.Optimizer]:
     """Optimizers that share a learning rate. Weight decay acts on matrices only, not on biases and norms.
 
@@ -36,10 +41,10 @@ def build_optimizers(
     plain = [] if eight_bits else [parameter for parameter in others if parameter.dtype != torch.bfloat16]
     optimizers: list[torch.optim.Optimizer] = []
     if plain:
-        optimizers.append(torch.optim.AdamW(_groups(plain, weight_decay), betas=BETAS, fused=True))
+        optimizers.append(torch.optim.AdamW(_groups(plain, weight_decay), betas=betas, fused=True))
     if rounded:
         groups = _groups(rounded, weight_decay)
-        optimizers.append(RoundingAdamW(groups, betas=BETAS, eight_bits=eight_bits))
+        optimizers.append(RoundingAdamW(groups, betas=betas, eight_bits=eight_bits))
     if hidden:
         optimizers.append(Muon(hidden, weight_decay=weight_decay))
     return optimizers

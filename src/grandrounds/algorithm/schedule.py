@@ -18,10 +18,19 @@ def sft_share(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise + 1)))
 
 
-def learning_rate(recipe: GrpoRecipe, number: int, rounds: int) -> float:
-    """The learning rate of round `number` (from 1) of `rounds`: linear warm-up, then constant or decayed to a tenth."""
-    if number <= recipe.warmup_rounds:
-        return recipe.learning_rate * number / recipe.warmup_rounds
-    done = (number - recipe.warmup_rounds) / max(1, rounds - recipe.warmup_rounds)
+def learning_rate(recipe: GrpoRecipe, number: int, rounds: int, share: float = 0.0) -> float:
+    """The learning rate in round `number` (from 1) of `rounds`: linear warm-up, then constant or decayed.
+
+    By round, it is that of the round's end: the warm-up's first round has a rate above 0, and the last round of all
+    has the lowest rate. By step, it is that of the optimizer step's beginning, of which `share` of the round's steps
+    are done: the warm-up's first step has rate 0, and the lowest rate would be that after the last step. So
+    transformers' schedules count.
+    """
+    position = number if recipe.schedule_by == "round" else number - 1 + share
+    warmup = recipe.warmup_rounds
+    if position < warmup:
+        return recipe.learning_rate * position / warmup
+    done = (position - warmup) / max(1, rounds - warmup)
     left = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
-    return recipe.learning_rate * (0.1 + 0.9 * left[recipe.schedule])
+    end = recipe.learning_rate_end
+    return recipe.learning_rate * (end + (1 - end) * left[recipe.schedule])

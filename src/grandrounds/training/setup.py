@@ -231,6 +231,7 @@ def grpo_learner(recipe: Recipe, policy: Policy, loss: Loss) -> Learner:
             weight_decay=grpo.weight_decay,
             max_grad_norm=grpo.max_grad_norm,
             optimizer=grpo.optimizer,
+            betas=(grpo.adam_beta1, grpo.adam_beta2),
         ),
         loss.objective,
     )
