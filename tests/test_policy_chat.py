@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,18 @@ def test_prompt_longer_than_the_context_names_the_case(tmp_path: Path) -> None:
         make_prompts(policy, [CASE], PromptRecipe(), room + 1)
     assert caught.value.where == "case case-17"
     assert str(CONTEXT) in caught.value.what
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_raw_question_is_the_whole_prompt(architecture: str, tmp_path: Path) -> None:
+    policy = load_policy(PolicyRecipe(model=str(tiny_model_folder(tmp_path, architecture))), seed=0)
+    recipe = PromptRecipe(raw=True, system="Be brief.")
+    prompt = make_prompt(policy, CASE, recipe, 8)
+    assert (prompt.text, prompt.messages, prompt.prefilled) == ("What is it?", (), "")
+    assert prompt.tokens.tolist() == policy.tokenizer("What is it?")["input_ids"]
+    assert "".join(rendered(policy.tokenizer, CASE, recipe).tokens).endswith("What is it?")
+    chat = replace(CASE, question=(USER,))
+    assert make_prompt(policy, chat, recipe, 8).messages == (SYSTEM, USER)
 
 
 def test_switches_of_the_template_reach_it() -> None:

@@ -100,6 +100,12 @@ def test_the_sampler_is_told_which_weights_it_reads(tmp_path: Path) -> None:
     assert versions == [{(0, 0)}, {(1, 1)}]
 
 
+def test_a_callback_that_returns_true_ends_the_run(tmp_path: Path) -> None:
+    ended = train(recipe(), tmp_path / "run", rewards=shorter, callbacks=[lambda done: True], progress=SILENT)
+    assert (ended.rounds, ended.finished) == (1, False)
+    assert resume(ended.folder, rewards=shorter, progress=SILENT).finished
+
+
 def test_a_loss_in_a_file_trains_and_resumes(tmp_path: Path) -> None:
     own = with_overrides(recipe(), [f"grpo.loss={HERE / 'cispo.py'}:CISPO"])
     whole = train(own, tmp_path / "whole", rewards=shorter, progress=SILENT)

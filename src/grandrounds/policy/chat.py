@@ -53,6 +53,11 @@ def encode_prompt(
     )
 
 
+def encode_raw(tokenizer: Any, text: str) -> np.ndarray:
+    """The text's tokens, int64 [P], with those that the tokenizer puts around plain texts, such as <bos>."""
+    return np.asarray(tokenizer(text)["input_ids"], dtype=np.int64)
+
+
 def _is_plain(tokenizer: Any, opened: re.Match[str]) -> bool:
     """Whether the tag is part of the response rather than a control token such as <bos> or <assistant>."""
     return f"<{opened[1]}>" not in tokenizer.all_special_tokens

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from grandrounds.cases.ask import ask
 from grandrounds.errors import PolicyError
-from grandrounds.policy.chat import encode_prompt
+from grandrounds.policy.chat import encode_prompt, encode_raw
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, Prompt
@@ -42,6 +42,8 @@ def split_by_length(
 
 
 def _prompt(policy: Policy, case: Case, recipe: PromptRecipe) -> Prompt:
+    if recipe.raw and isinstance(case.question, str):
+        return Prompt(case=case, tokens=encode_raw(policy.tokenizer, case.question), text=case.question)
     messages = ask(case, recipe)
     tokens, text, prefilled = encode_prompt(policy.tokenizer, messages, recipe.template_arguments)
     return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)

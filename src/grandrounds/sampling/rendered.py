@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grandrounds.cases.ask import ask
-from grandrounds.policy.chat import encode_prompt, plain_note
+from grandrounds.policy.chat import encode_prompt, encode_raw, plain_note
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case
 
@@ -22,6 +22,9 @@ class Rendered:
 
 def rendered(tokenizer: Any, case: Case, recipe: PromptRecipe) -> Rendered:
     """The case as rendered by the tokenizer's chat template. PolicyError where the template refuses it."""
+    if recipe.raw and isinstance(case.question, str):
+        raw = encode_raw(tokenizer, case.question)
+        return Rendered(tuple(tokenizer.decode([token]) for token in raw), "", ())
     messages = ask(case, recipe)
     ids, text, prefilled = encode_prompt(tokenizer, messages, recipe.template_arguments)
     concerns = [

@@ -26,7 +26,8 @@ from grandrounds.training.saving import restore_rounds, restore_warmup, save_che
 from grandrounds.training.setup import Setup, assemble, grpo_learner, with_frequencies
 from grandrounds.training.warmup import run_warmup, teachable
 
-Callback = Callable[[Round], None]
+# Returns True to end the run after this round; anything else lets it go on.
+Callback = Callable[[Round], object]
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def train(
         weight and limits of each.
     model: a causal LM of transformers and its tokenizer. The model is trained in place.
     sampler: called once with the policy, returns its sampler.
-    callbacks: each is called with every `Round` after it has been saved. progress: shows the run's progress; prints
-        lines by default.
+    callbacks: each is called with every `Round` after it has been written down; one that returns True ends the run,
+        which is saved and can be resumed. progress: shows the run's progress; prints lines by default.
 
     Raises the `GrandRoundsError` family. Ctrl-C saves the run and returns it unfinished.
     """
@@ -169,10 +170,9 @@ def _rounds(
         setup.progress.round(position.round, recipe.rounds, row)
         if held_out.due(position.round):
             _warn(setup, held_out)
-        for callback in callbacks:
-            callback(done)
+        ended = [callback(done) is True for callback in callbacks]
         guard.check(row)
-        stop = interrupt.requested or held_out.exhausted
+        stop = interrupt.requested or held_out.exhausted or any(ended)
         if stop or position.round % recipe.checkpoint.every == 0 or position.round == recipe.rounds:
             save_checkpoint(setup, position)
         if stop:
