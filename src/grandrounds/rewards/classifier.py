@@ -15,10 +15,13 @@ PREFIX = "classifier:"
 
 
 class Classifier:
-    """Scores by the classifier's one logit. It is loaded at the first call, and runs on a GPU where there is one."""
+    """Scores by the classifier's one logit. It is loaded at the first call, and runs on a GPU where there is one.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    model, tokenizer: in memory, in place of those that the name would load.
+    """
+
+    def __init__(self, name: str, *, model: Any = None, tokenizer: Any = None) -> None:
+        self.name, self._model, self._tokenizer = name, model, tokenizer
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """One score for each sample."""
@@ -30,6 +33,8 @@ class Classifier:
             return_tensors="pt",
             padding=True,
             truncation=True,
+            # A template writes them itself, and a raw prompt has none.
+            add_special_tokens=bool(samples[0].prompt.messages) and not tokenizer.chat_template,
         )
         with torch.inference_mode():
             logits = model(**encoded.to(model.device)).logits
@@ -43,16 +48,17 @@ class Classifier:
         if not Path(self.name).exists():
             settle()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.name)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
+            tokenizer = self._tokenizer or AutoTokenizer.from_pretrained(self._source)
+            model: Any = self._model or AutoModelForSequenceClassification.from_pretrained(
                 self.name, use_safetensors=True
-            ).eval()
+            )
         except (OSError, ValueError) as error:
             raise RewardError(
                 f"the reward model cannot be loaded: {str(error).strip().splitlines()[0][:200]}",
                 where=self.name,
                 hint="Name a folder, or a model on the Hub that can be reached.",
             ) from None
+        model.eval()
         if model.config.num_labels != 1:
             raise RewardError(
                 f"the reward model has {model.config.num_labels} outputs instead of one",
@@ -64,9 +70,14 @@ class Classifier:
         model.config.pad_token_id = tokenizer.pad_token_id
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
 
+    @property
+    def _source(self) -> str:
+        """Where the tokenizer comes from, if none is given: a model in memory knows its own name."""
+        return str(getattr(self._model, "name_or_path", "") or self.name)
+
     def _text(self, tokenizer: Any, sample: Sample) -> str:
         """The chat in the classifier's own template, or prompt and completion one behind the other."""
-        if not tokenizer.chat_template:
+        if not tokenizer.chat_template or not sample.prompt.messages:
             return f"{sample.prompt.text}{sample.text}"
         rows = [{"role": message.role, "content": message.content} for message in sample.prompt.messages]
         return str(

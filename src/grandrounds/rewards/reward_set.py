@@ -219,7 +219,7 @@ def _of_user(
     """A function in memory, a classifier, or what `use` names: in a process of its own unless it is async."""
     worker = None
     if given is not None:
-        function = understand(given, inspect.getfile(inspect.unwrap(given)), spec.options, name)
+        function = understand(given, _file_of(given), spec.options, name)
     elif use.startswith(PREFIX):
         function = understand(Classifier(use.removeprefix(PREFIX)), use, spec.options, name)
     elif not AVAILABLE:
@@ -232,6 +232,15 @@ def _of_user(
             worker, function = None, load_function(use, spec.options, context.base)
     function = replace(function, completions=spec.completions)
     return UserComponent(name, function, spec.timeout_seconds, spec.retries, worker)
+
+
+def _file_of(function: Callable[..., Any]) -> str:
+    """The file that defines a function, or the class of another callable."""
+    inner = inspect.unwrap(function)
+    try:
+        return inspect.getfile(inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner))
+    except TypeError:  # of a built-in class
+        return type(inner).__name__
 
 
 def _built_in(name: str, use: str, options: Mapping[str, Any], context: RewardContext) -> BuiltInComponent:

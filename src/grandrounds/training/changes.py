@@ -50,7 +50,7 @@ def change_recipe(folder: RunFolder, overrides: Sequence[str], rounds_done: int)
     """
     before = folder.recipe()
     after = with_overrides(before, overrides)
-    changes = dict(_differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
+    changes = dict(recipe_differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
     for key, (old, new) in changes.items():
         if key not in _of_judges(before):
             _require_changeable(key, old, new)
@@ -67,11 +67,11 @@ def change_recipe(folder: RunFolder, overrides: Sequence[str], rounds_done: int)
     return [_told(key, old, new, before) for key, (old, new) in changes.items()]
 
 
-def _differences(before: Any, after: Any, above: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+def recipe_differences(before: Any, after: Any, above: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
     """(key path, (value before, value after)) wherever two recipes differ."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys((*before, *after)):
-            yield from _differences(before.get(key), after.get(key), f"{above}.{key}" if above else key)
+            yield from recipe_differences(before.get(key), after.get(key), f"{above}.{key}" if above else key)
     elif before != after:
         yield above, (before, after)
 
