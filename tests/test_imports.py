@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # From the top: a room imports from its own line and from those below.
 LAYERS = (
     ("cli", "doctor", "__main__"),
+    ("trl",),
     ("domains",),
     ("api", "report"),
     ("training",),
