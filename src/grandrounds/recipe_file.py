@@ -82,7 +82,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises RecipeError, with key, place and hint, for a recipe that does not exist, is not YAML, or has a key that is
     unknown or of the wrong type.
     """
-    values, place = _read(_find(str(name_or_path)))
+    values, place = read_yaml(_find(str(name_or_path)))
     return _validated(values, place, _override(values, overrides))
 
 
@@ -117,8 +117,12 @@ def parse_override(text: str) -> tuple[Keys, Any]:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe with every key, as YAML that `load_recipe` reads back to an equal recipe."""
-    values = recipe.model_dump(mode="json")
-    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+    return dump_values(recipe.model_dump(mode="json"))
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """Some keys of a recipe as YAML that `load_recipe` reads back."""
+    return str(yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _find(name: str) -> Path:
@@ -141,7 +145,8 @@ def _find(name: str) -> Path:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Place]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
+    """The keys of a YAML file, and their lines. RecipeError where it is no YAML, or no mapping."""
     try:
         text = path.read_text(encoding="utf-8")
         loader = _Loader(text)

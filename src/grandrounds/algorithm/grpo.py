@@ -252,7 +252,7 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
 
     Before the first step sampler and learner hold the same weights, so every ratio must be 1. Raises RunError where one
     is not. Returns the mean of the steps' metrics; `sampling/ratio_error` and `sampling/logprob_difference` are
-    those of the first step.
+    those of the first step, `learning_rate` is that of the last.
     """
     recipe, learner = grpo.recipe, grpo.learner
     steps = [ranks.share(step) for step in steps_of_a_pass(grpo, groups)]
@@ -276,7 +276,7 @@ def update_policy(grpo: Grpo, groups: Sequence[ScoredGroup], number: int) -> dic
     names = {name: None for row in rows for name in row}
     metrics = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
     first = {name: rows[0].get(name, 0.0) for name in ("sampling/ratio_error", "sampling/logprob_difference")}
-    return {**metrics, **first}
+    return {**metrics, **first, "learning_rate": rows[-1]["learning_rate"]}
 
 
 def steps_of_a_pass(grpo: Grpo, groups: Sequence[ScoredGroup]) -> list[list[Pack]]:

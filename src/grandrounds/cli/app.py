@@ -276,6 +276,23 @@ def audit(
     audit_labels(run, limit, as_json)
 
 
+import_app = typer.Typer(help="Make a recipe of another program's settings.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
+
+
+@import_app.command("trl")
+def import_trl(
+    file: Annotated[Path, typer.Argument(help="YAML for GRPO of TRL, Unsloth or axolotl.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The recipe's file. Default: NAME-recipe.yaml, here.")
+    ] = None,
+) -> None:
+    """Write a recipe, and say what became of every key. Exit code 1 only where no recipe can be made."""
+    from grandrounds.cli.imports import write_recipe_of
+
+    write_recipe_of(file, out)
+
+
 @app.command()
 def doctor() -> None:
     """Check this machine: versions, device, precision, memory, speed."""
