@@ -51,6 +51,7 @@ gpu-check: $(VENV)/installed-dev $(VENV)/installed-llm
 
 results: $(VENV)/installed
 	$(VENV)/bin/python scripts/results.py
+	$(VENV)/bin/python scripts/trl_fields.py
 
 # Three targets, so that `make -k lint` shows all that is wrong.
 lint: lint-rules lint-format lint-types

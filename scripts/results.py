@@ -18,7 +18,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = tuple(ROOT / "docs" / name for name in ("PERFORMANCE.md", "RESULTS.md", "algorithms.md", "memory.md"))
+PAGES = tuple(
+    ROOT / "docs" / name
+    for name in ("PERFORMANCE.md", "RESULTS.md", "algorithms.md", "from-trl.md", "memory.md")
+)
 PROVENANCE = ("commit", "command", "processor", "instructions", "date")
 _MARKED = re.compile(r"<!-- result (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,3 +242,9 @@ def test_an_enumeration_is_its_value() -> None:
 
 def test_the_shown_settings_are_those_that_were_set() -> None:
     assert repr(GRPOConfig("out", beta=0.1)) == "GRPOConfig(beta=0.1, output_dir='out')"
+
+
+def test_the_pages_tables_are_what_the_fields_say() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "trl_fields.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
