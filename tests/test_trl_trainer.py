@@ -183,6 +183,15 @@ def test_evaluation_samples_other_prompts_and_is_logged(folder: str, tmp_path: P
     assert made.evaluate(TEXTS[3:], metric_key_prefix="test")["test_completions/max_length"] <= 6
 
 
+def test_evaluating_in_between_changes_nothing_in_training(folder: str, tmp_path: Path) -> None:
+    trainer(folder, tmp_path / "without").train()
+    fields = {"eval_strategy": "steps", "eval_steps": 1}
+    made = trainer(folder, tmp_path / "with", fields=fields, eval_dataset=TEXTS[:2])
+    made.train()
+    assert [row["step"] for row in made.state.log_history if "eval_reward" in row] == [1, 2]
+    assert same(weights(tmp_path / "without", 2), weights(tmp_path / "with", 2))
+
+
 def test_reward_models_are_rewards_by_name_and_in_memory(folder: str, tmp_path: Path) -> None:
     saved = classifier(tmp_path / "judge")
     model = AutoModelForSequenceClassification.from_pretrained(saved)
@@ -232,6 +241,8 @@ def adapted(folder: str) -> Any:
         ({"fields": {"top_p": 0.5}}, "would make it another one"),
         ({"fields": {"eval_strategy": "steps"}}, "there is no eval_dataset"),
         ({"data": None}, "NoneType is no data set"),
+        ({"data": {"train": TEXTS}}, "dict is no data set"),
+        ({"data": iter(TEXTS)}, "a stream has no length"),
         ({"data": [{"question": "?"}]}, "no column `prompt`"),
         ({"data": [{"prompt": "?", "image": b"x"}]}, "has an image"),
         ({"data": [TEXTS[0], CHATS[0]]}, "some prompts are text and some are messages"),

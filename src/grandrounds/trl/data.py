@@ -22,6 +22,12 @@ def rows_of(given: Any, name: str) -> list[Mapping[str, Any]]:
             where=name,
             hint="Pass a datasets.Dataset or a list of dicts, of one split.",
         )
+    if not hasattr(given, "__len__"):
+        raise CaseError(
+            "a stream has no length, and its prompts cannot be drawn in a shuffled order",
+            where=name,
+            hint="Pass a list of its rows: list(stream.take(10_000)).",
+        )
     rows = list(given)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping) or "prompt" not in row:
