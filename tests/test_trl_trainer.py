@@ -144,6 +144,24 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     ]
 
 
+def test_a_stopped_or_failed_training_keeps_its_checkpoint_and_log(folder: str, tmp_path: Path) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop = True
+
+    def fails_later(completions: Any, trainer_state: Any, **columns: Any) -> list[float]:
+        return letters(completions) if trainer_state.global_step < 1 else []
+
+    trainer(folder, tmp_path / "stopped", callbacks=[Stop()], fields={"save_steps": 50}).train()
+    with pytest.raises(GrandRoundsError, match="returned 0 scores"):
+        trainer(folder, tmp_path / "failed", fails_later).train()
+    for output in (tmp_path / "stopped", tmp_path / "failed"):
+        assert (output / "checkpoint-1" / "model.safetensors").is_file()
+    again = trainer(folder, tmp_path / "stopped", fields={"save_steps": 50})
+    again.train(resume_from_checkpoint=True)
+    assert [row["step"] for row in again.state.log_history if "loss" in row] == [1, 2]
+
+
 def test_more_steps_continue_a_finished_training(folder: str, tmp_path: Path) -> None:
     fields = {"lr_scheduler_type": "constant"}
     trainer(folder, tmp_path / "long", fields={**fields, "max_steps": 3}).train()

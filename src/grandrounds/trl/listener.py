@@ -59,6 +59,7 @@ class Listener:
             self.when.save,
         )
         self._folder, self._started = folder, time.perf_counter()
+        self._rows, self._losses, self._saved = [], [], None
         self.control.should_training_stop = False
 
     def call(self, event: str, **further: Any) -> None:
@@ -91,7 +92,7 @@ class Listener:
         self.control.should_log = self.control.should_evaluate = False
         # The run saves its checkpoint after this; the folder is made before the next round.
         if self.when.due(self.when.save, before, now, state.max_steps):
-            self._saved = (done.position.round, now, json.dumps(asdict(state), indent=2))
+            self._note_checkpoint()
         return self.control.should_training_stop
 
     def _count(self, done: Round) -> None:
@@ -126,6 +127,10 @@ class Listener:
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.call("on_log", logs=logs)
 
+    def _note_checkpoint(self) -> None:
+        step = self.state.global_step
+        self._saved = (step // self.when.per_round, step, json.dumps(asdict(self.state), indent=2))
+
     def publish(self) -> None:
         """Make the folder checkpoint-N of a checkpoint that the run has saved since."""
         if self._saved is None or self._folder is None:
@@ -140,6 +145,8 @@ class Listener:
 
     def end(self) -> dict[str, float]:
         """The last log, and the last calls of the callbacks; returns the run's own metrics."""
+        if self.when.save and self._saved is None:
+            self._note_checkpoint()  # a run that was stopped is saved where it stopped
         self.publish()
         seconds = time.perf_counter() - self._started
         steps = len(self._losses)

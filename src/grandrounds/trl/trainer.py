@@ -136,14 +136,19 @@ class GRPOTrainer:
             "callbacks": [self._listener],
             "progress": Lines(),
         }
-        if resume_from_checkpoint:
-            folder = checkpoints.run_to_resume(output, resume_from_checkpoint, self._listener.when.per_round)
-            self._listener.begin(folder, checkpoints.rounds_done(folder), self._last_step)
-            run = resume(folder.path, self._changes(folder, further), **further)
-        else:
-            folder = RunFolder(checkpoints.new_run(output))
-            self._listener.begin(folder, 0, self._last_step)
-            run = train(self.recipe, folder.path, **further)
+        try:
+            if resume_from_checkpoint:
+                folder = checkpoints.run_to_resume(
+                    output, resume_from_checkpoint, self._listener.when.per_round
+                )
+                self._listener.begin(folder, checkpoints.rounds_done(folder), self._last_step)
+                run = resume(folder.path, self._changes(folder, further), **further)
+            else:
+                folder = RunFolder(checkpoints.new_run(output))
+                self._listener.begin(folder, 0, self._last_step)
+                run = train(self.recipe, folder.path, **further)
+        finally:
+            self._listener.publish()  # also where a reward fails in the next round
         return self._ended(run)
 
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
