@@ -243,6 +243,19 @@ def test_the_scripts_tokenizer_is_used_where_it_is_another(folder: str, tmp_path
     assert seen
 
 
+def test_a_saved_adapter_is_trained_on(folder: str, tmp_path: Path) -> None:
+    lora = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"])
+    trainer(folder, tmp_path / "first", peft_config=lora).train()
+    saved = tmp_path / "first" / "checkpoint-2"
+    made = trainer(str(saved), tmp_path / "second", fields={"max_steps": 1})
+    made.train()
+    assert made.model.peft_config["default"].r == 2
+    assert made.recipe.policy.adapter == "lora"
+    with pytest.raises(GrandRoundsError, match="is a saved adapter"):
+        trainer(str(saved), tmp_path / "third", peft_config=lora)
+    assert (tmp_path / "second" / "checkpoint-1" / "adapter_model.safetensors").is_file()
+
+
 def adapted(folder: str) -> Any:
     return get_peft_model(AutoModelForCausalLM.from_pretrained(folder), LoraConfig(r=2))
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from grandrounds.errors import PolicyError
+from grandrounds.policy.chat import PLAIN_TEMPLATE
+from grandrounds.policy.load import load_tokenizer
+from grandrounds.recipe import PolicyRecipe
 
 # Prompts by which two tokenizers are compared.
 COMPARED = 20
@@ -27,7 +30,7 @@ def given_model(model: Any, tokenizer: Any, texts: Sequence[str], trust: bool, d
     A name stays a name, so that the run can be evaluated and resumed without the script; unless the script's tokenizer
     is not that model's own. texts: by which that is found out.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
     if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise PolicyError(
@@ -42,16 +45,15 @@ def given_model(model: Any, tokenizer: Any, texts: Sequence[str], trust: bool, d
             hint="Pass the model without it and peft_config=LoraConfig(…), or the folder of the saved adapter.",
         )
     name = model if isinstance(model, str) else str(getattr(model, "name_or_path", ""))
+    if not name and tokenizer is None:
+        raise PolicyError(
+            "the model does not say where its tokenizer is",
+            where="model",
+            hint="Pass processing_class=tokenizer.",
+        )
     own = None
     if tokenizer is None or isinstance(model, str):
-        try:
-            own = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
-        except (OSError, ValueError) as error:
-            raise PolicyError(
-                f"there is no tokenizer: {str(error).strip().splitlines()[0][:200]}",
-                where=name or "processing_class",
-                hint="Pass processing_class=tokenizer, or check the model's name.",
-            ) from None
+        own = load_tokenizer(PolicyRecipe(model=name, trust_remote_code=trust))
     if not isinstance(model, str):
         return GivenModel("", (model, tokenizer or own), tokenizer or own)
     if tokenizer is None or _same(own, tokenizer, texts):
@@ -67,6 +69,7 @@ def _same(own: Any, given: Any, texts: Sequence[str]) -> bool:
 
     def seen(tokenizer: Any) -> Any:
         encoded = [tokenizer(text)["input_ids"] for text in texts[:COMPARED]]
-        return len(tokenizer), tokenizer.chat_template, tokenizer.eos_token_id, encoded
+        template = tokenizer.chat_template or PLAIN_TEMPLATE
+        return len(tokenizer), template, tokenizer.eos_token_id, encoded
 
     return bool(seen(own) == seen(given))

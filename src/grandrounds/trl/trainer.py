@@ -84,7 +84,11 @@ class GRPOTrainer:
         self._given = self._model(model, processing_class, made)
         self.processing_class = self._given.tokenizer
         self._differs: list[str] = []
+        saved = bool(self._given.name) and (Path(self._given.name) / "adapter_config.json").is_file()
+        if saved:
+            made.recipe["policy.adapter"] = "lora"
         if peft_config is not None:
+            _refuse_another_adapter(saved)
             keys, self._differs = adapter_keys(peft_config, self._model_type)
             made.recipe |= keys
         columns = dict.fromkeys(name for case in self._cases for name in case.columns)
@@ -295,6 +299,15 @@ def _evaluation_cases(given: Any, keep_columns: bool) -> dict[str, list[Case]]:
             for name, one in given.items()
         }
     return {"": cases_of(rows_of(given, "eval_dataset"), "eval_dataset", keep_columns)}
+
+
+def _refuse_another_adapter(saved: bool) -> None:
+    if saved:
+        raise RecipeError(
+            "the model is a saved adapter, which is trained on as it is",
+            where="GRPOTrainer(peft_config=…)",
+            hint="Leave peft_config out, or merge the adapter into its model first.",
+        )
 
 
 def _refuse(**arguments: Any) -> None:
