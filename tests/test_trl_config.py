@@ -236,6 +236,20 @@ def test_a_field_becomes_its_keys(fields: dict[str, Any], keys: dict[str, Any]) 
         assert getattr(grpo, key) == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "precision"),
+    [
+        ({}, "auto"),
+        ({"bf16": True}, "auto"),
+        ({"bf16": False}, "float32"),
+        ({"bf16": False, "fp16": True}, "auto"),
+        ({"bf16": False, "model_init_kwargs": {"dtype": "bfloat16"}}, "bfloat16"),
+    ],
+)
+def test_no_bf16_is_float32(fields: dict[str, Any], precision: str) -> None:
+    assert recipe(**fields).policy.precision == precision
+
+
 def test_an_enumeration_is_its_value() -> None:
     assert GRPOConfig("out", save_strategy=IntervalStrategy.NO).save_strategy == "no"
 

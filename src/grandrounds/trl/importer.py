@@ -114,7 +114,9 @@ def _model(own: Mapping[str, Any], made: Translation, notes: dict[str, Note]) ->
         )
     made.recipe["policy.model"] = own["model_name_or_path"]
     dtype = str(own.get("dtype") or "auto").removeprefix("torch.")
-    if dtype in ("auto", "float32", "bfloat16"):
+    if dtype == "auto":
+        pass  # the file's bf16 has decided
+    elif dtype in ("float32", "bfloat16"):
         made.recipe["policy.precision"] = dtype
     else:
         _change(notes, "dtype", f"policy.precision: auto; policies do not compute in {dtype}")

@@ -33,6 +33,7 @@ TRAINING_FIELDS: tuple[ConfigField, ...] = (
         warmup_steps=(0, "grpo.warmup_rounds"),
         optim=("adamw_torch_fused", "grpo.optimizer"),
         use_cpu=(False, "policy.device"),
+        bf16=(None, "policy.precision: float32 where it is False, else auto"),
         logging_strategy=("steps", "when numbers are logged"),
         logging_steps=(10, "when numbers are logged"),
         logging_first_step=(False, "when numbers are logged"),
@@ -42,7 +43,7 @@ TRAINING_FIELDS: tuple[ConfigField, ...] = (
         save_steps=(500, "checkpoint.every"),
         save_total_limit=(None, "checkpoint.keep"),
     ),
-    *ignored(_PRECISION, bf16=None, fp16=False, bf16_full_eval=False, fp16_full_eval=False, tf32=None),
+    *ignored(_PRECISION, fp16=False, bf16_full_eval=False, fp16_full_eval=False, tf32=None),
     *ignored(
         _RECOMPUTE,
         gradient_checkpointing=True,

@@ -226,6 +226,10 @@ def _policy(made: Translation) -> None:
         recipe["policy.precision"] = PRECISIONS[dtype]
     else:
         made.refuse("model_init_kwargs", f"policies do not compute in {dtype}", "Choose float32 or bfloat16.")
+    if dtype == "auto" and values["bf16"] is False and not values["fp16"]:
+        recipe["policy.precision"] = "float32"
+    elif values["bf16"]:
+        made.note("bf16", "no effect", "policy.precision decides by device, and by measurement on a CPU")
     if options.pop("trust_remote_code", False):
         recipe["policy.trust_remote_code"] = True
     if (quantization := options.pop("quantization_config", None)) is not None:
