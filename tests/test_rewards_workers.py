@@ -280,7 +280,8 @@ def test_a_forgotten_reward_leaves_no_process(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit that it is ignored
 from rewards_support import answered, choice_case
 from grandrounds.recipe import RewardRecipe
 from grandrounds.rewards import build_rewards

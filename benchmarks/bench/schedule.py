@@ -35,13 +35,15 @@ class ScheduledSampler(NativeSampler):
         noise[torch.arange(len(last)), last] = ENDS_HERE
         return noise
 
-    def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
-        tokens, logprobs = super()._next(states, noise, settings)
+    def _next(
+        self, states: Tensor, row: Tensor, noise: Tensor, settings: SamplingSettings
+    ) -> tuple[Tensor, Tensor]:
+        tokens, logprobs = super()._next(states, row, noise, settings)
         end = self.policy.end_id
         wrong = ((tokens == end) != (noise == ENDS_HERE)).nonzero()[:, 0]
         if len(wrong):
             other = torch.where(noise[wrong] == ENDS_HERE, end, self.policy.head().weight.shape[0] - 1)
-            logits = self.policy.logits(states[wrong]).float() / settings.temperature
+            logits = self.policy.logits(states[row[wrong]]).float() / settings.temperature
             tokens[wrong] = other
             logprobs[wrong] = torch.log_softmax(logits, -1).gather(1, other[:, None])[:, 0]
         return tokens, logprobs
@@ -60,7 +62,9 @@ class GivenSampler(NativeSampler):
     def _noise(self, wave: list[Prompt], n: int, settings: SamplingSettings, key: Key) -> Tensor:
         return torch.arange(self._tokens.numel()).view(self._tokens.shape)
 
-    def _next(self, states: Tensor, noise: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    def _next(
+        self, states: Tensor, row: Tensor, noise: Tensor, settings: SamplingSettings
+    ) -> tuple[Tensor, Tensor]:
         tokens = self._tokens.view(-1)[noise]
-        logits = self.policy.logits(states).float() / settings.temperature
+        logits = self.policy.logits(states)[row].float() / settings.temperature
         return tokens, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]
