@@ -81,8 +81,8 @@ def main() -> int:
     if len(sys.argv) > 1:
         run_side(*sys.argv[1:])
         return 0
-    import torch
     import trl
+    from safetensors.torch import load_file
 
     rows, apart = [], 0.0
     with tempfile.TemporaryDirectory() as scratch:
@@ -91,7 +91,9 @@ def main() -> int:
             folder = Path(scratch) / name.replace(" ", "-").replace(",", "")
             for side in ("ours", "trl"):
                 start(side, name, model, folder)
-            ours, theirs, before = (torch.load(folder / f"{which}.pt") for which in ("ours", "trl", "before"))
+            ours, theirs, before = (
+                load_file(folder / f"{which}.safetensors") for which in ("ours", "trl", "before")
+            )
             moved = max(float((ours[key] - before[key]).abs().max()) for key in ours)
             difference = max(float((ours[key] - theirs[key]).abs().max()) for key in ours)
             rewards = [json.loads((folder / f"{side}.json").read_text()) for side in ("ours", "trl")]
@@ -123,8 +125,8 @@ def start(side: str, name: str, model: Path, folder: Path) -> None:
 
 def run_side(side: str, name: str, model: str, output: str) -> None:
     """Train one side, and save its weights and rewards."""
-    import torch
     from datasets import Dataset
+    from safetensors.torch import save_file
 
     folder = Path(output)
     folder.mkdir(exist_ok=True)
@@ -135,7 +137,7 @@ def run_side(side: str, name: str, model: str, output: str) -> None:
     trainer = train(model, folder, options, data, lora)
     history = trainer.state.log_history
     (folder / f"{side}.json").write_text(json.dumps([row["reward"] for row in history if "reward" in row]))
-    torch.save(trained(trainer.model), folder / f"{side}.pt")
+    save_file(trained(trainer.model), folder / f"{side}.safetensors")
 
 
 def trained(model: Any) -> dict[str, Any]:
@@ -149,8 +151,8 @@ def trained(model: Any) -> dict[str, Any]:
 
 def ours(model: str, folder: Path, options: dict[str, Any], data: Any, lora: bool) -> Any:
     """Train here, and keep every round's completions by prompt."""
-    import torch
     from peft import LoraConfig
+    from safetensors.torch import save_file
 
     from grandrounds.trl import GRPOConfig, GRPOTrainer
     from grandrounds.trl.listener import Listener
@@ -169,7 +171,7 @@ def ours(model: str, folder: Path, options: dict[str, Any], data: Any, lora: boo
 
     class Before:
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **further: Any) -> None:
-            torch.save(trained(model), folder / "before.pt")
+            save_file(trained(model), folder / "before.safetensors")
 
     Listener.__call__ = keeping  # type: ignore[method-assign]
     peft = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]) if lora else None

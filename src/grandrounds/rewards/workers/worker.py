@@ -31,6 +31,8 @@ def serve(connection: socket.socket) -> None:
     """Load the function that the first message names, then answer calls."""
     faulthandler.enable()  # a crash prints the line of Python that it came from
     with suppress(Closed):
+        # Of the run alone, which started this process: nobody else holds the other end of this nameless pair of
+        # sockets. The message names the user's file, which is run next, and the calls hold the user's own cases.
         loaded, reply = _load(pickle.loads(receive(connection)))
         _reply(connection, json.dumps(reply))
         while loaded is not None:
