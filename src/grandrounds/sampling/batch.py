@@ -1,8 +1,7 @@
 """Continuous batching: completions that wait join, in order, as soon as a quarter of the rows in the batch has ended.
 
-On a CPU, completions of a group that agree so far are one row. Where they part, the row is forked. A policy that is
-fairly sure, or answers in few words, so decodes half of the rows or fewer. On a GPU each completion has its own row: a
-few more rows take no more time there, and a captured step needs a batch that stays as it is.
+On a CPU, completions of a group that agree so far are one row. Where they part, the row is forked. On a GPU each
+completion has its own row: a captured step needs a batch that stays as it is.
 
 When a row joins depends only on the lengths of prompts and completions and on the size of the KV cache, a constant.
 """
