@@ -6,8 +6,8 @@
     python benchmarks/beside_trl.py score          answers the held-out cases by every saved adapter, which takes long
     python benchmarks/beside_trl.py table          writes benchmarks/results/beside-trl.json and docs/beside-trl.svg
 
-Everything lies in runs/beside-trl; each command does one piece. `cold` teaches the form by the recipe `laptop`, and
-merges it into the weights that both begin with. Both see the same cases in the same order, and save their adapters
+Everything lies in runs/beside-trl; each command does one piece. `cold` teaches the form by the recipe named, and merges
+it into the weights that both begin with. Both see the same cases in the same order, and save their adapters
 while the clock stands still. `score` is one program for both, and goes on where it stopped.
 """
 
@@ -27,10 +27,11 @@ import numpy as np
 
 from bench.chart import Panel, svg
 from bench.record import RESULTS, ROOT, record
-from grandrounds.algorithm.cursor import take
+from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.grpo import Round
 from grandrounds.api import EvaluationRequest, evaluate_target
 from grandrounds.cases.load import load_cases
+from grandrounds.cases.mix import case_weights
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.merged import ADAPTER_CONFIG, merged
@@ -46,6 +47,7 @@ from grandrounds.types import CaseBook
 SIDES = ("ours", "trl")
 EVERY = 5  # rounds between saved adapters
 MOST_ROUNDS = 2000
+TRL_ROUNDS = 300  # that prompts are written down for
 HELD_OUT = 150
 MINUTES = (0, 5, 10, 15, 20, 25, 30, 45, 60, 90)
 
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("piece", choices=("cold", *SIDES, "score", "table"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs/beside-trl")
     parser.add_argument("--cases", help="for `cold`: what `cases.source` takes")
+    parser.add_argument("--recipe", default="phenopackets-llm", help="for `cold`")
     parser.add_argument("--model", help="for `cold`: what `policy.model` takes")
     parser.add_argument("--seed", type=int, default=0, help="of the rounds; the cold start is one for all")
     parser.add_argument("--minutes", type=float, default=30.0, help="of rounds")
@@ -74,7 +77,7 @@ def cold(arguments: argparse.Namespace) -> None:
     named = Path(arguments.cases)
     source = named.resolve() if named.exists() else arguments.cases
     recipe = load_recipe(
-        "laptop",
+        arguments.recipe,
         [
             f"cases.source={json.dumps(str(source))}",
             f"policy.model={json.dumps(arguments.model)}",
@@ -90,7 +93,7 @@ def cold(arguments: argparse.Namespace) -> None:
 
 
 def recipe_of(out: Path, seed: int) -> Recipe:
-    """The rounds of the recipe `laptop` from the merged cold start, without evaluations between."""
+    """The rounds of the cold start's recipe from the merged cold start, without evaluations between."""
     return with_overrides(
         RunFolder.open(out / "cold").recipe(),
         [
@@ -135,9 +138,12 @@ def trl(arguments: argparse.Namespace) -> None:
     recipe, book = recipe_of(out, arguments.seed), book_of(out)
     policy = load_policy(recipe.policy, seed=arguments.seed)
     per_round = recipe.grpo.cases_per_round
-    rounds = len(book.train) // per_round  # once through the cases, in our order
+    weights = case_weights(recipe.cases, book.train)
+    drawn = None if weights is None else Weights(weights)
     order = [
-        i for r in range(rounds) for i in take(len(book.train), r * per_round, per_round, recipe.seed, None)
+        i
+        for done in range(TRL_ROUNDS)
+        for i in take(len(book.train), done * per_round, per_round, recipe.seed, drawn)
     ]
     prompts = make_prompts(policy, [book.train[i] for i in order], recipe.prompt, recipe.grpo.max_new_tokens)
     job = {
