@@ -9,9 +9,8 @@ without merging, the better of two. Writes benchmarks/results/agreeing.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def main() -> None:
     )
 
 
-def row(name: str, recipe: Recipe, place: Path, cases: list[Case]) -> list[str]:
+def row(name: str, recipe: Recipe, place: Path, cases: Sequence[Case]) -> list[str]:
     """One policy's figures."""
     policy = load_policy(saved_policy(recipe, place), seed=recipe.seed)
     groups, decoded, sampling = sampled(policy, recipe, cases)
@@ -84,15 +83,16 @@ def row(name: str, recipe: Recipe, place: Path, cases: list[Case]) -> list[str]:
 
 
 def sampled(
-    policy: Policy, recipe: Recipe, cases: list[Case]
+    policy: Policy, recipe: Recipe, cases: Sequence[Case]
 ) -> tuple[list[Group], tuple[int, int], tuple[float, float]]:
     """The groups; rows decoded and seconds, without and with merging."""
     prompts = make_prompts(policy, cases, recipe.prompt, recipe.grpo.max_new_tokens)
     settings = SamplingSettings(recipe.grpo.max_new_tokens, stop=tuple(recipe.grpo.stop))
     sampler, rows, seconds = NativeSampler(policy), [], []
     groups: list[Group] = []
-    for devices in ((), ("cpu",)):
-        batch.MERGE_ON = devices
+    devices: list[tuple[str, ...]] = [(), ("cpu",)]
+    for merged_on in devices:
+        batch.MERGE_ON = merged_on
         with embedded(policy) as counts:
             groups = list(sampler.sample(prompts, GROUP, settings, (0, 1)))
         rows.append(sum(counts))
@@ -143,4 +143,4 @@ def best(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -84,11 +84,11 @@ def cold(arguments: argparse.Namespace) -> None:
             "rounds=0",
         ],
     )
-    train(recipe, arguments.out / "cold")
+    if not (arguments.out / "cold").exists():
+        train(recipe, arguments.out / "cold")
     checkpoint = arguments.out / "cold/checkpoints" / COLD_START
-    base = merged(
-        checkpoint, json.loads((checkpoint / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
-    )
+    model = json.loads((checkpoint / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+    base = merged(checkpoint, model, model)
     (arguments.out / "base").symlink_to(base)
 
 
@@ -260,7 +260,7 @@ def table(arguments: argparse.Namespace) -> None:
         curves={f"{side}-{seed}": curve for (side, seed), curve in curves.items()},
     )
     lines = {
-        f"{side}, seed {seed}": [at(curve, minutes) for minutes in times]
+        f"{side}, seed {seed}": [at(curve, minutes) or 0.0 for minutes in times]
         for (side, seed), curve in curves.items()
     }
     panel = Panel("held-out accuracy after minutes", times, lines)

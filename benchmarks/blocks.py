@@ -41,7 +41,10 @@ def row(workload: Workload) -> str:
     mask = cuda.block_mask(visible_rows(tree, None))
     prompts = groups * prompt * (prompt + 1) // 2
     needed = prompts + int((ends * prompt + ends * (ends + 1) // 2).sum())
-    in_blocks = int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()) * cuda.BLOCK**2
+    blocks = mask.kv_num_blocks.sum()
+    if mask.full_kv_num_blocks is not None:
+        blocks = blocks + mask.full_kv_num_blocks.sum()
+    in_blocks = int(blocks) * cuda.BLOCK**2
     padded = prompts + completions * longest * (prompt + longest)
     keys = groups * prompt + completions * (prompt + longest)
     return (

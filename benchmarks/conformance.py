@@ -74,7 +74,8 @@ class Batch:
 def main() -> int:
     """Compare every cell; 1 where one differs."""
     torch.set_default_dtype(torch.float64)
-    cells, refused = defaultdict(list), defaultdict(int)
+    cells: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    refused: dict[str, int] = defaultdict(int)
     for values in itertools.product(*GRID.values()):
         how = dict(zip(GRID, values, strict=True))
         try:
@@ -154,6 +155,7 @@ def of_ours(recipe: GrpoRecipe, settings: LossSettings, batch: Batch) -> tuple[f
         made = replace(made, counted=torch.tensor(counted).double(), per_token=1 / counted.sum())
     value, _ = loss.objective(made, settings)
     value.backward()
+    assert both.grad is not None
     return float(value.detach()), both.grad
 
 
@@ -200,7 +202,7 @@ def of_trl(recipe: GrpoRecipe, batch: Batch) -> tuple[float, Tensor]:
             **of_their_options(),
         ),
     )
-    given = {
+    given: dict[str, Any] = {
         "prompt_ids": ones[:, :1],
         "prompt_mask": ones[:, :1],
         "completion_ids": ones,
@@ -212,11 +214,14 @@ def of_trl(recipe: GrpoRecipe, batch: Batch) -> tuple[float, Tensor]:
     }
     if corrected:
         factors = torch.ones(mask.shape)
-        factors[torch.tensor(mask)] = batch.correction(recipe)
+        correction = batch.correction(recipe)
+        assert correction is not None
+        factors[torch.tensor(mask)] = correction
         sequence = recipe.correction.startswith("sequence")
         given["importance_sampling_ratio"] = factors[:, :1] if sequence else factors
     value = GRPOTrainer._compute_loss(trainer, None, given)
     value.backward()
+    assert both.grad is not None
     return float(value.detach()), both.grad
 
 

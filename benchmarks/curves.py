@@ -70,7 +70,7 @@ def points() -> Iterator[tuple[str, Workload]]:
     """Each axis and its workloads."""
     for axis, (_, values) in AXES.items():
         for value in values:
-            yield axis, replace(MIDDLE, **{axis: value})
+            yield axis, replace(MIDDLE, **dict[str, Any]({axis: value}))
 
 
 def measure(axis: str, job: Job, repeats: int, matmul: float) -> dict[str, Any]:

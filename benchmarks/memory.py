@@ -18,6 +18,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def main() -> None:
         )
 
 
-def _part(part: str, shape: str, folder: str, threads: int) -> dict[str, object]:
+def _part(part: str, shape: str, folder: str, threads: int) -> dict[str, Any]:
     """Do one part in a process of its own; what it printed last."""
     command = [sys.executable, __file__, "--shapes", shape, "--part", part, "--folder", folder]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}

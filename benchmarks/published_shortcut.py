@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from grandrounds import resume, train
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.shortcuts import LabelFrequency
 from grandrounds.domains.medicine import phenopackets
-from grandrounds.recipe import CasesRecipe, Recipe
+from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import PlainProgress
@@ -78,7 +77,10 @@ def book_of(arm: str, source: str) -> CaseBook:
     if arm not in ("matched", "gentle"):
         phenopackets._matched = lambda *unused: {}  # as the reader was before it matched frequencies
     try:
-        book = load_cases(CasesRecipe(source=source, format="phenopackets", test_fraction=0.3), seed=0)
+        cases = recipe_from(
+            {"cases": {"source": source, "format": "phenopackets", "test_fraction": 0.3}}
+        ).cases
+        book = load_cases(cases, seed=0)
     finally:
         phenopackets._matched = matched
     return CaseBook(train=[_short(case) for case in book.train], test=[_short(case) for case in book.test])
@@ -182,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -111,6 +111,7 @@ def demonstrated(path: Path) -> list[Any]:
     return [
         replace(case, demonstration=replace(case.demonstration, answer=case.columns["demonstrated"]))
         for case in cases
+        if case.demonstration
     ]
 
 

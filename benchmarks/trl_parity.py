@@ -92,7 +92,7 @@ def seen_by(side: str, script: str, model: Path, output: Path) -> dict[str, Any]
 def run_side(side: str, script: str, model: str, output: str) -> None:
     """Run one script with its trainer watched, and write what was seen."""
     name = "trl" if side == "trl" else "grandrounds.trl"
-    module = __import__(name, fromlist=["GRPOTrainer"])
+    module: Any = __import__(name, fromlist=["GRPOTrainer"])
     seen: dict[str, Any] = {"arguments": {}, "prompts": {}}
     module.GRPOTrainer = watched(module.GRPOTrainer, side, seen)
     path = SCRIPTS / f"{script}.py"
@@ -142,7 +142,8 @@ def watched(trainer: Any, side: str, seen: dict[str, Any]) -> Any:
                 seen["prompts"][json.dumps(text)] = (made := make[1](tokenizer, text)).tolist()
                 return made
 
-            module.encode_prompt, module.encode_raw = chat, raw
+            for place, asked in (("encode_prompt", chat), ("encode_raw", raw)):
+                setattr(module, place, asked)
             return super().train(*given)
 
     return WatchedOurs

@@ -203,7 +203,7 @@ def theirs(model: str, folder: Path, options: dict[str, Any], data: Any, lora: b
             left = {text: list(ids) for text, ids in completions.items()}
             return [left[text].pop(0) for text in texts], None
 
-    policy = model
+    policy: Any = model
     if lora:
         base = AutoModelForCausalLM.from_pretrained(model)
         policy = PeftModel.from_pretrained(base, folder / "run" / "checkpoints" / "000000", is_trainable=True)

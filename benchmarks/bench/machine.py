@@ -58,7 +58,7 @@ def describe_machine() -> str:
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    features: list[str] = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     features += [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return f"{names[0] if names else platform.processor()}, {cores} cores ({', '.join(features)})"
 

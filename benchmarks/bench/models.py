@@ -54,7 +54,7 @@ def _qwen2(shape: Shape) -> Any:
         eos_token_id=END,
         pad_token_id=PAD,
     )
-    model = Qwen2ForCausalLM(config)
+    model: Any = Qwen2ForCausalLM(config)
     return model if model.num_parameters() < 1e9 else model.to(torch.bfloat16)
 
 

@@ -53,7 +53,7 @@ def step(
     groups = in_order(prompts, sampler.sample(prompts, workload.group, _sampling(workload), (0, number)))
     row = {"sampling": now(device) - started, "sampling_cpu": time.process_time() - cpu}
     if grpo is not None:
-        scored_groups = compare(_scored(groups, rewards(workload)), grpo.recipe, rewards(workload))
+        scored_groups = compare(_scored(groups, rewards(workload)), grpo.recipe, grpo.rewards)
         scored, update_cpu = now(device), time.process_time()
         metrics = update_policy(grpo, scored_groups, number)
         row |= {"update": now(device) - scored, "ratio_error": metrics["sampling/ratio_error"]}

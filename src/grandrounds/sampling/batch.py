@@ -23,7 +23,7 @@ from grandrounds.types import Prompt
 # Ended rows are removed when they are a quarter: removing costs about one step, keeping them a share of each step.
 KEPT_SHARE = 0.75
 # Devices on which completions that agree are one row.
-MERGE_ON = ("cpu",)
+MERGE_ON: tuple[str, ...] = ("cpu",)
 
 
 class Batch:
