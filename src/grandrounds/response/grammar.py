@@ -11,6 +11,7 @@ and not the answer.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -118,6 +119,11 @@ class Grammar:
             defects=tuple(defect for defect in Defect if defects[defect]),
             text=whole,
         )
+
+    def most_of_a_tag(self, text: str) -> int:
+        """How often the most frequent of the four tags occurs."""
+        counts = Counter((bool(tag[1]), tag[2].lower()) for tag in self._tag.finditer(text))
+        return max(counts.values(), default=0)
 
     @cached_property
     def _tag(self) -> re.Pattern[str]:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,10 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+    def complete(self) -> list[Path]:
+        """Every complete checkpoint, sorted by name."""
+        return [path for path in self.all() if damage_of(path) is None]
 
     def latest(self, warn: Callable[[str], None] = warnings.warn) -> Path | None:
         """The newest complete checkpoint, or None. Damaged ones are skipped with a warning."""
@@ -82,11 +86,18 @@ class Checkpoints:
                 raise
         return final
 
-    def prune(self, keep: int) -> None:
-        """Remove all but the `keep` newest complete checkpoints. The cold start and the newest always stay."""
-        complete = [path for path in self.all() if damage_of(path) is None and path.name != COLD_START]
+    def prune(self, keep: int, also: Collection[str] = ()) -> None:
+        """Remove all but the `keep` newest complete checkpoints. The cold start, the newest and `also` always stay."""
+        staying = {COLD_START, *also}
+        complete = [path for path in self.complete() if path.name not in staying]
         for path in complete[: -max(1, keep)]:
             remove_tree(path)
+
+    def remove_after(self, number: int) -> None:
+        """Remove the checkpoints of later rounds, the newest first: one cut short leaves an unbroken row of them."""
+        for path in reversed(self.all()):
+            if int(path.name) > number:
+                remove_tree(path)
 
     def clear(self) -> None:
         """Remove all checkpoints and their folder."""

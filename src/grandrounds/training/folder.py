@@ -4,7 +4,8 @@ recipe.yaml        every setting, resolved          metrics.jsonl      one row p
 environment.json   versions, machine, data hashes   rollouts/          every completion, one Parquet per round
 cases.json         what was fitted on the cases     checkpoints/       one folder per checkpoint
 changes.jsonl      settings changed by a resume     left_out.json      rows and cases that are not trained on
-evaluations.jsonl  one row per held-out evaluation
+evaluations.jsonl  one row per held-out evaluation        monitor.jsonl      what the monitor reads and finds, by round
+rolled_back.jsonl  alarms that took the run back
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from grandrounds.types import ScoredGroup
 
 RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.json", "metrics.jsonl"
 CHANGES, LEFT_OUT, EVALUATIONS = "changes.jsonl", "left_out.json", "evaluations.jsonl"
+MONITOR, ROLLED_BACK = "monitor.jsonl", "rolled_back.jsonl"
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,18 @@ class RunFolder:
         """Every row of evaluations.jsonl."""
         return self._rows(EVALUATIONS)
 
+    def append_monitor(self, row: Mapping[str, Any]) -> None:
+        """Add one row to monitor.jsonl."""
+        self._append(MONITOR, row)
+
+    def monitor(self) -> list[dict[str, Any]]:
+        """Every row of monitor.jsonl."""
+        return self._rows(MONITOR)
+
+    def append_rolled_back(self, row: Mapping[str, Any]) -> None:
+        """Add one row to rolled_back.jsonl, which no resume rewinds."""
+        self._append(ROLLED_BACK, row)
+
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False) + "\n"
         with saving(name, self.path / name), (self.path / name).open("ab", buffering=0) as file:
@@ -180,9 +194,9 @@ class RunFolder:
         return [row for line in lines if (row := _row(line)) is not None]
 
     def rewind(self, after_round: int) -> None:
-        """Forget metrics, evaluations and rollouts of rounds later than `after_round`: they are made again."""
+        """Forget what was written of rounds later than `after_round`: it is made again."""
         with saving(METRICS, self.path / METRICS):
-            for name in (METRICS, EVALUATIONS):
+            for name in (METRICS, EVALUATIONS, MONITOR):
                 if (self.path / name).exists():
                     rows = [row for row in self._rows(name) if row.get("round", 0) <= after_round]
                     write_text(

@@ -1,19 +1,16 @@
-"""Evaluation while training: the same held-out cases every few rounds, the best policy, and what does not generalise.
+"""Evaluation while training: the same held-out cases every few rounds, and the best policy.
 
     evaluations.jsonl   a row for each evaluation, with every case's share of right answers
     checkpoints/best    the policy of the best evaluation, by `evaluation.best`
 
-All of it follows from the rows written so far: a resumed run evaluates, keeps and warns as an uninterrupted one does.
+All of it follows from the rows written so far: a resumed run evaluates and keeps as an uninterrupted one does.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from grandrounds.algorithm.cursor import take
 from grandrounds.evaluation.evaluate import evaluate
@@ -30,12 +27,6 @@ from grandrounds.types import Prompt
 BEST = "best"
 PREFIX = "held_out/"
 MEASURES = ("accuracy", "format_rate", "consistency", "evidence", "validity_given_correct")
-# Rounds whose mean is the training accuracy at the start and now.
-WINDOW = 5
-# Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
-CLEARLY = 2.33
-# Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
-LOST = 3.1
 
 
 @dataclass
@@ -123,55 +114,6 @@ class HeldOut:
             f"{best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
         )
 
-    def new_warning(self, metrics: Sequence[MetricsRow]) -> str:
-        """`warning`, but "" where the evaluation before gave one too: it has been said."""
-        earlier = replace(self, rows=self.rows[:-1])
-        until = earlier.rows[-1]["round"] if earlier.rows else -1
-        if earlier.rows and earlier.warning([row for row in metrics if row.get("round", 0) <= until]):
-            return ""
-        return self.warning(metrics)
-
-    def warning(self, metrics: Sequence[MetricsRow]) -> str:
-        """Plain words where the policy learns what holds for the training cases alone, or forgets, else ""."""
-        return self._does_not_generalise(metrics) or self._is_lost()
-
-    def _is_lost(self) -> str:
-        """Words where held-out accuracy is clearly below what it was."""
-        best = max(self.rows, key=lambda row: row["accuracy"])
-        last = self.rows[-1]
-        held, error = _paired_gain(best["right"], last["right"])
-        if held > -LOST * error or held == 0:
-            return ""
-        return (
-            f"Warning: held-out accuracy has fallen from {best['accuracy']:.1%} after round {best['round']} to "
-            f"{last['accuracy']:.1%} ({last['cases']:,} cases). Most likely the updates are too large for what a "
-            "round can teach: lower grpo.learning_rate, or raise grpo.cases_per_round. "
-            f"{self.setup.folder.checkpoints.folder / BEST} has the best policy by {self.setup.recipe.evaluation.best}."
-        )
-
-    def _does_not_generalise(self, metrics: Sequence[MetricsRow]) -> str:
-        """Words where training accuracy gains clearly more than held-out accuracy does."""
-        rounds = [row for row in metrics if row.get("round") and row.get("accuracy") is not None]
-        if len(self.rows) < 2 or len(rounds) < 2 * WINDOW:
-            return ""
-        first, last = self.rows[0], self.rows[-1]
-        cases = self.setup.recipe.grpo.cases_per_round * WINDOW
-        before, now = ([row["accuracy"] for row in part] for part in (rounds[:WINDOW], rounds[-WINDOW:]))
-        trained, error = _gain(float(np.mean(before)), float(np.mean(now)), cases)
-        held, held_error = _paired_gain(first["right"], last["right"])
-        if trained <= 0 or trained - held < CLEARLY * math.hypot(error, held_error):
-            return ""
-        closes = (
-            "" if self.setup.recipe.cases.balance == "label" else "; cases.balance: label closes this one"
-        )
-        course = "falls" if held < 0 else "does not follow"
-        return (
-            f"Warning: training accuracy rises ({np.mean(before):.1%} to {np.mean(now):.1%}), "
-            f"held-out accuracy {course} ({first['accuracy']:.1%} to {last['accuracy']:.1%}, {last['cases']:,} cases). "
-            "The policy learns something that holds for the training cases alone, such as which answers are frequent "
-            f"there. `grandrounds cases` shows such shortcuts{closes}."
-        )
-
 
 def settings_of(setup: Setup) -> SamplingSettings:
     """How held-out cases are sampled: as `grandrounds evaluate` does."""
@@ -202,16 +144,3 @@ def _value(row: MetricsRow, measure: str) -> float:
     """A measure for comparison; below all others where it does not apply."""
     value = row[measure]
     return -1.0 if value is None else float(value)
-
-
-def _gain(before: float, now: float, cases: int) -> tuple[float, float]:
-    """Difference of two accuracies on different cases, and its standard error."""
-    return now - before, math.sqrt((before * (1 - before) + now * (1 - now)) / cases)
-
-
-def _paired_gain(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[float, float]:
-    """Mean difference on the same cases, and its standard error."""
-    differences = np.array([now[case] - before[case] for case in before if case in now])
-    if len(differences) < 2:
-        return 0.0, math.inf
-    return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(len(differences)))

@@ -19,6 +19,8 @@ from grandrounds.training.guard import Guard
 from grandrounds.training.held_out import HeldOut
 from grandrounds.training.interrupt import Interrupt, interruptible
 from grandrounds.training.metrics import round_metrics
+from grandrounds.training.monitor.monitor import Monitor
+from grandrounds.training.monitor.response import roll_back, tell, tell_of_pause
 from grandrounds.training.objects import Objects
 from grandrounds.training.out_of_memory import memory_boundary
 from grandrounds.training.progress import PlainProgress, Progress
@@ -138,13 +140,21 @@ def _run(
                 return _stopped(folder, 0, progress)
             position = _start(setup)
         held_out = HeldOut.of(setup)
-        position = _rounds(setup, position, interrupt, held_out, callbacks)
+        ended = _rounds(setup, position, interrupt, held_out, callbacks)
         if held_out.rows:
             progress.note(held_out.summary())
-        if position.round < recipe.rounds and not held_out.exhausted:
-            return _stopped(folder, position.round, progress)
+        if ended.early:
+            return _stopped(folder, ended.round, progress)
         progress.finished(f"Done: {folder.path}")
-        return Run(folder.path, position.round, finished=True)
+        return Run(folder.path, ended.round, finished=True)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """The round that the run is at when its rounds end, and whether more of them were wanted."""
+
+    round: int
+    early: bool
 
 
 def _rounds(
@@ -153,36 +163,46 @@ def _rounds(
     interrupt: Interrupt,
     held_out: HeldOut,
     callbacks: Sequence[Callback],
-) -> Position:
-    """Rounds from the one after `position` on, each written down, watched and saved; returns where they ended."""
+) -> _Ended:
+    """Rounds from the one after `position` on, each written down, watched and saved."""
     recipe, folder = setup.recipe, setup.folder
-    guard = Guard(recipe.guard, folder.metrics())
-    if interrupt.requested or held_out.exhausted:
-        return position
-    if held_out.prompts and not held_out.rows:
+    guard, monitor = Guard(recipe.guard, folder.metrics()), Monitor.of(setup, held_out)
+    stop = interrupt.requested or held_out.exhausted
+    if held_out.prompts and not held_out.rows and not stop:
         held_out.evaluate(position.round)
-    for done in run_rounds(setup.grpo(), position):
+    for done in () if stop else run_rounds(setup.grpo(), position):
         position, row = done.position, round_metrics(done)
         if held_out.due(position.round):
             row.update(held_out.evaluate(position.round))
         folder.write_rollouts(position.round, done.groups)
         folder.append_metrics(row)
         setup.progress.round(position.round, recipe.rounds, row)
-        if held_out.due(position.round):
-            _warn(setup, held_out)
+        alarm = monitor.check(done, row, evaluated=held_out.due(position.round))
+        if alarm is not None:
+            tell(setup, alarm)
+        _tell_of_patience(setup, held_out)
         ended = [callback(done) is True for callback in callbacks]
         guard.check(row)
-        stop = interrupt.requested or held_out.exhausted or any(ended)
-        if stop or position.round % recipe.checkpoint.every == 0 or position.round == recipe.rounds:
-            save_checkpoint(setup, position)
+        if alarm is not None and alarm.action == "roll_back":
+            return _Ended(roll_back(setup, held_out, alarm, position.round), early=True)
+        paused = alarm is not None and alarm.action == "pause" and position.round < recipe.rounds
+        stop = interrupt.requested or held_out.exhausted or any(ended) or paused
+        best = held_out.best["round"] if monitor.may_roll_back and held_out.best else None
+        if stop or best == position.round or _due(recipe, position.round):
+            save_checkpoint(setup, position, also=() if best is None else (best,))
+        if paused and alarm is not None:
+            tell_of_pause(setup, alarm, position.round)
         if stop:
             break
-    return position
+    return _Ended(position.round, early=position.round < recipe.rounds and not held_out.exhausted)
 
 
-def _warn(setup: Setup, held_out: HeldOut) -> None:
-    if warning := held_out.new_warning(setup.folder.metrics()):
-        setup.progress.note(warning)
+def _due(recipe: Recipe, number: int) -> bool:
+    """Whether a checkpoint is due after this round."""
+    return number % recipe.checkpoint.every == 0 or number == recipe.rounds
+
+
+def _tell_of_patience(setup: Setup, held_out: HeldOut) -> None:
     if held_out.exhausted:
         setup.progress.note(
             f"Stopping: {setup.recipe.evaluation.patience} evaluations in a row brought no better policy. Resume it "

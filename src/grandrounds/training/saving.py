@@ -6,6 +6,7 @@ warmup/NNNNNN/        after SFT step NNNNNN; only the newest is kept, and none a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,9 +17,13 @@ from grandrounds.training.checkpoint import COLD_START, Checkpoints, read_state,
 from grandrounds.training.setup import Setup, grpo_learner, saved_policy
 
 
-def save_checkpoint(setup: Setup, position: Position) -> None:
-    """Save a checkpoint after a round, by one atomic rename. Then remove the oldest beyond `checkpoint.keep`."""
-    _save(setup, setup.folder.checkpoints, position.round, asdict(position), setup.recipe.checkpoint.keep)
+def save_checkpoint(setup: Setup, position: Position, also: Sequence[int] = ()) -> None:
+    """Save a checkpoint after a round, by one atomic rename. Then remove the oldest beyond `checkpoint.keep`.
+
+    also: rounds whose checkpoints stay.
+    """
+    keep, staying = setup.recipe.checkpoint.keep, [name_of(number) for number in also]
+    _save(setup, setup.folder.checkpoints, position.round, asdict(position), keep, staying)
 
 
 def save_warmup(setup: Setup, step: int) -> None:
@@ -26,13 +31,25 @@ def save_warmup(setup: Setup, step: int) -> None:
     _save(setup, setup.folder.warmup, step, {"step": step}, keep=1)
 
 
-def _save(setup: Setup, store: Checkpoints, number: int, counters: dict[str, int], keep: int) -> None:
+def name_of(number: int) -> str:
+    """The name of a round's or step's checkpoint: "000020"."""
+    return f"{number:06d}"
+
+
+def _save(
+    setup: Setup,
+    store: Checkpoints,
+    number: int,
+    counters: dict[str, int],
+    keep: int,
+    also: Sequence[str] = (),
+) -> None:
     def write(folder: Path) -> None:
         save_policy(setup.policy, folder)
         write_state(folder, setup.learner.state_dict(), counters)
 
-    store.save(f"{number:06d}", write)
-    store.prune(keep)
+    store.save(name_of(number), write)
+    store.prune(keep, also)
 
 
 def restore_warmup(setup: Setup, checkpoint: Path) -> int:

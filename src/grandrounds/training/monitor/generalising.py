@@ -1,0 +1,124 @@
+"""Signs that what is learned does not carry over: to held-out cases, or from the reward to accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from grandrounds.training.monitor.history import WINDOW
+from grandrounds.training.monitor.readings import ACCURACY, REWARD
+from grandrounds.training.monitor.sign import Finding, Sign, Watched
+from grandrounds.training.progress import MetricsRow
+
+# Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
+CLEARLY = 2.33
+# Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
+LOST = 3.1
+# Standard errors that training accuracy may have gained by chance: one-sided p = 0.05.
+RISEN = 1.64
+
+
+def reward_alone(watched: Watched) -> Finding | None:
+    """The reward rises clearly; training accuracy does not, nor held-out accuracy at the last two evaluations."""
+    rows, history = watched.history.evaluations, watched.history
+    reward, accuracy = history.since_start(REWARD), history.since_start(ACCURACY)
+    if len(rows) < 3 or reward is None or accuracy is None:
+        return None
+    held = [paired_gain(rows[0]["right"], row["right"])[0] for row in rows[-2:]]
+    if not reward.clear(1e-9) or accuracy.errors > RISEN or max(held) > 0:
+        return None
+    return Finding(
+        "reward_alone",
+        f"The reward rises ({reward.before.mean:.3g} to {reward.now.mean:.3g}), accuracy does not: in training "
+        f"{accuracy.before.mean:.1%} to {accuracy.now.mean:.1%}, held-out {rows[0]['accuracy']:.1%} to "
+        f"{rows[-1]['accuracy']:.1%}",
+        f"Most likely {_rising(watched)} can be earned without being right",
+        "Read the best-rewarded wrong completions in rollouts/; make that component a gate of accuracy, or lower its "
+        "weight",
+        {"reward_before": reward.before.mean, "reward_now": reward.now.mean, "held_out_gain": held[-1]},
+    )
+
+
+def _rising(watched: Watched) -> str:
+    """The component whose weighted mean has risen most."""
+    rows = watched.history.metrics
+    gains = {
+        name: weight * (after - before)
+        for name, weight in watched.weights.items()
+        if (before := _mean(rows[:WINDOW], name)) is not None
+        and (after := _mean(rows[-WINDOW:], name)) is not None
+    }
+    return f"`{max(gains, key=lambda name: gains[name])}`" if gains else "a component of the reward"
+
+
+def _mean(rows: list[MetricsRow] | tuple[MetricsRow, ...], name: str) -> float | None:
+    known = [row[f"rewards/{name}/mean"] for row in rows if row.get(f"rewards/{name}/mean") is not None]
+    return float(np.mean(known)) if known else None
+
+
+def not_general(watched: Watched) -> Finding | None:
+    """Training accuracy gains clearly more than held-out accuracy does."""
+    rounds = [row for row in watched.history.metrics if row.get("round") and row.get("accuracy") is not None]
+    rows = watched.history.evaluations
+    if len(rows) < 2 or len(rounds) < 2 * WINDOW:
+        return None
+    first, last = rows[0], rows[-1]
+    cases = watched.recipe.grpo.cases_per_round * WINDOW
+    before, now = (
+        float(np.mean([row["accuracy"] for row in part])) for part in (rounds[:WINDOW], rounds[-WINDOW:])
+    )
+    trained, error = _gain(before, now, cases)
+    held, held_error = paired_gain(first["right"], last["right"])
+    if trained <= 0 or trained - held < CLEARLY * math.hypot(error, held_error):
+        return None
+    balanced = watched.recipe.cases.balance == "label"
+    return Finding(
+        "not_general",
+        f"Training accuracy rises ({before:.1%} to {now:.1%}), held-out accuracy "
+        f"{'falls' if held < 0 else 'does not follow'} ({first['accuracy']:.1%} to {last['accuracy']:.1%}, "
+        f"{last['cases']:,} cases)",
+        "The policy learns something that holds for the training cases alone, such as which answers are frequent there",
+        f"`grandrounds cases` shows such shortcuts{'' if balanced else '; cases.balance: label closes this one'}",
+        {"training_gain": trained, "held_out_gain": held},
+    )
+
+
+def held_out_lost(watched: Watched) -> Finding | None:
+    """Held-out accuracy is clearly below what it was."""
+    rows = watched.history.evaluations
+    if len(rows) < 2:
+        return None
+    best, last = max(rows, key=lambda row: row["accuracy"]), rows[-1]
+    held, error = paired_gain(best["right"], last["right"])
+    if held > -LOST * error or held == 0:
+        return None
+    return Finding(
+        "held_out_lost",
+        f"Held-out accuracy has fallen from {best['accuracy']:.1%} after round {best['round']} to "
+        f"{last['accuracy']:.1%} ({last['cases']:,} cases)",
+        "Most likely the updates are too large for what a round can teach",
+        f"Lower grpo.learning_rate, or raise grpo.cases_per_round. {watched.best}".rstrip(),
+        {"held_out_gain": held},
+    )
+
+
+def _gain(before: float, now: float, cases: int) -> tuple[float, float]:
+    """Difference of two accuracies on different cases, and its standard error."""
+    return now - before, math.sqrt((before * (1 - before) + now * (1 - now)) / cases)
+
+
+def paired_gain(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[float, float]:
+    """Mean difference on the same cases, and its standard error."""
+    differences = np.array([now[case] - before[case] for case in before if case in now])
+    if len(differences) < 2:
+        return 0.0, math.inf
+    return float(differences.mean()), float(differences.std(ddof=1) / math.sqrt(len(differences)))
+
+
+SIGNS = (
+    Sign("not_general", not_general, evaluated=True),
+    Sign("reward_alone", reward_alone, evaluated=True),
+    Sign("held_out_lost", held_out_lost, evaluated=True),
+)
