@@ -332,6 +332,7 @@ SignName = Literal[
     "length_collapse",
     "length_creep",
     "cut_off",
+    "wrong_pays",
     "not_general",
     "reward_alone",
     "held_out_lost",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from grandrounds.training.monitor.history import CLEARLY, Change
-from grandrounds.training.monitor.readings import CONSISTENT, INVENTED, LETTER, VALID, excess
 from grandrounds.training.monitor.paid import most_paying
+from grandrounds.training.monitor.readings import CONSISTENT, INVENTED, LETTER, VALID, excess
 from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed, course
 
 # A tenth of all answers, findings or right answers: less may come and go with what a round's cases are like.

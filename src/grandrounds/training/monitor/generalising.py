@@ -7,17 +7,59 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from grandrounds.training.monitor.history import WINDOW
-from grandrounds.training.monitor.readings import ACCURACY, REWARD
+from grandrounds.training.monitor.history import CLEARLY, WINDOW
+from grandrounds.training.monitor.readings import ACCURACY, REWARD, RIGHT_PAYS
 from grandrounds.training.monitor.sign import Finding, Sign, Watched
 from grandrounds.training.progress import MetricsRow
 
 # Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
-CLEARLY = 2.33
+GAINED_MORE = 2.33
 # Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
 LOST = 3.1
 # Standard errors that training accuracy may have gained by chance: one-sided p = 0.05.
 RISEN = 1.64
+
+
+def wrong_pays(watched: Watched) -> Finding | None:
+    """Of one case's completions the right ones have clearly less reward than the wrong ones."""
+    gain = watched.history.newest(RIGHT_PAYS)
+    if gain is None or gain.mean > -CLEARLY * gain.error or not gain.mean:
+        return None
+    return Finding(
+        "wrong_pays",
+        f"Right completions have {-gain.mean:.2g} less reward than wrong ones to the same case",
+        f"Most likely {_against(watched)} has the wrong sign, or gold answers are wrong",
+        "Look at the sign of its weight and of what it returns; `grandrounds rewards test` shows what each component "
+        "gives right and wrong responses",
+        {"right_pays": gain.mean, "error": gain.error},
+    )
+
+
+def _against(watched: Watched) -> str:
+    """The component that takes most from right completions."""
+    gains = {
+        name: weight * gain
+        for name, weight in watched.weights.items()
+        if (gain := _right_gain(watched, name)) is not None
+    }
+    worst = min(gains, key=lambda name: gains[name], default="")
+    return f"`{worst}`" if worst and gains[worst] < 0 else "a component of the reward"
+
+
+def _right_gain(watched: Watched, name: str) -> float | None:
+    """A component's mean for the newest round's right completions, less that for its wrong ones."""
+    means = []
+    for right in (True, False):
+        known = [
+            score
+            for group in watched.groups
+            for sample, score in zip(group.samples, group.scores[name], strict=True)
+            if sample.verdict.correct is right and score is not None
+        ]
+        if not known:
+            return None
+        means.append(float(np.mean(known)))
+    return means[0] - means[1]
 
 
 def reward_alone(watched: Watched) -> Finding | None:
@@ -71,7 +113,7 @@ def not_general(watched: Watched) -> Finding | None:
     )
     trained, error = _gain(before, now, cases)
     held, held_error = paired_gain(first["right"], last["right"])
-    if trained <= 0 or trained - held < CLEARLY * math.hypot(error, held_error):
+    if trained <= 0 or trained - held < GAINED_MORE * math.hypot(error, held_error):
         return None
     balanced = watched.recipe.cases.balance == "label"
     return Finding(
@@ -118,6 +160,7 @@ def paired_gain(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[
 
 
 SIGNS = (
+    Sign("wrong_pays", wrong_pays),
     Sign("not_general", not_general, evaluated=True),
     Sign("reward_alone", reward_alone, evaluated=True),
     Sign("held_out_lost", held_out_lost, evaluated=True),

@@ -87,7 +87,7 @@ class History:
         return None if before is None or now is None else Change(before, now)
 
     def _size(self, name: str) -> int:
-        """Rounds in a window: `WINDOW`, as soon as there are twice as many; before that as few as have enough groups."""
+        """Rounds in a window: `WINDOW` once there are twice as many; before that as few as have enough groups."""
         groups = next((row[name].groups for row in reversed(self.rounds) if name in row), LEAST_GROUPS)
         return max(math.ceil(LEAST_GROUPS / groups), min(WINDOW, len(self.rounds) // 2))
 

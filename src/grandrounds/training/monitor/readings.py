@@ -21,7 +21,7 @@ from grandrounds.rewards.evidence import cited_findings, in_case
 from grandrounds.rewards.text import normalise
 from grandrounds.types import Sample, ScoredGroup
 
-REWARD, ACCURACY, SILENT = "reward", "accuracy", "silent"
+REWARD, ACCURACY, SILENT, RIGHT_PAYS = "reward", "accuracy", "silent", "right_pays"
 LENGTH, CUT_OFF, ENTROPY = "length", "cut_off", "entropy"
 OUTSIDE, AHEAD, REPEATED = "text_outside", "answer_ahead", "tag_repetition"
 INVENTED, VALID, CONSISTENT = "invented", "valid_given_correct", "consistent_given_correct"
@@ -46,6 +46,7 @@ def read_round(
     """All readings of one round by name; those that apply to none of its completions are left out."""
     by_name: dict[str, list[float]] = {
         REWARD: [float(group.rewards.mean()) for group in groups],
+        RIGHT_PAYS: [gain for group in groups if (gain := right_pays(group)) is not None],
         SILENT: [float(not has_signal(group) and not all_correct(group)) for group in groups],
     }
     for name, feature in features(grammar, knowledge).items():
@@ -79,6 +80,14 @@ def features(grammar: Grammar, knowledge: Knowledge | None) -> dict[str, Feature
     if knowledge is not None:
         found[VALID] = lambda sample: _valid(sample, knowledge) if sample.verdict.correct else None
     return found
+
+
+def right_pays(group: ScoredGroup) -> float | None:
+    """How much more reward right completions have than wrong ones; None where all are right, or all wrong."""
+    right = np.array([sample.verdict.correct for sample in group.samples])
+    if right.all() or not right.any():
+        return None
+    return float(group.rewards[right].mean() - group.rewards[~right].mean())
 
 
 def text_outside(sample: Sample) -> float | None:

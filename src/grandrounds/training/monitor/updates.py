@@ -89,8 +89,8 @@ def no_signal(watched: Watched) -> Finding | None:
         "no_signal",
         f"In {silent.mean:.0%} of the groups all completions have the same reward and are not all right",
         f"Most likely the cases are too hard (accuracy {right:.0%}), or the reward gives nearly everything the same",
-        "Raise grpo.group_size or grpo.temperature, add a reward that grades partial success, use grpo.dynamic_sampling, "
-        "or easier cases",
+        "Raise grpo.group_size or grpo.temperature, add a reward that grades partial success, use "
+        "grpo.dynamic_sampling, or easier cases",
         {"silent": silent.mean, "error": silent.error},
     )
 
