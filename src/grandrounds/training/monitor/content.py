@@ -12,7 +12,7 @@ MORE = 0.1
 
 
 def letter_bias(watched: Watched) -> Finding | None:
-    """An option is answered clearly more often than it is right, and more so than in the first rounds."""
+    """An option is answered clearly more often than the other wrong ones, and more so than in the first rounds."""
     names = {name for row in watched.history.rounds for name in row if name.startswith(LETTER)}
     changes = [(name, watched.history.since_start(name)) for name in sorted(names)]
     biased = [(name, change) for name, change in changes if change is not None and _biased(change)]
@@ -28,8 +28,8 @@ def letter_bias(watched: Watched) -> Finding | None:
     )
     return Finding(
         "letter_bias",
-        f"{letter} is answered {change.now.mean:.0%} of the time more often than it is right, at the start "
-        f"{change.before.mean:.0%}",
+        f"Where {letter} is wrong, it is answered in {change.now.mean:+.0%} more of the completions than the other "
+        f"wrong options, at the start {change.before.mean:+.0%}",
         paid or f"Most likely {letter} is right more often in the training cases, or a reward favours it",
         "`grandrounds cases` shows how often each letter is right; cases.balance: label closes it; look for the letter "
         "in your reward",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from grandrounds.training.monitor.history import CLEARLY, WINDOW
+from grandrounds.training.monitor.history import CLEARLY, EQUAL, WINDOW
 from grandrounds.training.monitor.readings import ACCURACY, REWARD, RIGHT_PAYS
 from grandrounds.training.monitor.sign import Finding, Sign, Watched
 from grandrounds.training.progress import MetricsRow
@@ -16,8 +16,6 @@ from grandrounds.training.progress import MetricsRow
 GAINED_MORE = 2.33
 # Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
 LOST = 3.1
-# Standard errors that training accuracy may have gained by chance: one-sided p = 0.05.
-RISEN = 1.64
 
 
 def wrong_pays(watched: Watched) -> Finding | None:
@@ -69,7 +67,7 @@ def reward_alone(watched: Watched) -> Finding | None:
     if len(rows) < 3 or reward is None or accuracy is None:
         return None
     held = [paired_gain(rows[0]["right"], row["right"])[0] for row in rows[-2:]]
-    if not reward.clear(1e-9) or accuracy.errors > RISEN or max(held) > 0:
+    if not reward.clear(1e-9) or accuracy.errors > EQUAL or max(held) > 0:
         return None
     return Finding(
         "reward_alone",

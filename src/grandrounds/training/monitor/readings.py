@@ -28,6 +28,8 @@ INVENTED, VALID, CONSISTENT = "invented", "valid_given_correct", "consistent_giv
 LETTER = "letter/"
 # A tag in a reasoning that rehearses its answer occurs twice; beyond that it is repeated.
 MOST_TAGS = 2
+# Labels of a question without options: yes, no, maybe.
+LABELLED = ("yes", "no", "maybe")
 
 Feature = Callable[[Sample], float | None]
 
@@ -120,12 +122,18 @@ def invented(sample: Sample) -> float | None:
 
 
 def excess(letter: str) -> Feature:
-    """How much more often an option or label is answered than it is right: 1, 0 or -1."""
+    """Where this option or label is wrong: how much more often it is answered than an even spread of wrong answers.
+
+        [given = letter] - [given is wrong] / (options - 1)
+
+    So neither accuracy nor how often the letter is right moves it.
+    """
 
     def of(sample: Sample) -> float | None:
-        if sample.verdict.given is None:
+        options = len(sample.case.options) or len(LABELLED)
+        if sample.verdict.given is None or _gold(sample) == letter or options < 2:
             return None
-        return float(sample.verdict.given == letter) - float(_gold(sample) == letter)
+        return float(sample.verdict.given == letter) - float(not sample.verdict.correct) / (options - 1)
 
     return of
 
