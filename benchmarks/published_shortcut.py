@@ -116,7 +116,7 @@ def recipe(arm: str, model: str, rounds: int) -> Recipe:
             "rewards": {"accuracy": {"weight": 1.0}, "format": {"weight": 0.2}},
             "checkpoint": {"every": 5, "keep": 1},
             "evaluation": {"every": 5, "cases": 150},
-            "guard": {"enabled": False},
+            "guard": {"patience": 1000},
         }
     )
 

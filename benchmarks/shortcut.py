@@ -96,7 +96,7 @@ def recipe(folder: Path, balance: str, rounds: int) -> Recipe:
             },
             "rewards": {"accuracy": {"weight": 1.0}, "format": {"weight": 0.2}},
             "evaluation": {"every": 5, "cases": HELD_OUT},
-            "guard": {"enabled": False},
+            "guard": {"patience": 1000},
         }
     )
 

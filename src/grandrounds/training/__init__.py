@@ -1,1 +1,1 @@
-"""A run: warm-up, rounds, checkpoints, trace, and the guard that stops a hopeless run."""
+"""A run: warm-up, rounds, checkpoints, trace, the guard that stops a hopeless run, and the monitor."""
