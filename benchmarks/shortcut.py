@@ -45,7 +45,7 @@ class Warned(PlainProgress):
         super().round(done, rounds, row)
 
     def note(self, text: str) -> None:
-        if text.startswith("Warning") and not self.warned:
+        if text.startswith("Warning (not_general)") and not self.warned:
             self.warned = self.number
         super().note(text)
 

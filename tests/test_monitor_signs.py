@@ -159,14 +159,37 @@ def test_where_knowledge_checks_reasoning_its_verdict_counts() -> None:
     assert "valid reasoning: 100% to 0%" in found(run)["validity"].what
 
 
-def test_a_component_that_the_prefilled_tag_makes_0_is_named() -> None:
-    opened = one_round(
-        1, lambda *given: (good(*given)[0].removeprefix("<reasoning>"), 0.0), prefilled="<reasoning>\n"
-    )
-    finding = found(watched([opened]))["prefilled"]
-    assert "`planted` gives 0 to all 128 completions" in finding.what
-    assert "<reasoning>" in finding.cause
-    assert "prefilled" not in found(watched([one_round(1)]))
+def unopened(*given: Any) -> tuple[str, float]:
+    return good(*given)[0].removeprefix("<reasoning>"), 0.0
+
+
+@pytest.mark.parametrize(
+    ("prefilled", "tag", "earned", "scored", "words"),
+    [
+        ("<reasoning>\n", "reasoning", 0.0, 1.0, "looks for it in their text"),
+        ("<reasoning>\n", "reasoning", 0.0, 0.0, None),  # 0 for another reason
+        ("<reasoning>\n", "reasoning", 0.1, 1.0, None),
+        ("", "reasoning", 0.0, 1.0, None),
+        ("<think>\n", "think", 0.0, 0.0, "the recipe asks for <reasoning>"),
+        ("<think>\n", "reasoning", 0.0, 0.0, None),  # the responses do not use it
+    ],
+)
+def test_a_component_that_the_prefilled_tag_makes_0_is_named(
+    prefilled: str, tag: str, earned: float, scored: float, words: str | None
+) -> None:
+    def write(*given: Any) -> tuple[str, float]:
+        return unopened(*given)[0].replace("reasoning>", f"{tag}>"), earned
+
+    def score(name: str, samples: Any) -> list[float]:
+        assert all(sample.text.startswith(prefilled) for sample in samples)
+        return [scored] * len(samples) if name == "planted" else []
+
+    run = watched([one_round(1, write, prefilled=prefilled)])
+    finding = found(replace(run, weights={"planted": 1.0}, scored=score)).get("prefilled")
+    assert (finding is not None) == (words is not None)
+    if finding is not None:
+        assert "`planted` gives 0 to all 128 completions" in finding.what
+        assert str(words) in finding.cause
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
-"""Evaluation while training: the same cases each time, the best policy kept, a warning where nothing generalises."""
+"""Evaluation while training: the same cases each time, the best policy kept."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from test_training_changes import Notes, recipe, rows
 from grandrounds import evaluate
 from grandrounds.recipe import Recipe
 from grandrounds.training.folder import RunFolder
-from grandrounds.training.held_out import HeldOut
 from grandrounds.training.progress import SilentProgress
 from grandrounds.training.run import Run, resume, train
 
@@ -109,55 +106,3 @@ def test_a_run_without_held_out_cases_says_at_the_start_that_none_are_evaluated(
     run = train(recipe(evaluation={"every": 1}), tmp_path / "run", cases=rows(), progress=notes)
     assert any(line.startswith("Nothing is evaluated while training") for line in notes.lines)
     assert not (run.folder / "evaluations.jsonl").exists()
-
-
-def watched(first: float, last: float, cases: int = 100) -> HeldOut:
-    """Evaluations with these accuracies, by the same cases in order."""
-    folder = SimpleNamespace(checkpoints=SimpleNamespace(folder=Path("runs/one/checkpoints")))
-    setup: Any = SimpleNamespace(recipe=recipe(grpo={"cases_per_round": 8}), folder=folder)
-
-    def row(number: int, accuracy: float) -> dict[str, Any]:
-        right = {str(case): float(case < accuracy * cases) for case in range(cases)}
-        return {"round": number, "cases": cases, "accuracy": accuracy, "right": right}
-
-    return HeldOut(setup, (), [row(0, first), row(20, last)])
-
-
-def course(first: float, last: float, rounds: int = 20) -> Iterator[dict[str, Any]]:
-    for number in range(1, rounds + 1):
-        yield {"round": number, "accuracy": first if number <= rounds / 2 else last}
-
-
-@pytest.mark.parametrize(
-    ("held", "trained", "words"),
-    [
-        ((0.34, 0.15), (0.35, 0.55), "falls (34.0% to 15.0%, 100 cases)"),
-        ((0.30, 0.32), (0.30, 0.90), "does not follow (30.0% to 32.0%, 100 cases)"),
-        ((0.30, 0.85), (0.30, 0.90), ""),  # both rise
-        ((0.30, 0.25), (0.30, 0.25), ""),  # both fall: no shortcut
-        ((0.30, 0.28), (0.30, 0.35), ""),  # within what chance does
-        ((0.31, 0.05), (0.29, 0.20), "has fallen from 31.0% after round 0 to 5.0%"),  # forgets
-    ],
-)
-def test_a_warning_says_where_training_cases_alone_are_learned(
-    held: tuple[float, float], trained: tuple[float, float], words: str
-) -> None:
-    warning = watched(*held).warning(list(course(*trained)))
-    assert words in warning
-    assert bool(warning) == bool(words)
-
-
-def test_a_few_rounds_are_no_course() -> None:
-    assert watched(0.35, 0.30).warning(list(course(0.1, 0.9, rounds=9))) == ""
-
-
-def test_a_warning_is_said_once_while_it_lasts() -> None:
-    lost = watched(0.34, 0.05)
-    rows = list(course(0.3, 0.3))
-    assert lost.new_warning(rows)
-    third = {**lost.rows[-1], "round": 30}
-    again = replace(lost, rows=[*lost.rows, third])
-    assert again.warning(rows)
-    assert again.new_warning(rows) == ""
-    recovered = replace(lost, rows=[*lost.rows, lost.rows[0] | {"round": 30}, third | {"round": 40}])
-    assert recovered.new_warning(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from grandrounds.training.monitor.readings import AHEAD, OUTSIDE, REPEATED
 from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed, course
@@ -28,24 +29,44 @@ def _grows(sign: str, feature: str, shown: str, cause: str, hint: str) -> Callab
 
 
 def prefilled(watched: Watched) -> Finding | None:
-    """A component gives 0 to everything, and the chat template has opened a tag that completions therefore lack."""
-    samples = [sample for group in watched.groups for sample in group.samples]
-    opened = watched.groups[0].prompt.prefilled.strip()
-    if not opened or len(samples) < SCORED or not any(sample.response.answer for sample in samples):
-        return None
-    for name, weight in watched.weights.items():
+    """A component gives 0 to everything because the chat template has opened a tag that completions therefore lack."""
+    opened = watched.groups[0].prompt.prefilled
+    for name, weight in watched.weights.items() if opened else ():
         scores = [score for group in watched.groups for score in group.scores[name] if score is not None]
-        if weight and len(scores) >= SCORED and not any(scores):
-            return Finding(
-                "prefilled",
-                f"`{name}` gives 0 to all {len(scores)} completions of the round",
-                f"The chat template has already opened {opened}, so completions begin without that tag, and a check "
-                "of their text alone fails",
-                "Check the whole response (`sample.response`, which has the tag) or use the built-in `format`; where "
-                f"{opened} is not the recipe's tag, set prompt.reasoning_tag",
-                {"completions": float(len(scores))},
-            )
+        if not weight or len(scores) < SCORED or any(scores):
+            continue
+        cause = _missing_tag(watched, name, opened) or _other_tag(watched, opened)
+        if cause is not None:
+            what = f"`{name}` gives 0 to all {len(scores)} completions of the round"
+            return Finding("prefilled", what, *cause, {"completions": float(len(scores))})
     return None
+
+
+def _missing_tag(watched: Watched, name: str, opened: str) -> tuple[str, str] | None:
+    """Cause and hint where the component gives something else once the tag is put in front of the completions."""
+    samples = [
+        replace(sample, completion=replace(sample.completion, text=opened + sample.text))
+        for sample in watched.groups[0].samples
+    ]
+    if not any(watched.scored(name, samples)):
+        return None
+    return (
+        f"The chat template has already opened {opened.strip()}, so completions begin without it, and this component "
+        "looks for it in their text: with it in front it gives more",
+        "Check the whole response in it (`sample.response`, which has the tag), or use the built-in `format`",
+    )
+
+
+def _other_tag(watched: Watched, opened: str) -> tuple[str, str] | None:
+    """Cause and hint where the template's tag is not the recipe's, and completions close it."""
+    tag, ours = opened.strip(), watched.recipe.prompt.reasoning_tag
+    closed = [tag.replace("<", "</") in sample.text for group in watched.groups for sample in group.samples]
+    if tag.strip("<>").lower() == ours.lower() or 2 * sum(closed) < len(closed):
+        return None
+    return (
+        f"The chat template has already opened {tag}, and the responses use it; the recipe asks for <{ours}>",
+        f"Set prompt.reasoning_tag: {tag.strip('<>')}",
+    )
 
 
 SIGNS = (

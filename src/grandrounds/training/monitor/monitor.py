@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grandrounds.algorithm.grpo import Round
+from grandrounds.errors import RewardError
 from grandrounds.recipe import GuardAction
+from grandrounds.rewards.components import UserComponent
+from grandrounds.rewards.logged import Logged, TrainerState
 from grandrounds.training.held_out import BEST, HeldOut
 from grandrounds.training.monitor.history import WINDOW, History
 from grandrounds.training.monitor.readings import Reading, features, from_json, read_round, to_json
@@ -25,6 +28,7 @@ from grandrounds.training.monitor.sign import Finding, Watched
 from grandrounds.training.monitor.signs import SIGNS
 from grandrounds.training.progress import MetricsRow
 from grandrounds.training.setup import Setup
+from grandrounds.types import Sample
 
 # From the mildest to the strictest.
 ACTIONS: tuple[GuardAction, ...] = ("ignore", "warn", "pause", "roll_back")
@@ -114,9 +118,21 @@ class Monitor:
             groups=done.groups,
             weights={name: part.weight for name, part in setup.rewards.parts.items()},
             features=features(setup.grammar, setup.book.knowledge),
+            scored=self._scored,
             precision=setup.policy.precision,
             best=best,
         )
+
+    def _scored(self, name: str, samples: Sequence[Sample]) -> Sequence[float | None]:
+        """What a user's function gives these samples; nothing where it cannot score them."""
+        component = self.setup.rewards.parts[name].component
+        if not isinstance(component, UserComponent):
+            return ()  # ours read `sample.response`
+        try:
+            further = Logged(len(samples)).arguments(TrainerState())
+            return [score.value for score in component.scores(samples, further)]
+        except RewardError:
+            return ()
 
 
 def good_round(rounds: Sequence[int], evaluations: Sequence[MetricsRow], measure: str, alarm: int) -> int:

@@ -10,7 +10,7 @@ from grandrounds.recipe import Recipe
 from grandrounds.training.monitor.history import Change, History
 from grandrounds.training.monitor.paid import Payer, most_paying
 from grandrounds.training.monitor.readings import Feature
-from grandrounds.types import ScoredGroup
+from grandrounds.types import Sample, ScoredGroup
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Finding:
 class Watched:
     """All that a sign may look at.
 
-    groups: those of the newest round. weights: component -> its weight in the reward. best: where the best policy is.
+    groups: those of the newest round. weights: component -> its weight in the reward. scored: what a component that is a
+    user's function gives these samples; nothing for others. best: where the best policy is.
     """
 
     recipe: Recipe
@@ -44,6 +45,7 @@ class Watched:
     groups: Sequence[ScoredGroup]
     weights: Mapping[str, float]
     features: Mapping[str, Feature]
+    scored: Callable[[str, Sequence[Sample]], Sequence[float | None]] = lambda name, samples: ()
     precision: str = "float32"
     best: str = ""
 
