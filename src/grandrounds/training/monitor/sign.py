@@ -36,8 +36,8 @@ class Finding:
 class Watched:
     """All that a sign may look at.
 
-    groups: those of the newest round. weights: component -> its weight in the reward. scored: what a component that is a
-    user's function gives these samples; nothing for others. best: where the best policy is.
+    groups: those of the newest round. weights: component -> its weight in the reward. scored: what a component gives
+    these samples, nothing where it is no user's function. best: where the best policy is.
     """
 
     recipe: Recipe
