@@ -43,10 +43,11 @@ def show_in(monkeypatch: pytest.MonkeyPatch, *rounds: int) -> None:
 
 @pytest.fixture(autouse=True)
 def one_sign(monkeypatch: pytest.MonkeyPatch) -> None:
-    show_in(monkeypatch, 4, 5, 6, 14)
+    show_in(monkeypatch, 2, 3, 4, 7)
+    monkeypatch.setattr(monitor_module, "WINDOW", 2)  # fewer rounds will do
 
 
-def guarded(rounds: int = 8, guard: dict[str, Any] | None = None, **sections: Any) -> Recipe:
+def guarded(rounds: int = 5, guard: dict[str, Any] | None = None, **sections: Any) -> Recipe:
     quiet = {name: "ignore" for name in SIGNS if name != "letter_bias"}
     guard = {"patience": 1000, **(guard or {})}
     guard["signs"] = {**quiet, **guard.get("signs", {})}
@@ -90,27 +91,27 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_sign_is_said_once_while_it_lasts_and_again_when_it_returns(tmp_path: Path) -> None:
-    run, lines = begin(guarded(14), tmp_path / "run")
+    run, lines = begin(guarded(7), tmp_path / "run")
     assert run.finished
     said = [line for line in lines if line.startswith("Warning")]
     assert said == [
         f"Warning (letter_bias): A is favoured in round {number}. It is planted. Dig it out."
-        for number in (4, 14)
+        for number in (2, 7)
     ]
     kept = RunFolder.open(run.folder).monitor()
-    assert [row["round"] for row in kept] == list(range(1, 15))
-    assert [row["round"] for row in kept if row["findings"]] == [4, 5, 6, 14]
-    assert [row["round"] for row in kept if row["said"]] == [4, 14]
-    assert kept[3]["findings"] == [
+    assert [row["round"] for row in kept] == list(range(1, 8))
+    assert [row["round"] for row in kept if row["findings"]] == [2, 3, 4, 7]
+    assert [row["round"] for row in kept if row["said"]] == [2, 7]
+    assert kept[1]["findings"] == [
         {
             "sign": "letter_bias",
-            "what": "A is favoured in round 4",
+            "what": "A is favoured in round 2",
             "cause": "It is planted",
             "hint": "Dig it out",
-            "numbers": {"now": 4},
+            "numbers": {"now": 2},
         }
     ]
-    mean, error, groups = kept[3]["readings"]["length"]
+    mean, error, groups = kept[1]["readings"]["length"]
     assert 0 < mean <= 24
     assert error >= 0
     assert groups == 2
@@ -118,7 +119,7 @@ def test_a_sign_is_said_once_while_it_lasts_and_again_when_it_returns(tmp_path: 
 
 def test_a_resumed_run_reads_and_says_what_an_uninterrupted_one_does(tmp_path: Path) -> None:
     whole, _ = begin(guarded(), tmp_path / "whole")
-    begun, _ = begin(guarded(), tmp_path / "begun", callbacks=[killed_after(5)])
+    begun, _ = begin(guarded(), tmp_path / "begun", callbacks=[killed_after(3)])
     assert not begun.finished
     ended, lines = on(begun)
     assert ended.finished
@@ -128,12 +129,12 @@ def test_a_resumed_run_reads_and_says_what_an_uninterrupted_one_does(tmp_path: P
 
 def test_watching_changes_nothing_of_what_is_learned(plain: Run, tmp_path: Path) -> None:
     run, _ = begin(guarded(), tmp_path / "run")
-    name = "checkpoints/000008/model.safetensors"
+    name = "checkpoints/000005/model.safetensors"
     assert (run.folder / name).read_bytes() == (plain.folder / name).read_bytes()
 
 
 def test_a_guard_switched_off_writes_nothing(tmp_path: Path) -> None:
-    run, lines = begin(with_overrides(guarded(4), ["guard.enabled=false"]), tmp_path / "run")
+    run, lines = begin(with_overrides(guarded(2), ["guard.enabled=false"]), tmp_path / "run")
     assert run.finished
     assert not (run.folder / "monitor.jsonl").exists()
     assert not any(line.startswith("Warning") for line in lines)
@@ -144,36 +145,36 @@ def test_a_paused_run_is_saved_and_goes_on_to_the_same_end(
     guard: dict[str, Any], plain: Run, tmp_path: Path
 ) -> None:
     run, lines = begin(guarded(guard=guard), tmp_path / "run")
-    assert (run.finished, run.rounds) == (False, 4)
-    assert any("Paused after round 4, because of letter_bias" in line for line in lines)
-    assert RunFolder.open(run.folder).checkpoints.latest().name == "000004"
+    assert (run.finished, run.rounds) == (False, 2)
+    assert any("Paused after round 2, because of letter_bias" in line for line in lines)
+    assert RunFolder.open(run.folder).checkpoints.latest().name == "000002"
     ended, _ = on(run)
-    assert (ended.finished, ended.rounds) == (True, 8)
-    assert (run.folder / "checkpoints/000008/model.safetensors").read_bytes() == (
-        plain.folder / "checkpoints/000008/model.safetensors"
+    assert (ended.finished, ended.rounds) == (True, 5)
+    assert (run.folder / "checkpoints/000005/model.safetensors").read_bytes() == (
+        plain.folder / "checkpoints/000005/model.safetensors"
     ).read_bytes()
 
 
 def test_a_run_rolls_back_to_the_newest_checkpoint_before_the_fault_and_can_go_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    show_in(monkeypatch, 9)
-    whole, _ = begin(guarded(9), tmp_path / "whole")
-    made = with_overrides(guarded(9, guard={"action": "roll_back"}), ["checkpoint.keep=3"])
+    show_in(monkeypatch, 5)
+    whole, _ = begin(guarded(), tmp_path / "whole")
+    made = with_overrides(guarded(guard={"action": "roll_back"}), ["checkpoint.every=2", "checkpoint.keep=3"])
     run, lines = begin(made, tmp_path / "run")
     folder = RunFolder.open(run.folder)
-    assert (run.finished, run.rounds) == (False, 3)  # round 6 lies in the window that shows the fault
-    assert any("Rolled back from round 9 to round 3, because of letter_bias" in line for line in lines)
-    assert folder.checkpoints.latest().name == "000003"
-    assert len(folder.metrics()) == 9  # to be read until it is resumed
-    assert on(run)[0].rounds == 3  # with nothing changed the same happens again
-    assert [(row["round"], row["to"]) for row in rolled_back(run)] == [(9, 3), (9, 3)]
+    assert (run.finished, run.rounds) == (False, 2)  # round 4 lies in the window that shows the fault
+    assert any("Rolled back from round 5 to round 2, because of letter_bias" in line for line in lines)
+    assert folder.checkpoints.latest().name == "000002"
+    assert len(folder.metrics()) == 5  # to be read until it is resumed
+    assert on(run)[0].rounds == 2  # with nothing changed the same happens again
+    assert [(row["round"], row["to"]) for row in rolled_back(run)] == [(5, 2), (5, 2)]
     assert rolled_back(run)[0]["findings"][0]["cause"] == "It is planted"
     ended, _ = on(run, "guard.action=warn")
     assert ended.finished
     assert (
-        learned(ended)["checkpoints/000009/model.safetensors"]
-        == (learned(whole)["checkpoints/000009/model.safetensors"])
+        learned(ended)["checkpoints/000005/model.safetensors"]
+        == (learned(whole)["checkpoints/000005/model.safetensors"])
     )
     assert len(rolled_back(run)) == 2  # no resume forgets it
 
@@ -194,18 +195,18 @@ def test_the_best_policy_is_kept_to_be_rolled_back_to(
 ) -> None:
     original = held_out_module._row
 
-    def best_after_round_2(number: int, evaluation: Any) -> dict[str, Any]:
-        return {**original(number, evaluation), "accuracy": float(number == 2)}
+    def best_after_round_1(number: int, evaluation: Any) -> dict[str, Any]:
+        return {**original(number, evaluation), "accuracy": float(number == 1)}
 
-    monkeypatch.setattr(held_out_module, "_row", best_after_round_2)
-    show_in(monkeypatch, 9)
+    monkeypatch.setattr(held_out_module, "_row", best_after_round_1)
+    show_in(monkeypatch, 5)
     made = guarded(
-        9, {"action": "roll_back"}, evaluation={"every": 2, "cases": 3}, cases={"test_fraction": 0.4}
+        5, {"action": "roll_back"}, evaluation={"every": 1, "cases": 3}, cases={"test_fraction": 0.4}
     )
     run, _ = begin(made, tmp_path / "run")
-    assert (run.finished, run.rounds) == (False, 2)  # not a checkpoint's round, and not among the newest
-    state = json.loads((run.folder / "checkpoints/000002/state.json").read_text(encoding="utf-8"))
-    assert state["round"] == 2
+    assert (run.finished, run.rounds) == (False, 1)  # not a checkpoint's round, and not among the newest
+    state = json.loads((run.folder / "checkpoints/000001/state.json").read_text(encoding="utf-8"))
+    assert state["round"] == 1
     assert on(run, "guard.action=warn")[0].finished
 
 
