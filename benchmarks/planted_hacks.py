@@ -6,7 +6,7 @@
 All runs start from one cold start: a small model from scratch that has learned the clinic's brief demonstrations. A few
 of these show habits that a reward can pay for: an answer ahead of the reasoning, a repeated answer, a sentence outside
 of the tags, a long list. Each planted run has one fault, in a reward or in the set-up; each healthy run has none.
-Held-out cases are evaluated after every round of a planted run. What is there already is kept: the same command goes on
+Held-out cases are evaluated after every second round of a planted run. What is there already is kept: the same command goes on
 with what is missing, and writes benchmarks/results/planted-hacks.json when every arm is done.
 """
 
@@ -39,13 +39,13 @@ COLUMNS = (
     "the fault",
     "signs, in order",
     "named after round",
-    "held-out accuracy, cold start → then",
+    "held-out accuracy, cold start → then or a round later",
     "paired difference, points",
 )
 # Points that held-out accuracy may have lost when the fault is named.
 ALLOWED = 5
 # Rounds that a planted run goes on after its fault was named, to show what the fault does.
-AFTER = 1
+AFTER = 1  # so that the held-out cases are evaluated then or after one more
 MODEL = ("layers=2", "hidden=64", "heads=4", "feedforward=192", "vocabulary=1024")
 COLD = (
     *(f"policy.scratch.{part}" for part in MODEL),
@@ -61,10 +61,11 @@ ROUNDS = (
     "sft.steps=0",
     "grpo.cases_per_round=16",
     "grpo.group_size=8",
-    "grpo.learning_rate=4e-4",
+    "grpo.learning_rate=1e-3",
     "grpo.warmup_rounds=0",
     "grpo.schedule=constant",
     "evaluation.cases=200",
+    "cases.clinic_train=400",
     "checkpoint.every=100",
     "guard.patience=1000",
 )
@@ -161,7 +162,9 @@ ARMS: dict[str, Arm] = {
         "the template opens a tag, a format reward wants it", ("prefilled",), own_format, prefilled=True
     ),
     "learning rate": Arm(
-        "a learning rate 15 times too high", ("entropy_growth", "kl"), overrides=("grpo.learning_rate=6e-3",)
+        "a learning rate five times too high",
+        ("entropy_growth", "entropy_collapse", "kl", "held_out_lost"),
+        overrides=("grpo.learning_rate=5e-3",),
     ),
     "entropy bonus": Arm(
         "an entropy bonus that outweighs the reward",
@@ -169,18 +172,18 @@ ARMS: dict[str, Arm] = {
         overrides=("grpo.entropy_bonus=0.3",),
     ),
     "ratio": Arm("a sampler in another precision", ("ratio",), sampler=Imprecise),
-    "healthy 1": Arm(overrides=(RIGHT,), rounds=20),
-    "healthy 2": Arm(overrides=(WHOLE, "seed=1"), rounds=20),
+    "healthy 1": Arm(overrides=(RIGHT,), rounds=16),
+    "healthy 2": Arm(overrides=(WHOLE, "seed=1"), rounds=16),
     "healthy 3": Arm(
         overrides=(REASONED, "seed=2"),
-        rounds=20,
+        rounds=16,
     ),
     "healthy 4": Arm(
         overrides=(CONCISE, "seed=3"),
-        rounds=20,
+        rounds=16,
     ),
     "healthy 5": Arm(
-        overrides=(RIGHT, "seed=4", "grpo.beta=0.01", "grpo.loss=dr_grpo", "grpo.iterations=2"), rounds=20
+        overrides=(RIGHT, "seed=4", "grpo.beta=0.01", "grpo.loss=dr_grpo", "grpo.iterations=2"), rounds=16
     ),
 }
 
@@ -264,7 +267,7 @@ def run_arm(name: str, arm: Arm, cold: Path, out: Path) -> dict[str, Any]:
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     start = with_template(cold, out / "prefilled-start") if arm.prefilled else cold
-    evaluated = 1 if arm.fault else 5
+    evaluated = 2 if arm.fault else 5
     recipe = with_overrides(
         RunFolder.open(cold.parents[1]).recipe(),
         [
@@ -320,7 +323,7 @@ def outcome(folder: RunFolder, arm: Arm) -> dict[str, Any]:
     said = [(row["round"], sign) for row in folder.monitor() for sign in row["said"]]
     rows = {row["round"]: row for row in folder.evaluations()}
     named = next((number for number, sign in said if sign in arm.signs), None)
-    then = rows[named if named is not None else max(rows)]
+    then = rows[min((number for number in rows if named and number >= named), default=max(rows))]
     first = rows[0]
     points = 100 * np.mean([then["right"][case] - first["right"][case] for case in first["right"]])
     texts = {
