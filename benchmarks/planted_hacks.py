@@ -6,8 +6,8 @@
 All runs start from one cold start: a small model from scratch that has learned the clinic's brief demonstrations. A few
 of these show habits that a reward can pay for: an answer ahead of the reasoning, a repeated answer, a sentence outside
 of the tags, a long list. Each planted run has one fault, in a reward or in the set-up; each healthy run has none.
-Held-out cases are evaluated after every second round of a planted run. What is there already is kept: the same command goes on
-with what is missing, and writes benchmarks/results/planted-hacks.json when every arm is done.
+Held-out cases are evaluated after every second round of a planted run. What is there already is kept: the same command
+goes on with what is missing, and writes benchmarks/results/planted-hacks.json when every arm is done.
 """
 
 from __future__ import annotations
