@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _rising(watched: Watched) -> str:
     return f"`{max(gains, key=lambda name: gains[name])}`" if gains else "a component of the reward"
 
 
-def _mean(rows: list[MetricsRow] | tuple[MetricsRow, ...], name: str) -> float | None:
+def _mean(rows: Sequence[MetricsRow], name: str) -> float | None:
     known = [row[f"rewards/{name}/mean"] for row in rows if row.get(f"rewards/{name}/mean") is not None]
     return float(np.mean(known)) if known else None
 
