@@ -143,7 +143,8 @@ class Arm:
     overrides: tuple[str, ...] = ()
     sampler: type[NativeSampler] = NativeSampler
     prefilled: bool = False
-    rounds: int = 14
+    rounds: int = 30
+    gated: bool = True  # by the form, as the clinic's recipe is
 
 
 RIGHT, WHOLE = "rewards={accuracy: {}, format: {weight: 0.2}}", "rewards={accuracy: {}, format: {gate: true}}"
@@ -153,18 +154,22 @@ ARMS: dict[str, Arm] = {
     "length": Arm("a reward grows with length", ("length_creep", "cut_off"), long),
     "brevity": Arm("a reward grows with brevity", ("length_collapse",), short),
     "letter": Arm("a reward pays for option A", ("letter_bias",), first_option),
-    "tags": Arm("a reward counts closing tags", ("tag_repetition",), tags),
-    "early answer": Arm("a reward pays for concluding first", ("answer_ahead",), early),
-    "outside": Arm("a reward pays for a sentence anywhere", ("text_outside",), referral),
+    "tags": Arm("a reward counts closing tags", ("tag_repetition",), tags, gated=False),
+    "early answer": Arm("a reward pays for concluding first", ("answer_ahead",), early, gated=False),
+    "outside": Arm("a reward pays for a sentence anywhere", ("text_outside",), referral, gated=False),
     "invented": Arm("a reward counts alarming findings, unchecked", ("invented",), alarming),
     "inverted": Arm("a reward has the wrong sign", ("wrong_pays",), inverted),
     "prefilled": Arm(
-        "the template opens a tag, a format reward wants it", ("prefilled",), own_format, prefilled=True
+        "the template opens a tag, a format reward wants it",
+        ("prefilled",),
+        own_format,
+        prefilled=True,
+        gated=False,
     ),
     "learning rate": Arm(
-        "a learning rate five times too high",
-        ("entropy_growth", "entropy_collapse", "kl", "held_out_lost"),
-        overrides=("grpo.learning_rate=5e-3",),
+        "a learning rate three times too high",
+        ("accuracy_lost", "entropy_growth", "held_out_lost"),
+        overrides=("grpo.learning_rate=3e-3",),
     ),
     "entropy bonus": Arm(
         "an entropy bonus that outweighs the reward",
@@ -172,18 +177,18 @@ ARMS: dict[str, Arm] = {
         overrides=("grpo.entropy_bonus=0.3",),
     ),
     "ratio": Arm("a sampler in another precision", ("ratio",), sampler=Imprecise),
-    "healthy 1": Arm(overrides=(RIGHT,), rounds=16),
-    "healthy 2": Arm(overrides=(WHOLE, "seed=1"), rounds=16),
+    "healthy 1": Arm(overrides=(RIGHT,), rounds=30),
+    "healthy 2": Arm(overrides=(WHOLE, "seed=1"), rounds=30),
     "healthy 3": Arm(
         overrides=(REASONED, "seed=2"),
-        rounds=16,
+        rounds=30,
     ),
     "healthy 4": Arm(
         overrides=(CONCISE, "seed=3"),
-        rounds=16,
+        rounds=30,
     ),
     "healthy 5": Arm(
-        overrides=(RIGHT, "seed=4", "grpo.beta=0.01", "grpo.loss=dr_grpo", "grpo.iterations=2"), rounds=16
+        overrides=(RIGHT, "seed=4", "grpo.beta=0.01", "grpo.loss=dr_grpo", "grpo.iterations=2"), rounds=30
     ),
 }
 
@@ -285,7 +290,8 @@ def run_arm(name: str, arm: Arm, cold: Path, out: Path) -> dict[str, Any]:
     }
     if arm.reward is not None:
         right = {} if arm.reward is inverted else {"accuracy": "accuracy"}
-        given["rewards"] = {**right, "planted": arm.reward}
+        form = {"format": "format"} if arm.gated else {}
+        given["rewards"] = {**right, **form, "planted": arm.reward}
     print(f"== {name}", flush=True)
     resume(folder, **given) if folder.exists() else train(recipe, folder, **given)
     found = outcome(RunFolder.open(folder), arm)
@@ -361,8 +367,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/planted-hacks"))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--steps", type=int, default=400, help="of the cold start's warm-up")
-    parser.add_argument("--habit-steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=1000, help="of the cold start's warm-up")
+    parser.add_argument("--habit-steps", type=int, default=200)
     arguments = parser.parse_args()
     quiet_libraries()
     import torch

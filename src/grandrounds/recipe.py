@@ -333,6 +333,7 @@ SignName = Literal[
     "length_creep",
     "cut_off",
     "wrong_pays",
+    "accuracy_lost",
     "not_general",
     "reward_alone",
     "held_out_lost",

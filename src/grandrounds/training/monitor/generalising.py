@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from grandrounds.training.monitor.history import CLEARLY, EQUAL, WINDOW
+from grandrounds.training.monitor.history import CLEARLY, WINDOW
 from grandrounds.training.monitor.readings import ACCURACY, REWARD, RIGHT_PAYS
-from grandrounds.training.monitor.sign import Finding, Sign, Watched
+from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed
 from grandrounds.training.progress import MetricsRow
 
 # Standard errors by which training accuracy must have gained more than held-out accuracy: one-sided p = 0.01.
 GAINED_MORE = 2.33
 # Standard errors that held-out accuracy must have lost since its best evaluation, which was in part luck: p = 0.001.
 LOST = 3.1
+# Points of training accuracy, and standard errors: the best of a hundred earlier windows was in part luck, so that the
+# difference to it must be as clear as a hundredth of the usual p.
+LESS_ACCURACY, CLEARLY_OF_MANY = 0.05, 5.0
 
 
 def wrong_pays(watched: Watched) -> Finding | None:
@@ -46,7 +49,14 @@ def _against(watched: Watched) -> str:
 
 def _right_gain(watched: Watched, name: str) -> float | None:
     """A component's mean for the newest round's right completions, less that for its wrong ones."""
-    means = []
+    means = _means_by_verdict(watched, name)
+    right, wrong = means[True], means[False]
+    return None if right is None or wrong is None else right - wrong
+
+
+def _means_by_verdict(watched: Watched, name: str) -> dict[bool, float | None]:
+    """A component's mean over the newest round's right completions, and over its wrong ones; None without any."""
+    means: dict[bool, float | None] = {}
     for right in (True, False):
         known = [
             score
@@ -54,10 +64,24 @@ def _right_gain(watched: Watched, name: str) -> float | None:
             for sample, score in zip(group.samples, group.scores[name], strict=True)
             if sample.verdict.correct is right and score is not None
         ]
-        if not known:
-            return None
-        means.append(float(np.mean(known)))
-    return means[0] - means[1]
+        means[right] = float(np.mean(known)) if known else None
+    return means
+
+
+def accuracy_lost(watched: Watched) -> Finding | None:
+    """Training accuracy is clearly below what it was."""
+    change = watched.history.since_best(ACCURACY)
+    if change is None or change.difference > -LESS_ACCURACY or change.errors > -CLEARLY_OF_MANY:
+        return None
+    return Finding(
+        "accuracy_lost",
+        f"Training accuracy has fallen from {change.before.mean:.1%} to {change.now.mean:.1%}",
+        f"Most likely the updates are too large (grpo.learning_rate {watched.recipe.grpo.learning_rate:g}), where no "
+        "other sign names a cause",
+        "Lower grpo.learning_rate or grpo.iterations, or raise grpo.cases_per_round; then resume from an earlier "
+        "checkpoint",
+        changed(change),
+    )
 
 
 def reward_alone(watched: Watched) -> Finding | None:
@@ -67,7 +91,7 @@ def reward_alone(watched: Watched) -> Finding | None:
     if len(rows) < 3 or reward is None or accuracy is None:
         return None
     held = [paired_gain(rows[0]["right"], row["right"])[0] for row in rows[-2:]]
-    if not reward.clear(1e-9) or accuracy.errors > EQUAL or max(held) > 0:
+    if not reward.clear(1e-9) or accuracy.errors > 1 or max(held) > 0:
         return None
     return Finding(
         "reward_alone",
@@ -82,12 +106,13 @@ def reward_alone(watched: Watched) -> Finding | None:
 
 
 def _rising(watched: Watched) -> str:
-    """The component whose weighted mean has risen most."""
+    """The component whose weighted mean has risen most, of those that wrong completions earn."""
     rows = watched.history.metrics
     gains = {
         name: weight * (after - before)
         for name, weight in watched.weights.items()
-        if (before := _mean(rows[:WINDOW], name)) is not None
+        if _means_by_verdict(watched, name)[False]
+        and (before := _mean(rows[:WINDOW], name)) is not None
         and (after := _mean(rows[-WINDOW:], name)) is not None
     }
     return f"`{max(gains, key=lambda name: gains[name])}`" if gains else "a component of the reward"
@@ -159,6 +184,7 @@ def paired_gain(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[
 
 SIGNS = (
     Sign("wrong_pays", wrong_pays),
+    Sign("accuracy_lost", accuracy_lost),
     Sign("not_general", not_general, evaluated=True),
     Sign("reward_alone", reward_alone, evaluated=True),
     Sign("held_out_lost", held_out_lost, evaluated=True),

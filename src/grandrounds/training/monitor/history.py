@@ -74,6 +74,12 @@ class History:
                 return self._change(name, start)
         return None
 
+    def since_best(self, name: str) -> Change | None:
+        """Its change since the rounds in which it was highest, of which the newest are none."""
+        size = self._size(name)
+        windows = (self._change(name, start) for start in range(len(self.rounds) - 2 * size + 1))
+        return max(filter(None, windows), key=lambda change: change.before.mean, default=None)
+
     def newest(self, name: str) -> Reading | None:
         """A reading in the newest rounds."""
         size = self._size(name)
