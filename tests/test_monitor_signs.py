@@ -109,6 +109,7 @@ def test_a_payer_is_named_only_where_one_pays() -> None:
         ("entropy_collapse", {"entropy": (0.8, 0.1)}),
         ("no_signal", {"accuracy": (0.5, 0.0001)}),
         ("wrong_pays", {"pays": (1.0, -1.0)}),
+        ("accuracy_lost", {"accuracy": (0.7, 0.35)}),
         ("validity", {"write": (good, some(0.6, unreasoned))}),
     ],
 )
