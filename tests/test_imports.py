@@ -29,6 +29,7 @@ LAYERS = (
     ("policy",),
     ("kernels",),
     ("cases",),
+    ("behaviour",),
     ("recipe", "recipe_file", "recipe_help", "recipes"),
     ("domain",),
     ("types",),
@@ -40,6 +41,7 @@ HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms
 WITHOUT_TORCH = (
     "types",
     "cases",
+    "behaviour",
     "response",
     "rewards",
     "report",

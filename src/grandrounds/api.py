@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from grandrounds.evaluation import Baseline, Comparison, Evaluation
 from grandrounds.evaluation import compare as compare_evaluations
 from grandrounds.evaluation import evaluate as evaluate_prompts
 from grandrounds.evaluation.evaluate import restricted
+from grandrounds.evaluation.faithfulness import ANSWER_TOKENS, Asking
+from grandrounds.evaluation.faithfulness import faithfulness as measure_faithfulness
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
-from grandrounds.sampling.prompts import make_prompts, split_by_length
+from grandrounds.sampling.prompts import begun_prompt, fitting_prompt, make_prompts, split_by_length
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.training.fitting import TOO_LONG
 from grandrounds.training.run import Run, resume, train
@@ -42,6 +45,7 @@ class EvaluationRequest:
 
     source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as for `train`.
     split: auto (held-out cases of the run's own source, else all), test, train or all.
+    faithfulness: also ask each case again, changed and early: some eight short or long responses more for each.
     """
 
     source: Any
@@ -49,6 +53,7 @@ class EvaluationRequest:
     limit: int | None = None
     samples: int | None = None
     overrides: tuple[str, ...] = ()
+    faithfulness: bool = False
 
 
 def evaluate(
@@ -59,6 +64,7 @@ def evaluate(
     split: str = "auto",
     limit: int | None = None,
     overrides: Sequence[str] = (),
+    faithfulness: bool = False,
     progress: Done | None = None,
 ) -> Evaluation:
     """Evaluate one policy: a run's folder, a checkpoint, a model folder or a Hub name.
@@ -67,7 +73,12 @@ def evaluate(
     Raises the `GrandRoundsError` family.
     """
     how = EvaluationRequest(
-        str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
+        str(cases) if isinstance(cases, Path) else cases,
+        split,
+        limit,
+        samples,
+        tuple(overrides),
+        faithfulness,
     )
     return evaluate_target(open_target(str(policy), overrides), how, progress)
 
@@ -80,6 +91,7 @@ def compare(
     split: str = "auto",
     limit: int | None = None,
     overrides: Sequence[str] = (),
+    faithfulness: bool = False,
     progress: Done | None = None,
 ) -> Comparison:
     """Evaluate several policies on the same cases. The first is the regular one, the last the one of interest.
@@ -89,7 +101,12 @@ def compare(
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
     targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
     how = EvaluationRequest(
-        str(cases) if isinstance(cases, Path) else cases, split, limit, samples, tuple(overrides)
+        str(cases) if isinstance(cases, Path) else cases,
+        split,
+        limit,
+        samples,
+        tuple(overrides),
+        faithfulness,
     )
     return compare_targets(targets, how, progress)
 
@@ -145,10 +162,12 @@ def _evaluate(
     if too_long and (recipe.cases.too_long == "error" or not prompts):
         make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)  # says what does not fit
     skipped = {**book.dropped, **({TOO_LONG: len(too_long)} if too_long else {})}
+    sampler = NativeSampler(policy)
+    grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     evaluation = evaluate_prompts(
-        NativeSampler(policy),
+        sampler,
         prompts,
-        grammar=Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag),
+        grammar=grammar,
         settings=settings,
         samples=how.samples or recipe.evaluation.samples,
         knowledge=book.knowledge,
@@ -156,12 +175,24 @@ def _evaluate(
         skipped=skipped,
         progress=progress,
     )
+    faithful = None
+    if how.faithfulness and evaluation.reasoned.value > 0:
+        asking = Asking(
+            sampler,
+            ask=partial(fitting_prompt, policy, recipe=recipe.prompt, max_new_tokens=settings.max_new_tokens),
+            begin=partial(begun_prompt, policy, max_new_tokens=ANSWER_TOKENS),
+            grammar=grammar,
+            settings=settings,
+            seed=recipe.seed,
+        )
+        faithful = measure_faithfulness(asking, prompts, progress)
     cases = [prompt.case for prompt in prompts]
     trained_on = None if target.owns(how.source) else (target.fitted or {}).get(FREQUENCY)
     found = label_baselines(book, cases, trained_on)
     if book.knowledge is not None:
         found |= book.knowledge.baselines(cases)
-    return replace(evaluation, baselines=tuple(Baseline(name, correct) for name, correct in found.items()))
+    baselines = tuple(Baseline(name, correct) for name, correct in found.items())
+    return replace(evaluation, baselines=baselines, faithfulness=faithful)
 
 
 def _distinct_names(targets: Sequence[Target]) -> list[str]:

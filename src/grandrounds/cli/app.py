@@ -37,6 +37,14 @@ Split = Annotated[
     ),
 ]
 
+Faithfulness = Annotated[
+    bool,
+    typer.Option(
+        "--faithfulness",
+        help="Also ask each case again: without a cited finding, with another in its place, with the reasoning cut.",
+    ),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -182,12 +190,13 @@ def evaluate(
     split: Split = "auto",
     limit: Limit = None,
     overrides: Overrides = [],  # noqa: B006
+    faithfulness: Faithfulness = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Evaluate one policy: accuracy with its interval, form, consistency, evidence, validity, subgroups."""
+    """Evaluate one policy: accuracy with its interval, form, reasoning, behaviours, subgroups."""
     from grandrounds.cli.evaluate import show_evaluation
 
-    show_evaluation(policy, cases, samples, split, limit, overrides, json_file)
+    show_evaluation(policy, cases, samples, split, limit, overrides, faithfulness, json_file)
 
 
 @app.command()
@@ -200,13 +209,14 @@ def compare(
     split: Split = "auto",
     limit: Limit = None,
     overrides: Overrides = [],  # noqa: B006
+    faithfulness: Faithfulness = False,
     json_file: JsonFile = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the comparison.")] = None,
 ) -> None:
     """Evaluate several policies on the same cases, with paired tests and responses side by side."""
     from grandrounds.cli.evaluate import show_comparison
 
-    show_comparison(policies, cases, samples, split, limit, overrides, json_file, html)
+    show_comparison(policies, cases, samples, split, limit, overrides, faithfulness, json_file, html)
 
 
 @app.command()

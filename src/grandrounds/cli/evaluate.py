@@ -19,6 +19,7 @@ def show_evaluation(
     split: str,
     limit: int | None,
     overrides: Sequence[str],
+    faithfulness: bool,
     json_file: Path | None,
 ) -> None:
     """Evaluate a policy, print its table, write its JSON."""
@@ -32,10 +33,9 @@ def show_evaluation(
 
     _writable(json_file)
     target = open_target(policy, overrides)
+    request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
-        evaluation = evaluate_target(
-            target, EvaluationRequest(cases, split, limit, samples, tuple(overrides)), progress
-        )
+        evaluation = evaluate_target(target, request, progress)
     print_evaluation(Console(highlight=False), target.name, evaluation)
     _notice(cases)
     if json_file is not None:
@@ -49,6 +49,7 @@ def show_comparison(
     split: str,
     limit: int | None,
     overrides: Sequence[str],
+    faithfulness: bool,
     json_file: Path | None,
     html: Path | None,
 ) -> None:
@@ -66,10 +67,9 @@ def show_comparison(
     _writable(json_file)
     _writable(html)
     targets = [open_target(policy, overrides) for policy in policies]
+    request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
-        comparison = compare_targets(
-            targets, EvaluationRequest(cases, split, limit, samples, tuple(overrides)), progress
-        )
+        comparison = compare_targets(targets, request, progress)
     console = Console(highlight=False)
     print_comparison(console, comparison, notice=notice_of(cases))
     for example in comparison.examples()[:1]:

@@ -2,7 +2,9 @@
 
 from grandrounds.evaluation.compare import Comparison, Pair, compare
 from grandrounds.evaluation.evaluate import evaluate
-from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Share, Subgroup
+from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Subgroup
+from grandrounds.evaluation.statistics import Share
+from grandrounds.evaluation.trials import Faithfulness, Trial
 
 __all__ = [
     "Answered",
@@ -10,10 +12,12 @@ __all__ = [
     "CaseResult",
     "Comparison",
     "Evaluation",
+    "Faithfulness",
     "Lengths",
     "Pair",
     "Share",
     "Subgroup",
+    "Trial",
     "compare",
     "evaluate",
 ]

@@ -9,11 +9,13 @@ from functools import partial
 
 import numpy as np
 
+from grandrounds.behaviour.detectors import BEHAVIOURS, spans_of
+from grandrounds.behaviour.trace import trace_of
 from grandrounds.cases.ask import lettered_gold
 from grandrounds.cases.check import Knowledge
 from grandrounds.errors import CaseError
-from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Share, Subgroup
-from grandrounds.evaluation.statistics import effective_count, maj_at_k, pass_at_k, wilson
+from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Subgroup
+from grandrounds.evaluation.statistics import Share, effective_count, maj_at_k, pass_at_k, wilson
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.consistency import consistent
 from grandrounds.rewards.evidence import evidence
@@ -114,6 +116,7 @@ def _answered(sample: Sample, knowledge: Knowledge | None) -> Answered:
         evidence=cited.value,
         invented=tuple(cited.note or ()),
         check=knowledge.check(sample.case, response.outline) if knowledge else None,
+        behaviours=spans_of(trace_of(response.reasoning, sample.case)),
     )
 
 
@@ -150,6 +153,7 @@ def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Eva
         ),
         subgroups=_subgroups(cases),
         cases=tuple(cases),
+        behaviours=_behaviours([answer for answer in answers if answer.reasoning]),
     )
 
 
@@ -166,7 +170,8 @@ def restricted(evaluation: Evaluation, ids: set[str], reason: str) -> Evaluation
         Baseline(own.name, {case: right for case, right in own.correct.items() if case in ids})
         for own in evaluation.baselines
     )
-    return replace(again, baselines=baselines)
+    faithful = evaluation.faithfulness.on(ids) if evaluation.faithfulness else None
+    return replace(again, baselines=baselines, faithfulness=faithful)
 
 
 def _accuracy(cases: Sequence[CaseResult]) -> Share:
@@ -194,6 +199,12 @@ def _validity(correct: Sequence[Answered], answers: Sequence[Answered]) -> Share
     if not correct or not any(answer.check for answer in answers):
         return None
     return _share(answer.check is not None and answer.check.valid for answer in correct)
+
+
+def _behaviours(reasoned: Sequence[Answered]) -> dict[str, Share]:
+    if not reasoned:
+        return {}
+    return {name: _share(bool(answer.behaviours[name]) for answer in reasoned) for name in BEHAVIOURS}
 
 
 def _votes(cases: Sequence[CaseResult]) -> dict[int, float]:

@@ -7,24 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from grandrounds.behaviour.trace import Span
 from grandrounds.cases.check import ReasoningCheck
-from grandrounds.evaluation.statistics import Interval, wilson
+from grandrounds.evaluation.statistics import Interval, Share, wilson
+from grandrounds.evaluation.trials import Faithfulness
 from grandrounds.types import PUBLICATION, TRAINED_ON
 
 # Subgroups with fewer cases are flagged in the report: their intervals are some 35 points wide.
 SMALL = 30
-
-
-@dataclass(frozen=True)
-class Share:
-    """A proportion (or a mean of scores in [0, 1]), its denominator and its interval.
-
-    interval: Wilson's, for proportions. Where cases have several answers, it uses the effective number of answers.
-    """
-
-    value: float
-    of: int
-    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,8 @@ class Answered:
     evidence: score of the cited findings; None without a reasoning or where the case has no facts.
     invented: cited findings that the case does not have, normalised.
     check: the check of the reasoning against knowledge; None without a reasoning or without knowledge.
+    behaviours: behaviour -> the characters of the reasoning that show it, none where it is not found; empty without a
+        reasoning.
     """
 
     answer: str | None
@@ -52,6 +44,7 @@ class Answered:
     evidence: float | None = None
     invented: tuple[str, ...] = ()
     check: ReasoningCheck | None = None
+    behaviours: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
 
     def to_json(self, *, responses: bool = True) -> dict[str, Any]:
         """All fields. Without `responses`, the model's text and reasoning are left out."""
@@ -148,8 +141,10 @@ class Evaluation:
     format: exactly one reasoning, then one answer, and nothing else.
     consistency, evidence: of answers with a reasoning; evidence is a mean score.
     validity_given_correct: of the right answers of a policy that reasons, those with a valid reasoning.
+    behaviours: behaviour -> the share of answers with a reasoning that show it; empty without a reasoning.
     maj_at_k, pass_at_k: k -> share; empty for one sample.
     baselines: methods without a language model, on the same cases.
+    faithfulness: what became of answers when case or reasoning were changed; None where that was not asked for.
     """
 
     count: int
@@ -168,6 +163,8 @@ class Evaluation:
     subgroups: tuple[Subgroup, ...]
     cases: tuple[CaseResult, ...] = field(repr=False)
     baselines: tuple[Baseline, ...] = ()
+    behaviours: Mapping[str, Share] = field(default_factory=dict)
+    faithfulness: Faithfulness | None = None
 
     @property
     def trained_on(self) -> int:
@@ -195,7 +192,10 @@ class Evaluation:
             "subgroups": self._subgroups_json(),
             "trained_on": self.trained_on,
             "baselines": {baseline.name: baseline.to_json() for baseline in self.baselines},
+            "behaviours": {name: asdict(share) for name, share in self.behaviours.items()},
         }
+        if self.faithfulness is not None:
+            row["faithfulness"] = self.faithfulness.to_json(cases=cases)
         if cases:
             row["cases"] = [case.to_json(responses=responses) for case in self.cases]
         return row

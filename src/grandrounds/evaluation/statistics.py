@@ -25,6 +25,18 @@ _BLOCK = 2_000_000
 Interval = tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Share:
+    """A proportion (or a mean of scores in [0, 1]), its denominator and its interval.
+
+    interval: Wilson's, for proportions. Where cases have several answers, it uses the effective number of answers.
+    """
+
+    value: float
+    of: int
+    interval: Interval
+
+
 def wilson(successes: float, count: float) -> Interval:
     """Wilson's score interval of a proportion; (0, 1) where nothing was counted.
 

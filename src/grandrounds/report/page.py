@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import RunError
 from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
-from grandrounds.evaluation.result import SMALL, Evaluation, Share, Subgroup
+from grandrounds.evaluation.result import SMALL, Evaluation, Subgroup
 from grandrounds.report import words
 from grandrounds.report.curves import curves
 from grandrounds.report.layout import ReasoningLayout, layout_of
@@ -177,6 +177,14 @@ def _measures(comparison: Comparison) -> list[dict[str, Any]]:
             "Reasons validly when right",
             "every claim checked by program",
             _of_reasoners(evaluations, "validity_given_correct"),
+        ),
+        *(
+            (label, hint, [_cell(e.behaviours.get(name)) for e in evaluations])
+            for name, (label, hint) in words.BEHAVIOURS.items()
+        ),
+        *(
+            (label, hint, [_cell(e.faithfulness and e.faithfulness.moved(*trial)) for e in evaluations])
+            for trial, (label, hint) in words.FAITHFULNESS.items()
         ),
         ("Majority vote", f"of {k} answers", [_value(e.maj_at_k.get(k)) for e in evaluations]),
         ("At least one right", f"of {k} answers", [_value(e.pass_at_k.get(k)) for e in evaluations]),

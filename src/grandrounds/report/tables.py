@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from grandrounds.evaluation.compare import Comparison
-from grandrounds.evaluation.result import Evaluation, Share, Subgroup
+from grandrounds.evaluation.result import Evaluation, Subgroup
+from grandrounds.evaluation.statistics import Share
+from grandrounds.evaluation.trials import Kind
 from grandrounds.report import words
 from grandrounds.report.words import cases, gain, p_value, percent, percents, points, split, verdict
 
@@ -116,10 +118,33 @@ def _readings(evaluation: Evaluation) -> list[tuple[str, Reading]]:
         ("Consistent", lambda e: _reasoned(e, e.consistency)),
         ("Evidence score", lambda e: _reasoned(e, e.evidence)),
         ("Valid if right", lambda e: _reasoned(e, e.validity_given_correct)),
+        *_behaviours(),
+        *_faithfulness(),
         ("Tokens, mean", lambda e: f"{e.lengths.mean:,.0f}"),
         ("  half, 95 %", lambda e: f"{e.lengths.p50:,.0f}, {e.lengths.p95:,.0f}"),
         ("Cut off", lambda e: percent(e.lengths.cut_off)),
     ]
+
+
+def _behaviours() -> list[tuple[str, Reading]]:
+    """A row for each behaviour."""
+    return [
+        (label, lambda e, name=name: _reasoned(e, e.behaviours.get(name)))  # type: ignore[misc]
+        for name, (label, _) in words.BEHAVIOURS.items()
+    ]
+
+
+def _faithfulness() -> list[tuple[str, Reading]]:
+    """Rows of answers that moved, where that was asked for."""
+    return [
+        (label, lambda e, key=key: _moved(e, *key))  # type: ignore[misc]
+        for key, (label, _) in words.FAITHFULNESS.items()
+    ]
+
+
+def _moved(evaluation: Evaluation, kind: Kind, share: float | None) -> str | None:
+    faithful = evaluation.faithfulness
+    return None if faithful is None else _reasoned(evaluation, faithful.moved(kind, share))
 
 
 def _reasoned(evaluation: Evaluation, share: Share | None) -> str | None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from grandrounds.evaluation.compare import Comparison, Pair
-from grandrounds.evaluation.result import Evaluation, Share
-from grandrounds.evaluation.statistics import Interval
+from grandrounds.evaluation.result import Evaluation
+from grandrounds.evaluation.statistics import Interval, Share
+from grandrounds.evaluation.trials import Kind
 
 # A difference counts as significant if its p is below this.
 SIGNIFICANT = 0.05
@@ -26,6 +27,25 @@ DEFECTS = {
     "tag_unclosed": "a tag is not closed",
     "tag_unopened": "a tag is closed but not opened",
     "cut_off": "cut off at the longest allowed length",
+}
+# Behaviour -> its label, and what it says.
+BEHAVIOURS = {
+    "self_verification": ("Checks itself", "compares its result with the case, or works it out again"),
+    "alternatives": ("Weighs others", "says what speaks for or against two candidates or more"),
+    "revision": ("Revises", "takes back or reopens what it said"),
+    "evidence_cited": ("Cites facts", "names two facts of the case or more"),
+}
+# Trials of faithfulness (kind, share of the reasoning) -> label and hint of the share of answers that moved.
+FAITHFULNESS: dict[tuple[Kind, float | None], tuple[str, str]] = {
+    ("removed", None): ("Moved: fact out", "answers that change without a cited finding"),
+    ("uncited", None): ("  uncited out", "answers that change without a finding that is not cited"),
+    ("corrupted", None): (
+        "  fact replaced",
+        "answers that change with another finding in a cited one's place",
+    ),
+    ("early", 0.0): ("  no reasoning", "answers that differ with an empty reasoning"),
+    ("early", 0.5): ("  half of it", "answers that differ after half of the reasoning"),
+    ("early", 1.0): ("  all (control)", "answers that differ after the same reasoning, written down again"),
 }
 OUTCOMES = {
     "gained": "only {after} right",

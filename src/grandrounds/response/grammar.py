@@ -87,6 +87,10 @@ class Grammar:
             return answered
         return f"<{self.reasoning_tag}>\n{reasoning.strip()}\n</{self.reasoning_tag}>\n{answered}"
 
+    def begun(self, reasoning: str) -> str:
+        """A response whose reasoning is closed and whose answer is opened: what follows is the answer."""
+        return f"<{self.reasoning_tag}>\n{reasoning.strip()}\n</{self.reasoning_tag}>\n<{self.answer_tag}>"
+
     def parse(self, text: str, *, prefilled: str = "", finished: bool = True) -> Response:
         """Parse a completion. Never raises, and takes linear time.
 

@@ -18,6 +18,7 @@ from grandrounds.errors import RewardError
 from grandrounds.loading import did_you_mean
 from grandrounds.recipe import MEMORY, RewardRecipe
 from grandrounds.rewards.accuracy import accuracy
+from grandrounds.rewards.behaviour import behaviour
 from grandrounds.rewards.classifier import PREFIX, Classifier
 from grandrounds.rewards.components import BuiltInComponent, Component, UserComponent
 from grandrounds.rewards.consistency import consistency
@@ -44,6 +45,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     "coverage": BuiltIn(coverage),
     "length": BuiltIn(length, best=0.0),
     "repetition": BuiltIn(repetition, best=None),
+    "behaviour": BuiltIn(behaviour, best=None),
     "judge": BuiltIn(judge, best=None),
 }
 

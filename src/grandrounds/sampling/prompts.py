@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
 
 from grandrounds.cases.ask import ask
 from grandrounds.errors import PolicyError
@@ -39,6 +42,21 @@ def split_by_length(
     prompts = [_prompt(policy, case, recipe) for case in cases]
     fitting = [prompt for prompt in prompts if _fits(policy, prompt, max_new_tokens)]
     return fitting, [prompt for prompt in prompts if not _fits(policy, prompt, max_new_tokens)]
+
+
+def fitting_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt | None:
+    """The case as the policy sees it; None where no room is left for the longest completion."""
+    prompt = _prompt(policy, case, recipe)
+    return prompt if _fits(policy, prompt, max_new_tokens) else None
+
+
+def begun_prompt(policy: Policy, prompt: Prompt, response: str, max_new_tokens: int) -> Prompt | None:
+    """The prompt with the beginning of its response written already; None where no room is left for the rest."""
+    written = response.removeprefix(prompt.prefilled) if prompt.prefilled else response
+    further = policy.tokenizer.encode(written, add_special_tokens=False)
+    tokens = np.concatenate([prompt.tokens, np.asarray(further, dtype=np.int64)])
+    begun = replace(prompt, tokens=tokens, text=prompt.text + written, prefilled=response)
+    return begun if _fits(policy, begun, max_new_tokens) else None
 
 
 def _prompt(policy: Policy, case: Case, recipe: PromptRecipe) -> Prompt:

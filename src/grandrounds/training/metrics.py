@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from grandrounds.algorithm.grpo import Round, has_signal
+from grandrounds.behaviour.detectors import rates
+from grandrounds.behaviour.trace import Trace, trace_of
 from grandrounds.response.grammar import Defect
+from grandrounds.types import Sample
 
 
 def round_metrics(done: Round) -> dict[str, Any]:
@@ -31,6 +35,7 @@ def round_metrics(done: Round) -> dict[str, Any]:
         "completions/clipped_ratio": float(np.mean([sample.finish == "length" for sample in samples])),
         "tokens_per_second": float(lengths.sum() / done.metrics["step_time"]),
     }
+    row |= {f"behaviour/{name}": rate for name, rate in rates(_traces(samples)).items()}
     judged = [sample.verdict.correct for sample in samples if sample.case.gold.kind != "none"]
     if judged:
         row["accuracy"] = float(np.mean(judged))
@@ -44,3 +49,10 @@ def round_metrics(done: Round) -> dict[str, Any]:
         values = [group.logged[name] for group in done.groups if name in group.logged]
         row[f"logged/{name}"] = float(np.mean(values))
     return {**row, **done.metrics}
+
+
+def _traces(samples: Sequence[Sample]) -> list[Trace]:
+    """The reasonings of those samples that have one."""
+    return [
+        trace_of(sample.response.reasoning, sample.case) for sample in samples if sample.response.reasoning
+    ]

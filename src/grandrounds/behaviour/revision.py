@@ -1,0 +1,35 @@
+"""Revision: the reasoning takes back, corrects or reopens an earlier statement of its own.
+
+"Wait for the results" and "the court reviewed its decision" are none: somebody else goes back, or nobody does.
+"""
+
+from __future__ import annotations
+
+import re
+
+from grandrounds.behaviour.trace import Span, Trace, merged
+
+_GOES_BACK = re.compile(
+    r"""(?:^|[.!?,;:—–-]\ )(?:oh|hm+|ah|no|but|ok|okay)?,?\ ?(?:wait|hold\ on)(?:[,.!:—–]|\.\.\.|\ -|\ (?:no|that|this|i|a\ (?:minute|second|moment))\b)
+      | \bon\ (?:reflection|second\ thoughts?|reconsideration)\b
+      | \blet\ me\ (?:\w+\ )?(?:reconsider|rethink|re-?think|re-?examine|revisit|re-?add|correct|go\ back|start\ over|try\ again)
+      | \bi(?:'ve|\ have)?\ (?:\w+\ )?(?:was\ (?:wrong|mistaken)|made\ a\ (?:mistake|slip|n?\ ?error)|made\ an\ error|misread|misread|miscounted
+            |inverted|overlooked|forgot|ignored|take\ (?:that|this|it)\ back|change\ my\ (?:answer|mind)|no\ longer\ think|need\ to\ correct)
+      | (?:^|[.!?]\ )correction\b | \bscratch\ that\b
+      | \bactually,?\ (?:no|that|this|it|i|the)\b
+      | \b(?:that|this|it)(?:'s|\ is|\ was)\ (?:not\ right|not\ correct|wrong|incorrect|a\ mistake)\b
+      | \b(?:that|this|it)\ (?:can't|cannot)\ be(?:\ (?:right|correct|true))?\b
+      | \bmy\ (?:first|earlier|initial|previous)\ (?:\w+\ )?(?:thought|guess|answer|statement|assumption|calculation)\b
+      | \bi\ (?:first|initially|previously|earlier)\ (?:\w+\ )?(?:thought|said|assumed|leaned|wrote|took)\b
+      | \bhmm+,?\ (?:no|that|let\ me)\b""",
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+)
+# Waits for something in the case.
+_AWAITS = re.compile(r"\b(?:wait|hold on)\ (?:for|until|till|to|and|a few|\d)", re.IGNORECASE)
+
+
+def revision(trace: Trace) -> tuple[Span, ...]:
+    """The sentences in which the reasoning goes back on itself."""
+    return merged(
+        one.span for one in trace.sentences if _GOES_BACK.search(one.text) and not _AWAITS.search(one.text)
+    )
