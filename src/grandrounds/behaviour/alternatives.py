@@ -1,13 +1,13 @@
 """Alternatives explored: at least two candidates are weighed, each with something that speaks for or against it.
 
-In an outline these are lines of the differential. In prose they are sentences that weigh. A list of names weighs nothing.
+In an outline these are lines of the differential, in prose sentences that weigh. A list of names weighs nothing.
 """
 
 from __future__ import annotations
 
 import re
 
-from grandrounds.behaviour.trace import Sentence, Span, Trace, merged
+from grandrounds.behaviour.trace import Span, Trace, merged
 
 AT_LEAST = 2
 _LINE = re.compile(

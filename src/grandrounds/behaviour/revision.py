@@ -10,15 +10,17 @@ import re
 from grandrounds.behaviour.trace import Span, Trace, merged
 
 _GOES_BACK = re.compile(
-    r"""(?:^|[.!?,;:—–-]\ )(?:oh|hm+|ah|no|but|ok|okay)?,?\ ?(?:wait|hold\ on)(?:[,.!:—–]|\.\.\.|\ -|\ (?:no|that|this|i|a\ (?:minute|second|moment))\b)
+    r"""(?:^|[.!?,;:—–-]\ )(?:(?:oh|hm+|ah|no|but|ok|okay),?\ )?(?:wait|hold\ on)
+            (?:[,.!:—–]|\ -|\ (?:no|that|this|i|a\ (?:minute|second|moment))\b)
       | \bon\ (?:reflection|second\ thoughts?|reconsideration)\b
-      | \blet\ me\ (?:\w+\ )?(?:reconsider|rethink|re-?think|re-?examine|revisit|re-?add|correct|go\ back|start\ over|try\ again)
-      | \bi(?:'ve|\ have)?\ (?:\w+\ )?(?:was\ (?:wrong|mistaken)|made\ a\ (?:mistake|slip|n?\ ?error)|made\ an\ error|misread|misread|miscounted
-            |inverted|overlooked|forgot|ignored|take\ (?:that|this|it)\ back|change\ my\ (?:answer|mind)|no\ longer\ think|need\ to\ correct)
+      | \blet\ me\ (?:\w+\ )?(?:reconsider|re-?think|re-?examine|revisit|re-?add|correct|go\ back|start\ over|try\ again)
+      | \bi(?:'ve|\ have)?\ (?:\w+\ )?(?:was\ (?:wrong|mistaken)|made\ an?\ (?:mistake|slip|error)|misread|miscounted
+            |inverted|overlooked|forgot|ignored|take\ (?:that|this|it)\ back|change\ my\ (?:answer|mind)
+            |no\ longer\ think|need\ to\ correct)
       | (?:^|[.!?]\ )correction\b | \bscratch\ that\b
       | \bactually,?\ (?:no|that|this|it|i|the)\b
       | \b(?:that|this|it)(?:'s|\ is|\ was)\ (?:not\ right|not\ correct|wrong|incorrect|a\ mistake)\b
-      | \b(?:that|this|it)\ (?:can't|cannot)\ be(?:\ (?:right|correct|true))?\b
+      | \b(?:that|this|it)\ (?:can't|cannot)\ be\b
       | \bmy\ (?:first|earlier|initial|previous)\ (?:\w+\ )?(?:thought|guess|answer|statement|assumption|calculation)\b
       | \bi\ (?:first|initially|previously|earlier)\ (?:\w+\ )?(?:thought|said|assumed|leaned|wrote|took)\b
       | \bhmm+,?\ (?:no|that|let\ me)\b""",

@@ -15,13 +15,17 @@ Span = tuple[int, int]
 # A sentence ends at a line's end, or at a stop after two letters or a digit; not in "3.5", "e.g." or "B. Gout".
 _END = re.compile(r"(?<=[a-z0-9)\]%\"'][a-z0-9)\]%\"'])[.!?]+(?=\s|$)|(?<=\b\d)[.!?](?=\s[A-Z]|\s*$)|\?|\n")
 _WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
-_ENDINGS = re.compile(r"(?:ing|ed|es|s|ly)$")
+# Words that carry no meaning by themselves.
 LITTLE = frozenset(
-    "a an the of and or in on at by to for with from as is are was were be been has have had his her their its it he she "
-    "they this that these those there than then so but if not no do does did can will would should could may might "
-    "what which who when where how why i we you my your our me us him them about into out up over very more most "
-    "after before during while also some any all each other only just too".split()
+    re.findall(
+        r"\w+",
+        """a an the of and or in on at by to for with from as is are was were be been has have had his her their its it
+        he she they this that these those there than then so but if not no do does did can will would should could may
+        might what which who when where how why i we you my your our me us him them about into out up over very more
+        most after before during while also some any all each other only just too""",
+    )
 )
+_ENDINGS = re.compile(r"(?:ing|ed|es|s|ly)$")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from grandrounds.behaviour.trace import Span, Trace, merged
 # Announces a check of what was said before.
 _ANNOUNCES = re.compile(
     r"""\b(?:
-        let(?:'s|\ us|\ me)\ (?:\w+\ )?(?:double-?\ ?check|check|verify|confirm|re-?check|re-?add|re-?calculate|make\ sure)
+        let(?:'s|\ us|\ me)\ (?:\w+\ )?
+            (?:double-?\ ?check|check|verify|confirm|re-?check|re-?add|re-?calculate|make\ sure)
       | (?:to|i(?:'ll|\ will|\ can|\ must)?|we(?:'ll|\ will|\ can|\ must)?|now)\ (?:\w+\ )?
             (?:double-?\ ?check|verify|confirm|re-?check)
       | (?:double-?|re-?)checking | checking\ (?:this|that|it|back|again|the\ (?:answer|result|conclusion|sum|total))

@@ -20,7 +20,7 @@ from functools import partial
 from grandrounds.behaviour.evidence import cited_facts, cited_items, names
 from grandrounds.behaviour.items import Item, instead, items, stated, without
 from grandrounds.behaviour.trace import sentences, texts_of, trace_of
-from grandrounds.evaluation.trials import EARLY, Faithfulness, Kind, Trial
+from grandrounds.evaluation.trials import EARLY, Faithfulness, Trial
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.sample import read_group
 from grandrounds.rewards.text import normalise

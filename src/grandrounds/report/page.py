@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from grandrounds.errors import RunError
 from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
 from grandrounds.evaluation.result import SMALL, Evaluation, Subgroup
+from grandrounds.evaluation.statistics import Share
 from grandrounds.report import words
 from grandrounds.report.curves import curves
 from grandrounds.report.layout import ReasoningLayout, layout_of

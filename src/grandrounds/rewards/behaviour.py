@@ -14,7 +14,7 @@ from grandrounds.types import Sample
 
 
 def behaviour(context: RewardContext, *, of: str = "") -> Scorer:
-    """1 where the reasoning shows the behaviour `of`, else 0. Does not apply without a reasoning. The note: its passages.
+    """1 where the reasoning shows the behaviour `of`, else 0, with the passages as a note. None without a reasoning.
 
     RewardError for a behaviour that nothing detects.
     """
