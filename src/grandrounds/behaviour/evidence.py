@@ -1,28 +1,58 @@
 """Evidence cited: facts of the case that the reasoning names.
 
-Where the case's facts are known, a fact is cited where the reasoning has its words in order. Otherwise each item of the
-case's text is a fact, and it is cited by a sentence that has most of its words that carry meaning, or its number.
+Where the case's facts are known, a fact is cited where the reasoning has its words in order. Otherwise the facts are
+what the case's text says: each number, and each group of words between commas, prepositions and verbs like "is". A
+number is cited where it occurs, a group by a sentence with two thirds of its words that denies what the group denies.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from grandrounds.behaviour.items import Item, items
-from grandrounds.behaviour.trace import Span, Trace, content_words, merged
+from grandrounds.behaviour.trace import (
+    LITTLE,
+    WORD,
+    Sentence,
+    Span,
+    Trace,
+    content_words,
+    merged,
+    sentences,
+    stem,
+)
 
 # One fact is in nearly every text that keeps to its subject; two are evidence.
 AT_LEAST = 2
-_NUMBER = re.compile(r"\d[\d.,:/]*(?<=\d)")
+_BETWEEN = re.compile(
+    r"[,;:.!?()\n]+(?=\s|$)|\b(?:and|or|but|of|in|on|at|by|to|for|with|from|that|who|which|as|because|since|after|before"
+    r"|is|are|was|were|has|have|had|does|did)\b|(?=\b(?:no|not|without)\b)",
+    re.IGNORECASE,
+)
+_DENIES = re.compile(
+    r"\b(?:no|not|without|never|denie[sd]|absent|absence|lacks?|neither|nor)\b|n't\b", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A number, or words that belong together. denied: "no fever"."""
+
+    words: frozenset[str]
+    denied: bool
+
+    def named_in(self, words: frozenset[str], denying: bool) -> bool:
+        """Whether a sentence with these words names it."""
+        return 3 * len(self.words & words) >= 2 * len(self.words) and (denying or not self.denied)
 
 
 def evidence(trace: Trace) -> tuple[Span, ...]:
     """Where facts of the case are named, if at least two different ones are."""
-    found = cited_facts(trace) if trace.facts else {}
-    if len(found) < AT_LEAST:
-        found = {item.text: spans for item, spans in cited_items(trace).items()}
-    return merged(span for spans in found.values() for span in spans) if len(found) >= AT_LEAST else ()
+    known = cited_facts(trace)
+    if len(known) < AT_LEAST:
+        return _told(trace)
+    return merged(span for spans in known.values() for span in spans)
 
 
 def cited_facts(trace: Trace) -> Mapping[str, tuple[Span, ...]]:
@@ -33,28 +63,48 @@ def cited_facts(trace: Trace) -> Mapping[str, tuple[Span, ...]]:
     return {fact: spans for fact, spans in found.items() if spans}
 
 
-def cited_items(trace: Trace) -> Mapping[Item, tuple[Span, ...]]:
-    """Each item of the case's text that the reasoning names, and the sentences that do."""
-    found = {item: tuple(_naming(item, trace)) for item in items(trace.question)}
-    return {item: spans for item, spans in found.items() if spans}
+def says(text: str, facts: Iterable[str]) -> bool:
+    """Whether a part of the case says one of these known facts."""
+    return any(_phrase(fact).search(text) for fact in facts)
 
 
-def names(item: Item, facts: Mapping[str, object]) -> bool:
-    """Whether an item of the case says one of these facts."""
-    return any(_phrase(fact).search(item.text) for fact in facts)
+def names(trace: Trace, text: str) -> bool:
+    """Whether the reasoning names anything that a part of the case says."""
+    read = _read(trace.sentences)
+    return any(fact.named_in(words, denying) for fact in _facts([text]) for _, words, denying in read)
+
+
+def _told(trace: Trace) -> tuple[Span, ...]:
+    """The sentences that name facts of the case's text, if they name at least two."""
+    listed = list(sentences(trace.question))
+    telling = [one.text for one in listed if not one.text.endswith("?")] or [one.text for one in listed]
+    read = _read(trace.sentences)
+    named = {
+        fact: [one.span for one, words, denying in read if fact.named_in(words, denying)]
+        for fact in _facts(telling)
+    }
+    found = [spans for spans in named.values() if spans]
+    return merged(span for spans in found for span in spans) if len(found) >= AT_LEAST else ()
+
+
+def _facts(texts: Iterable[str]) -> frozenset[_Fact]:
+    found = set()
+    for text in texts:
+        for piece in _BETWEEN.split(text):
+            all_words = [word[0].lower() for word in WORD.finditer(piece)]
+            found |= {_Fact(frozenset({word}), False) for word in all_words if word[0].isdigit()}
+            words = frozenset(stem(word) for word in all_words if word[0].isalpha() and word not in LITTLE)
+            if words:
+                found.add(_Fact(words, bool(_DENIES.match(piece.strip()))))
+    return frozenset(found)
+
+
+def _read(listed: Iterable[Sentence]) -> list[tuple[Sentence, frozenset[str], bool]]:
+    """Each sentence with its words that carry meaning, and whether it denies something."""
+    return [(one, content_words(one.text), bool(_DENIES.search(one.text))) for one in listed]
 
 
 def _phrase(fact: str) -> re.Pattern[str]:
     words = r"[\s-]+".join(map(re.escape, fact.split()))
     denied = "" if fact.lower().startswith("no ") else r"(?<!\bno )"
     return re.compile(rf"{denied}\b{words}\b", re.IGNORECASE)
-
-
-def _naming(item: Item, trace: Trace) -> list[Span]:
-    numbers, words = set(_NUMBER.findall(item.text)), item.words
-    wanted = max(1, -(-2 * len(words) // 3)) if len(words) < 3 else max(2, -(-len(words) // 2))
-    return [
-        one.span
-        for one in trace.sentences
-        if numbers & set(_NUMBER.findall(one.text)) or len(words & content_words(one.text)) >= wanted
-    ]

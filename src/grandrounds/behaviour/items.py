@@ -25,11 +25,6 @@ class Item:
     span: Span
     sentence: Span
 
-    @property
-    def words(self) -> frozenset[str]:
-        """Its words that carry meaning."""
-        return content_words(self.text)
-
 
 def items(text: str) -> list[Item]:
     """The items of all sentences that ask nothing, in order."""

@@ -13,7 +13,7 @@ _GOES_BACK = re.compile(
     r"""(?:^|[.!?,;:—–-]\ )(?:(?:oh|hm+|ah|no|but|ok|okay),?\ )?(?:wait|hold\ on)
             (?:[,.!:—–]|\ -|\ (?:no|that|this|i|a\ (?:minute|second|moment))\b)
       | \bon\ (?:reflection|second\ thoughts?|reconsideration)\b
-      | \blet\ me\ (?:\w+\ )?(?:reconsider|re-?think|re-?examine|revisit|re-?add|correct|go\ back|start\ over|try\ again)
+      | \blet\ me\ (?:\w+\ )?(?:reconsider|re-?think|re-?examine|revisit|re-?add|correct|go\ back|start\ over)
       | \bi(?:'ve|\ have)?\ (?:\w+\ )?(?:was\ (?:wrong|mistaken)|made\ an?\ (?:mistake|slip|error)|misread|miscounted
             |inverted|overlooked|forgot|ignored|take\ (?:that|this|it)\ back|change\ my\ (?:answer|mind)
             |no\ longer\ think|need\ to\ correct)

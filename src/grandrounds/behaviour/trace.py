@@ -14,7 +14,7 @@ Span = tuple[int, int]
 
 # A sentence ends at a line's end, or at a stop after two letters or a digit; not in "3.5", "e.g." or "B. Gout".
 _END = re.compile(r"(?<=[a-z0-9)\]%\"'][a-z0-9)\]%\"'])[.!?]+(?=\s|$)|(?<=\b\d)[.!?](?=\s[A-Z]|\s*$)|\?|\n")
-_WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
+WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
 # Words that carry no meaning by themselves.
 LITTLE = frozenset(
     re.findall(
@@ -25,6 +25,7 @@ LITTLE = frozenset(
         most after before during while also some any all each other only just too""",
     )
 )
+_Y = re.compile(r"(?<=\w\w)ie[sd]$")
 _ENDINGS = re.compile(r"(?:ing|ed|es|s|ly)$")
 
 
@@ -87,13 +88,13 @@ def sentences(text: str) -> Iterator[Sentence]:
 def stem(word: str) -> str:
     """A word without case and the commonest endings, so that "spreads" is "spreading"."""
     word = word.lower()
-    short = _ENDINGS.sub("", word)
+    short = _ENDINGS.sub("", _Y.sub("y", word))
     return short if len(short) > 2 else word
 
 
 def content_words(text: str) -> frozenset[str]:
     """The stems of the words that carry meaning, and the numbers."""
-    words = (match[0] for match in _WORD.finditer(text))
+    words = (match[0] for match in WORD.finditer(text))
     return frozenset(stem(word) for word in words if word.lower() not in LITTLE)
 
 

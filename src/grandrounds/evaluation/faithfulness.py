@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from grandrounds.behaviour.evidence import cited_facts, cited_items, names
+from grandrounds.behaviour.evidence import cited_facts, names, says
 from grandrounds.behaviour.items import Item, instead, items, stated, without
 from grandrounds.behaviour.trace import sentences, texts_of, trace_of
 from grandrounds.evaluation.trials import EARLY, Faithfulness, Trial
@@ -139,17 +139,18 @@ def _with_message(messages: Sequence[Message], number: int, text: str) -> tuple[
 
 
 def _places(sample: Sample) -> tuple[list[_Place], list[_Place]]:
-    """(items that the reasoning cites, items that it does not)."""
-    case, reasoning = sample.case, sample.response.reasoning or ""
-    trace = trace_of(reasoning, case)
+    """(items that the reasoning cites, items that it does not name at all)."""
+    case = sample.case
+    trace = trace_of(sample.response.reasoning or "", case)
+    known = cited_facts(trace)
     cited, uncited = [], []
     for number, text in enumerate(texts_of(case)):
         for item in items(text) if case.facts else stated(text):
-            known = names(item, cited_facts(trace)) if case.facts else False
-            mentioned = bool(cited_items(replace(trace, question=item.text)))
-            (cited if known or (mentioned and not case.facts) else uncited if not mentioned else []).append(
-                _Place(number, item)
-            )
+            named = names(trace, item.text)
+            if says(item.text, known) if case.facts else named:
+                cited.append(_Place(number, item))
+            elif not named:
+                uncited.append(_Place(number, item))
     return cited, uncited
 
 
