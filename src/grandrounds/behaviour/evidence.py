@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from grandrounds.behaviour.trace import (
     LITTLE,
@@ -104,6 +105,7 @@ def _read(listed: Iterable[Sentence]) -> list[tuple[Sentence, frozenset[str], bo
     return [(one, content_words(one.text), bool(_DENIES.search(one.text))) for one in listed]
 
 
+@lru_cache(maxsize=4096)
 def _phrase(fact: str) -> re.Pattern[str]:
     words = r"[\s-]+".join(map(re.escape, fact.split()))
     denied = "" if fact.lower().startswith("no ") else r"(?<!\bno )"

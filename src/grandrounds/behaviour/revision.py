@@ -26,6 +26,44 @@ _GOES_BACK = re.compile(
       | \bhmm+,?\ (?:no|that|let\ me)\b""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+# One of these is in all that goes back.
+_HINTS = (
+    *(
+        "wait",
+        "hold on",
+        "reflection",
+        "second thought",
+        "reconsider",
+        "let me",
+        "wrong",
+        "mistake",
+        "slip",
+        "error",
+    ),
+    *(
+        "misread",
+        "miscounted",
+        "inverted",
+        "overlooked",
+        "forgot",
+        "ignored",
+        "back",
+        "change my",
+        "no longer",
+    ),
+    *(
+        "correct",
+        "scratch",
+        "actually",
+        "not right",
+        "cannot be",
+        "can't be",
+        "my ",
+        "i first",
+        "i initially",
+    ),
+    *("i previously", "i earlier", "hm"),
+)
 # Waits for something in the case.
 _AWAITS = re.compile(r"\b(?:wait|hold on)\ (?:for|until|till|to|and|a few|\d)", re.IGNORECASE)
 
@@ -33,5 +71,7 @@ _AWAITS = re.compile(r"\b(?:wait|hold on)\ (?:for|until|till|to|and|a few|\d)", 
 def revision(trace: Trace) -> tuple[Span, ...]:
     """The sentences in which the reasoning goes back on itself."""
     return merged(
-        one.span for one in trace.sentences if _GOES_BACK.search(one.text) and not _AWAITS.search(one.text)
+        one.span
+        for one in trace.sentences
+        if one.has(_HINTS) and _GOES_BACK.search(one.text) and not _AWAITS.search(one.text)
     )

@@ -12,8 +12,9 @@ from grandrounds.types import Case
 # Characters of a text: from the first to the one after the last.
 Span = tuple[int, int]
 
-# A sentence ends at a line's end, or at a stop after two letters or a digit; not in "3.5", "e.g." or "B. Gout".
-_END = re.compile(r"(?<=[a-z0-9)\]%\"'][a-z0-9)\]%\"'])[.!?]+(?=\s|$)|(?<=\b\d)[.!?](?=\s[A-Z]|\s*$)|\?|\n")
+_END = re.compile(r"\n|[?]+|[.!]+(?=\s|$)")
+_AFTER_WORD = re.compile(r"[a-z0-9)\]%\"'][a-z0-9)\]%\"']$")
+_AFTER_DIGIT = re.compile(r"(?:^|\W)\d$")
 WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
 # Words that carry no meaning by themselves.
 LITTLE = frozenset(
@@ -35,6 +36,15 @@ class Sentence:
 
     text: str
     start: int
+
+    @cached_property
+    def lower(self) -> str:
+        """Its text in lower case."""
+        return self.text.lower()
+
+    def has(self, any_of: tuple[str, ...]) -> bool:
+        """Whether one of these texts is in it, in any case: a quick test before a slow one."""
+        return any(text in self.lower for text in any_of)
 
     @property
     def span(self) -> Span:
@@ -77,12 +87,22 @@ def texts_of(case: Case) -> tuple[str, ...]:
 def sentences(text: str) -> Iterator[Sentence]:
     """The text's sentences without surrounding white space; an end mark belongs to its sentence."""
     start = 0
-    for end in (*(match.end() for match in _END.finditer(text)), len(text)):
+    for end in (*(match.end() for match in _END.finditer(text) if _ends(text, match)), len(text)):
         piece = text[start:end]
         stripped = piece.strip()
         if stripped:
             yield Sentence(stripped, start + len(piece) - len(piece.lstrip()))
         start = end
+
+
+def _ends(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark ends a sentence: not that of "3.5", "e.g.", "B. Gout" or "1. First"."""
+    if mark[0][0] not in ".!":
+        return True
+    before, after = text[max(0, mark.start() - 2) : mark.start()], text[mark.end() : mark.end() + 2]
+    if _AFTER_WORD.search(before):
+        return True
+    return bool(_AFTER_DIGIT.search(before)) and (not after.strip() or after[1:].isupper())
 
 
 def stem(word: str) -> str:

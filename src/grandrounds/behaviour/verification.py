@@ -37,6 +37,34 @@ _OUTCOME = re.compile(
       |confirms|confirmed|contradicts?|satisf\w+|equals|gives?|does(?:n't|\ not)|is\ not|stays|remains|leads)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+# One of these is in all that checks.
+_HINTS = (
+    *(
+        "check",
+        "verif",
+        "confirm",
+        "re-add",
+        "readd",
+        "calculate",
+        "make sure",
+        "back",
+        "does ",
+        "is this",
+        "is that",
+    ),
+    *(
+        "is it",
+        "is the",
+        "both ",
+        "cannot",
+        "can not",
+        "can't",
+        "agrees with",
+        "consistent",
+        "matches",
+        "satisfies",
+    ),
+)
 # Sentences in which the outcome may stand: that of the announcement and the next.
 _WITHIN = 2
 
@@ -46,6 +74,8 @@ def self_verification(trace: Trace) -> tuple[Span, ...]:
     found: list[Span] = []
     listed = trace.sentences
     for place, sentence in enumerate(listed):
+        if not sentence.has(_HINTS):
+            continue
         if _CHECKS.search(sentence.text):
             found.append(sentence.span)
             continue
