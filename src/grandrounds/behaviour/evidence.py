@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from grandrounds.behaviour.items import items
 from grandrounds.behaviour.trace import (
     LITTLE,
     WORD,
@@ -20,7 +21,6 @@ from grandrounds.behaviour.trace import (
     Trace,
     content_words,
     merged,
-    sentences,
     stem,
 )
 
@@ -77,8 +77,7 @@ def names(trace: Trace, text: str) -> bool:
 
 def _told(trace: Trace) -> tuple[Span, ...]:
     """The sentences that name facts of the case's text, if they name at least two."""
-    listed = list(sentences(trace.question))
-    telling = [one.text for one in listed if not one.text.endswith("?")] or [one.text for one in listed]
+    telling = [item.text for item in items(trace.question)] or [trace.question]
     read = _read(trace.sentences)
     named = {
         fact: [one.span for one, words, denying in read if fact.named_in(words, denying)]
