@@ -184,7 +184,11 @@ def _measures(comparison: Comparison) -> list[dict[str, Any]]:
             for name, (label, hint) in words.BEHAVIOURS.items()
         ),
         *(
-            (label, hint, [_cell(e.faithfulness and e.faithfulness.moved(*trial)) for e in evaluations])
+            (
+                label,
+                hint,
+                [_cell(e.faithfulness.moved(*trial)) if e.faithfulness else None for e in evaluations],
+            )
             for trial, (label, hint) in words.FAITHFULNESS.items()
         ),
         ("Majority vote", f"of {k} answers", [_value(e.maj_at_k.get(k)) for e in evaluations]),
