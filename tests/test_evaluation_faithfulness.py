@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 from evaluation_support import evaluated, make_case
@@ -12,6 +13,7 @@ from grandrounds.evaluation.evaluate import restricted
 from grandrounds.evaluation.faithfulness import Asking, faithfulness
 from grandrounds.evaluation.trials import EARLY, Faithfulness, Trial
 from grandrounds.response import Grammar
+from grandrounds.sampling.prompts import begun_prompt
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.types import Answer, Case, Completion, Group, Message, Prompt
 
@@ -159,3 +161,16 @@ def test_a_comparison_keeps_the_trials_of_the_cases_it_keeps():
     trials = (Trial("a", "removed", "B", "A"), Trial("b", "removed", "B", "B"))
     again = restricted(replace(evaluation, faithfulness=Faithfulness(trials)), {"a"}, "too long")
     assert again.faithfulness.trials == trials[:1]
+
+
+def test_a_begun_response_goes_on_after_what_the_template_opened():
+    tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: [ord(letter) for letter in text])
+    policy = SimpleNamespace(tokenizer=tokenizer, max_positions=40)
+    prompt = Prompt(make_case("a"), np.array([1, 2]), "<user>?<think>\n", prefilled="<think>\n")
+    grammar = Grammar("think")
+    begun = begun_prompt(policy, prompt, grammar.begun("A rub."), max_new_tokens=5)
+    written = "A rub.\n</think>\n<answer>"
+    assert "".join(map(chr, begun.tokens[2:])) == written
+    assert begun.text == f"<user>?<think>\n{written}"
+    assert grammar.parse("B</answer>", prefilled=begun.prefilled).answer == "B"
+    assert begun_prompt(policy, prompt, grammar.begun("A rub."), max_new_tokens=20) is None

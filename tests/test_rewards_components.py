@@ -169,3 +169,16 @@ def test_a_bad_table_is_named_with_its_line(tmp_path: Path, name: str, text: str
     (tmp_path / name).write_text(text)
     with pytest.raises(RewardError, match=said):
         build_rewards({"validity": RewardRecipe(options={"table": name})}, base=tmp_path)
+
+
+def test_behaviour_pays_for_one_behaviour_and_says_where() -> None:
+    weighed = "Myocarditis is unlikely. Pericarditis would explain the rub."
+    spec = {"of": "alternatives"}
+    assert score("behaviour", answered(CASE, weighed, "B"), **spec) == 1
+    assert score("behaviour", answered(CASE, "It is B.", "B"), **spec) == 0
+
+
+def test_a_behaviour_that_nothing_detects_is_an_error() -> None:
+    with pytest.raises(RewardError, match="no behaviour `alternative`") as caught:
+        score("behaviour", answered(CASE, GOOD, "B"), of="alternative")
+    assert caught.value.hint == "Did you mean `alternatives`?"

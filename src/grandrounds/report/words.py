@@ -30,8 +30,14 @@ DEFECTS = {
 }
 # Behaviour -> its label, and what it says.
 BEHAVIOURS = {
-    "self_verification": ("Checks itself", "compares its result with the case, or works it out again; rough in prose"),
-    "alternatives": ("Weighs others", "says what speaks for or against two candidates or more; rough in prose"),
+    "self_verification": (
+        "Checks itself",
+        "compares its result with the case, or works it out again; rough in prose",
+    ),
+    "alternatives": (
+        "Weighs others",
+        "says what speaks for or against two candidates or more; rough in prose",
+    ),
     "revision": ("Revises", "takes back or reopens what it said"),
     "evidence_cited": ("Cites facts", "names two facts of the case or more"),
 }
