@@ -22,6 +22,7 @@ from grandrounds.evaluation.faithfulness import ANSWER_TOKENS, Asking
 from grandrounds.evaluation.faithfulness import faithfulness as measure_faithfulness
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
+from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe
 from grandrounds.response.grammar import Grammar
@@ -177,15 +178,9 @@ def _evaluate(
     )
     faithful = None
     if how.faithfulness and evaluation.reasoned.value > 0:
-        asking = Asking(
-            sampler,
-            ask=partial(fitting_prompt, policy, recipe=recipe.prompt, max_new_tokens=settings.max_new_tokens),
-            begin=partial(begun_prompt, policy, max_new_tokens=ANSWER_TOKENS),
-            grammar=grammar,
-            settings=settings,
-            seed=recipe.seed,
+        faithful = measure_faithfulness(
+            _asking(policy, sampler, grammar, settings, recipe), prompts, progress
         )
-        faithful = measure_faithfulness(asking, prompts, progress)
     cases = [prompt.case for prompt in prompts]
     trained_on = None if target.owns(how.source) else (target.fitted or {}).get(FREQUENCY)
     found = label_baselines(book, cases, trained_on)
@@ -193,6 +188,21 @@ def _evaluate(
         found |= book.knowledge.baselines(cases)
     baselines = tuple(Baseline(name, correct) for name, correct in found.items())
     return replace(evaluation, baselines=baselines, faithfulness=faithful)
+
+
+def _asking(
+    policy: Policy, sampler: NativeSampler, grammar: Grammar, settings: SamplingSettings, recipe: Recipe
+) -> Asking:
+    """How the trials of faithfulness ask the policy."""
+    most = settings.max_new_tokens
+    return Asking(
+        sampler,
+        ask=partial(fitting_prompt, policy, recipe=recipe.prompt, max_new_tokens=most),
+        begin=partial(begun_prompt, policy, max_new_tokens=ANSWER_TOKENS),
+        grammar=grammar,
+        settings=settings,
+        seed=recipe.seed,
+    )
 
 
 def _distinct_names(targets: Sequence[Target]) -> list[str]:
