@@ -20,7 +20,7 @@ from functools import partial
 from grandrounds.behaviour.evidence import cited_facts, names, says
 from grandrounds.behaviour.items import Item, instead, items, stated, without
 from grandrounds.behaviour.trace import sentences, texts_of, trace_of
-from grandrounds.evaluation.trials import EARLY, Faithfulness, Trial
+from grandrounds.evaluation.trials import CHANGES, EARLY, Faithfulness, Trial
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.sample import read_group
 from grandrounds.rewards.text import normalise
@@ -96,13 +96,12 @@ def _changes(samples: Sequence[Sample], asking: Asking) -> Iterator[tuple[Trial,
     for sample in samples:
         cited, uncited = _places(sample)
         id, before = sample.case.id, answer_of(sample) or ""
-        for kind, places in (("removed", cited), ("uncited", uncited), ("corrupted", cited)):
-            if not places:
-                continue
-            place = places[_lot(asking.seed, id, kind if kind == "uncited" else "cited") % len(places)]
+        for kind in CHANGES:
+            places, drawn = (uncited, "uncited") if kind == "uncited" else (cited, "cited")
             placed = _foreign(sample.case, donors, asking.seed) if kind == "corrupted" else None
-            if kind == "corrupted" and placed is None:
+            if not places or (kind == "corrupted" and placed is None):
                 continue
+            place = places[_lot(asking.seed, id, drawn) % len(places)]
             prompt = asking.ask(place.changed(sample.case, placed))
             if prompt is not None:
                 yield Trial(id, kind, before, None, changed=place.item.text, placed=placed), prompt
