@@ -131,6 +131,13 @@ def test_items_are_the_findings_of_what_is_not_asked():
     assert [item.text for item in stated("He is old. He coughs. Why?")] == ["He is old.", "He coughs."]
 
 
+def test_what_introduces_findings_is_no_finding():
+    text = "Asked further, the patient mentions: nausea, chills. On direct questioning, no rash. However, no cough."
+    listed = items(text)
+    assert [item.text for item in listed] == ["nausea", "chills", "no rash", "no cough"]
+    assert "direct" not in without(text, listed[2])
+
+
 def test_an_item_goes_with_its_comma_or_with_its_sentence():
     first, second, third, _ = items(TEXT)
     rest = "The notes say: no swollen ankles. He keeps 1,200 bees. Which is it?"

@@ -13,8 +13,13 @@ from grandrounds.behaviour.trace import Sentence, Span, content_words, sentences
 
 # Between items of a sentence: a comma or semicolon, not that of "1,200".
 _BETWEEN = re.compile(r"[,;](?=\s)")
-# What introduces a list: "Noted: ", "The notes say: ".
-_LEAD = re.compile(r"^[^,;:]{1,60}:\s+")
+# What introduces a list: "Noted: ", "Asked further, the patient mentions: ".
+_LEAD = re.compile(r"^[^;:]{1,60}:\s+")
+# What introduces a sentence, before its first comma: "However", "On direct questioning".
+_OPENING = re.compile(
+    r"^(?:however|moreover|also|then|today|otherwise|(?:on|of|in|at|by|for|to|upon|asked)\b[^,;:]{0,25}),\s+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,7 @@ def stated(text: str) -> list[Item]:
 def without(text: str, item: Item) -> str:
     """The text without the item: with one of the commas beside it, or with its sentence if nothing else is in that."""
     (start, end), (first, last) = item.span, item.sentence
-    lead = _LEAD.match(text[first:last])
-    begin = first + lead.end() if lead else first
+    begin = first + _lead(text[first:last])
     alone = not text[begin:start].strip() and not text[end:last].strip(" .!;,")
     if alone:
         return _tidy(text[:first], text[last:])
@@ -59,13 +63,18 @@ def instead(text: str, item: Item, other: str) -> str:
     return text[:start] + other + text[end:]
 
 
+def _lead(sentence: str) -> int:
+    """The characters of a sentence that only introduce its findings."""
+    lead = _LEAD.match(sentence) or _OPENING.match(sentence)
+    return lead.end() if lead else 0
+
+
 def _asks(sentence: Sentence) -> bool:
     return sentence.text.endswith("?")
 
 
 def _of_sentence(sentence: Sentence) -> list[Item]:
-    lead = _LEAD.match(sentence.text)
-    start = lead.end() if lead else 0
+    start = _lead(sentence.text)
     ends = [match.start() for match in _BETWEEN.finditer(sentence.text, start)]
     found = []
     for end in (*ends, len(sentence.text)):
