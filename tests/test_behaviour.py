@@ -67,9 +67,10 @@ def test_advice_and_announcements_are_no_self_verification(text):
     "text",
     [
         "It is 800. Wait, that is not right. It is 900.",
-        "Hmm, let me reconsider. It is B.",
+        "It is A. Hmm, let me reconsider. It is B.",
         "Asthma. On reflection, it is not.",
-        "I take that back.",
+        "It is A. I take that back.",
+        "At first I thought of gout. But the joint is cool.",
     ],
 )
 def test_going_back_on_a_statement_is_revision(text):
@@ -83,6 +84,8 @@ def test_going_back_on_a_statement_is_revision(text):
         "He may wait, and then call.",
         "The court reviewed its earlier decision.",
         "After revision surgery the fever fell.",
+        "I was wrong before. The answer is A.",
+        "My first thought is to read the invoice.",
         "The patient cannot wait.",
     ],
 )
@@ -149,7 +152,7 @@ def test_an_item_goes_with_its_comma_or_with_its_sentence():
 
 def test_rates_are_shares_of_the_reasonings():
     assert rates([]) == {}
-    assert rates([Trace("Wait, no."), Trace("B.")])["revision"] == 0.5
+    assert rates([Trace("It is A. Wait, no."), Trace("B.")])["revision"] == 0.5
 
 
 @given(st.text(max_size=300), st.text(max_size=200), st.lists(st.text(max_size=20), max_size=3))

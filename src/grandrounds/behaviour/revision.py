@@ -21,11 +21,17 @@ _GOES_BACK = re.compile(
       | \bactually,?\ (?:no|that|this|it|i|the)\b
       | \b(?:that|this|it)(?:'s|\ is|\ was)\ (?:not\ right|not\ correct|wrong|incorrect|a\ mistake)\b
       | \b(?:that|this|it)\ (?:can't|cannot)\ be\b
-      | \bmy\ (?:first|earlier|initial|previous)\ (?:\w+\ )?(?:thought|guess|answer|statement|assumption|calculation)\b
-      | \bi\ (?:first|initially|previously|earlier)\ (?:\w+\ )?(?:thought|said|assumed|leaned|wrote|took)\b
       | \bhmm+,?\ (?:no|that|let\ me)\b""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+# What it thought before; it goes back on that where a turn follows.
+_BEFORE = re.compile(
+    r"""\bmy\ (?:first|earlier|initial|previous)\ (?:\w+\ )?(?:thought|guess|answer|statement|assumption|calculation)\b
+      | \bi\ (?:first|initially|previously|earlier)\ (?:\w+\ )?(?:thought|said|assumed|leaned|wrote|took)\b
+      | \bat\ first\ i\ (?:thought|said|assumed)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_TURNS = re.compile(r"\b(?:but|however|yet|instead|no longer|wrong|contradicts?)\b", re.IGNORECASE)
 # One of these is in all that goes back.
 _HINTS = (
     *(
@@ -59,7 +65,7 @@ _HINTS = (
         "cannot be",
         "can't be",
         "my ",
-        "i first",
+        "first",
         "i initially",
     ),
     *("i previously", "i earlier", "hm"),
@@ -69,9 +75,18 @@ _AWAITS = re.compile(r"\b(?:wait|hold on)\ (?:for|until|till|to|and|a few|\d)", 
 
 
 def revision(trace: Trace) -> tuple[Span, ...]:
-    """The sentences in which the reasoning goes back on itself."""
-    return merged(
-        one.span
-        for one in trace.sentences
-        if one.has(_HINTS) and _GOES_BACK.search(one.text) and not _AWAITS.search(one.text)
-    )
+    """The sentences in which the reasoning goes back on itself. What it begins with cannot: nothing was said before."""
+    found: list[Span] = []
+    for place, one in enumerate(trace.sentences):
+        if not one.has(_HINTS) or _AWAITS.search(one.text):
+            continue
+        back = _GOES_BACK.search(one.text)
+        if back and (place or back.start()):
+            found.append(one.span)
+        elif before := _BEFORE.search(one.text):
+            after = " ".join(
+                [one.text[before.end() :], *(next.text for next in trace.sentences[place + 1 : place + 2])]
+            )
+            if _TURNS.search(after):
+                found.append(one.span)
+    return merged(found)
