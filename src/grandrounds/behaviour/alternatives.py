@@ -1,7 +1,7 @@
 """Alternatives explored: at least two candidates are weighed, each with something that speaks for or against it.
 
 In an outline these are lines of the differential, in prose sentences that weigh. A list of names weighs nothing.
-In prose this is rough: of four that it found in prose not seen before, two were none (docs/behaviour.md).
+In prose this is poor: of seven that it found in prose not seen before, five were none (docs/behaviour.md).
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ BEHAVIOURS = {
     ),
     "alternatives": (
         "Weighs others",
-        "says what speaks for or against two candidates or more; rough in prose",
+        "says what speaks for or against two candidates or more; poor in prose",
     ),
-    "revision": ("Revises", "takes back or reopens what it said"),
+    "revision": ("Revises", "takes back or reopens what it said; rough in prose"),
     "evidence_cited": ("Cites facts", "names two facts of the case or more"),
 }
 # Trials of faithfulness (kind, share of the reasoning) -> label and hint of the share of answers that moved.
