@@ -180,9 +180,9 @@ def test_sentences_stand_where_they_say(text):
 # Least precision and recall on either half; what was measured stands in docs/behaviour.md.
 FLOORS = {
     "self_verification": (0.9, 0.9),
-    "alternatives": (0.84, 0.9),
+    "alternatives": (0.83, 0.9),
     "revision": (0.6, 0.95),
-    "evidence_cited": (0.9, 0.9),
+    "evidence_cited": (0.89, 0.9),
 }
 
 

@@ -8,9 +8,8 @@ number is cited where it occurs, a group by a sentence with two thirds of its wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from grandrounds.behaviour.items import items
 from grandrounds.behaviour.trace import (
@@ -31,6 +30,7 @@ _BETWEEN = re.compile(
     r"|is|are|was|were|has|have|had|does|did)\b|(?=\b(?:no|not|without)\b)",
     re.IGNORECASE,
 )
+_SPACES = str.maketrans("-\n", "  ")
 _DENIES = re.compile(
     r"\b(?:no|not|without|never|denie[sd]|absent|absence|lacks?|neither|nor)\b|n't\b", re.IGNORECASE
 )
@@ -58,15 +58,15 @@ def evidence(trace: Trace) -> tuple[Span, ...]:
 
 def cited_facts(trace: Trace) -> Mapping[str, tuple[Span, ...]]:
     """Each known fact that the reasoning names, and where."""
-    found = {
-        fact: tuple(match.span() for match in _phrase(fact).finditer(trace.text)) for fact in trace.facts
-    }
+    text = _plain(trace.text)
+    found = {fact: tuple(_places(_plain(fact), text)) for fact in trace.facts}
     return {fact: spans for fact, spans in found.items() if spans}
 
 
 def says(text: str, facts: Iterable[str]) -> bool:
     """Whether a part of the case says one of these known facts."""
-    return any(_phrase(fact).search(text) for fact in facts)
+    plain = _plain(text)
+    return any(True for fact in facts for _ in _places(_plain(fact), plain))
 
 
 def names(trace: Trace, text: str) -> bool:
@@ -104,8 +104,19 @@ def _read(listed: Iterable[Sentence]) -> list[tuple[Sentence, frozenset[str], bo
     return [(one, content_words(one.text), bool(_DENIES.search(one.text))) for one in listed]
 
 
-@lru_cache(maxsize=4096)
-def _phrase(fact: str) -> re.Pattern[str]:
-    words = r"[\s-]+".join(map(re.escape, fact.split()))
-    denied = "" if fact.lower().startswith("no ") else r"(?<!\bno )"
-    return re.compile(rf"{denied}\b{words}\b", re.IGNORECASE)
+def _plain(text: str) -> str:
+    """In lower case, with hyphens and line breaks as spaces; as long as before."""
+    lower = text.lower()
+    return (lower if len(lower) == len(text) else text).translate(_SPACES)
+
+
+def _places(fact: str, text: str) -> Iterator[Span]:
+    """Where a plain text has the fact as whole words, and not denied. Quicker than a pattern."""
+    start = text.find(fact) if fact.strip() else -1
+    while start >= 0:
+        end = start + len(fact)
+        whole = not text[max(0, start - 1) : start].isalnum() and not text[end : end + 1].isalnum()
+        denied = text[max(0, start - 3) : start] == "no " and not fact.startswith("no ")
+        if whole and not denied:
+            yield start, end
+        start = text.find(fact, end)

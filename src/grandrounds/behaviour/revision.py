@@ -77,8 +77,8 @@ _AWAITS = re.compile(r"\b(?:wait|hold on)\ (?:for|until|till|to|and|a few|\d)", 
 def revision(trace: Trace) -> tuple[Span, ...]:
     """The sentences in which the reasoning goes back on itself. What it begins with cannot: nothing was said before."""
     found: list[Span] = []
-    for place, one in enumerate(trace.sentences):
-        if not one.has(_HINTS) or _AWAITS.search(one.text):
+    for place, one in trace.sentences_with(_HINTS):
+        if _AWAITS.search(one.text):
             continue
         back = _GOES_BACK.search(one.text)
         if back and (place or back.start()):

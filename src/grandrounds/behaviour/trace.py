@@ -37,15 +37,6 @@ class Sentence:
     text: str
     start: int
 
-    @cached_property
-    def lower(self) -> str:
-        """Its text in lower case."""
-        return self.text.lower()
-
-    def has(self, any_of: tuple[str, ...]) -> bool:
-        """Whether one of these texts is in it, in any case: a quick test before a slow one."""
-        return any(text in self.lower for text in any_of)
-
     @property
     def span(self) -> Span:
         """Its characters in the text."""
@@ -64,6 +55,20 @@ class Trace:
     question: str = ""
     facts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+
+    @cached_property
+    def lower(self) -> str:
+        """The reasoning in lower case."""
+        return self.text.lower()
+
+    def sentences_with(self, hints: tuple[str, ...]) -> Iterator[tuple[int, Sentence]]:
+        """The sentences with one of these texts in lower case, and their numbers: a quick look before slow patterns."""
+        here = [hint for hint in hints if hint in self.lower]
+        if here:
+            for number, sentence in enumerate(self.sentences):
+                lower = sentence.text.lower()
+                if any(hint in lower for hint in here):
+                    yield number, sentence
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:

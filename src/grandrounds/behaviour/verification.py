@@ -73,9 +73,7 @@ def self_verification(trace: Trace) -> tuple[Span, ...]:
     """The checks of its own result, each with the sentence that says what came of it."""
     found: list[Span] = []
     listed = trace.sentences
-    for place, sentence in enumerate(listed):
-        if not sentence.has(_HINTS):
-            continue
+    for place, sentence in trace.sentences_with(_HINTS):
         if _CHECKS.search(sentence.text):
             found.append(sentence.span)
             continue
