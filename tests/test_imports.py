@@ -30,7 +30,7 @@ LAYERS = (
     ("kernels",),
     ("cases",),
     ("behaviour",),
-    ("recipe", "recipe_file", "recipe_help", "recipes"),
+    ("recipe", "recipe_file", "recipe_help", "recipe_switches", "recipes"),
     ("domain",),
     ("types",),
     ("response", "loading", "machine", "hub"),
@@ -50,6 +50,7 @@ WITHOUT_TORCH = (
     "recipe",
     "recipe_file",
     "recipe_help",
+    "recipe_switches",
     "cli",
 )
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from grandrounds.errors import RecipeError
-from grandrounds.recipe import Recipe
+from grandrounds.errors import RecipeError, RewardError
+from grandrounds.recipe import Recipe, RewardRecipe
 from grandrounds.recipe_file import (
     dump_recipe,
     load_recipe,
@@ -19,6 +19,7 @@ from grandrounds.recipe_file import (
     with_overrides,
 )
 from grandrounds.recipe_help import explain_recipe, explain_rows
+from grandrounds.recipe_switches import SWITCHES
 from grandrounds.rewards import build_rewards
 
 YAML = """\
@@ -216,3 +217,66 @@ def test_every_key_is_explained() -> None:
     keys = {row.key for row in rows}
     assert {"cases.source", "grpo.group_size", "checkpoint.every", "rewards.NAME.weight", "seed"} <= keys
     assert "grpo.group_size (a whole number; default 8)" in explain_recipe()
+
+
+ON = {
+    "grpo.beta": 0.1,
+    "grpo.entropy_target": 0.5,
+    "grpo.correction": "token_mask",
+    "grpo.schedule": "cosine",
+    "evaluation.samples": 4,
+    "evaluation.every": 5,
+}
+OTHER = {
+    "grpo.kl": "k1",
+    "grpo.kl_correction": True,
+    "grpo.entropy_bonus_step": 0.1,
+    "grpo.entropy_bonus_max": 0.5,
+    "grpo.correction_high": 5.0,
+    "grpo.correction_low": 0.5,
+    "grpo.learning_rate_end": 0.5,
+    "evaluation.temperature": 0.5,
+    "evaluation.top_p": 0.5,
+    "evaluation.top_k": 5,
+    "evaluation.min_p": 0.5,
+    "evaluation.best": "format_rate",
+    "evaluation.patience": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("switch", "key"), [(switch, key) for switch, keys in SWITCHES.items() for key in keys]
+)
+def test_a_key_without_its_switch_is_refused_and_with_it_taken(file: Path, switch: str, key: str) -> None:
+    error = mistake(file, f"{key}={OTHER[key]}")
+    assert f"`{key}` is {OTHER[key]!r}, but does nothing without `{switch}`" in error.what
+    assert error.where == f"--set {key}={OTHER[key]}"
+    assert error.hint == f"Set {switch} too, or leave {key} out."
+    taken = load_recipe(file, [f"{key}={OTHER[key]}", f"{switch}={ON[switch]}"])
+    section, name = key.split(".")
+    assert getattr(getattr(taken, section), name) == OTHER[key]
+
+
+def test_a_key_without_its_switch_in_a_file_is_named_with_its_line(file: Path) -> None:
+    file.write_text(YAML.replace("group_size: 4", "entropy_bonus_step: 0.1"))
+    assert mistake(file).where == f"{file}:3"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["grpo.correction=token_mask", "grpo.correction_low=4"], "grpo.correction_high = 3"),
+        (["grpo.entropy_target=1", "grpo.entropy_bonus=2"], "grpo.entropy_bonus_max = 1"),
+        (["grpo.cases_per_round=2", "grpo.minibatches=3"], "grpo.cases_per_round = 2"),
+    ],
+)
+def test_bounds_that_contradict_each_other_are_refused(file: Path, overrides: list[str], named: str) -> None:
+    assert named in mistake(file, *overrides).what
+
+
+@pytest.mark.parametrize("setting", [{"completions": "chat"}, {"memory_gb": 8.0}])
+def test_a_built_in_reward_refuses_settings_of_functions(setting: dict[str, object]) -> None:
+    with pytest.raises(RewardError) as caught:
+        build_rewards({"accuracy": RewardRecipe(**setting)})  # type: ignore[arg-type]
+    assert next(iter(setting)) in caught.value.what
+    assert caught.value.where == "rewards.accuracy"

@@ -53,7 +53,8 @@ class CasesSection(Section):
         None, description="A separate source of test cases; the default splits `source`."
     )
     test_fraction: Fraction = Field(
-        0.15, description="Share of groups (patients, PMIDs) held out for testing."
+        0.15,
+        description="Share of groups (patients, PMIDs) held out for testing; none where there is a `test_source`.",
     )
     limit: Positive | None = Field(None, description="Read at most this many cases.")
     encoding: str | None = Field(

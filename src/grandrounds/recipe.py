@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section, every, sections_of_cases
+from grandrounds.recipe_switches import ignored
 
 # Ratios of each token or of whole completions; estimates of the KL; corrections for a sampler that differs.
 RatioLevel = Literal["token", "sequence"]
@@ -98,10 +100,10 @@ class PolicyRecipe(Section):
     adapter: Literal["lora", "full"] = Field(
         "lora", description="LoRA, or all weights. `scratch` always trains all."
     )
-    lora_rank: Positive = Field(16, description="LoRA rank.")
-    lora_alpha: Positive = Field(32, description="LoRA alpha.")
+    lora_rank: Positive = Field(16, description="LoRA rank; a saved adapter keeps its own.")
+    lora_alpha: Positive = Field(32, description="LoRA alpha; a saved adapter keeps its own.")
     lora_targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Modules that LoRA adapts."
+        "all-linear", description="Modules that LoRA adapts; a saved adapter keeps its own."
     )
     precision: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         "auto",
@@ -127,7 +129,9 @@ class PolicyRecipe(Section):
 class SftRecipe(Section):
     """Supervised fine-tuning on demonstrations: the warm-up before GRPO, or by itself."""
 
-    steps: Count = Field(0, description="Optimizer steps; 0 skips the warm-up.")
+    steps: Count = Field(
+        0, description="Optimizer steps; 0 skips the warm-up, and the other keys of `sft` do nothing."
+    )
     batch_cases: Positive = Field(32, description="Cases per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; linear warm-up, cosine decay.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay.")
@@ -182,8 +186,16 @@ class GrpoRecipe(Section):
         "mean",
         description="What is subtracted from a reward: the group's mean, or the mean of the group's other completions.",
     )
-    clip_low: float = Field(0.2, ge=0, description="Lower clip of the ratio.")
-    clip_high: float = Field(0.28, ge=0, description="Upper clip of the ratio (clip-higher).")
+    clip_low: float = Field(
+        0.2,
+        ge=0,
+        description="Lower clip of the ratio; cispo, sapo and vespo do not clip, and only count what it would.",
+    )
+    clip_high: float = Field(
+        0.28,
+        ge=0,
+        description="Upper clip of the ratio (clip-higher); sapo and vespo only count what it would.",
+    )
     delta: float | None = Field(
         None, gt=1, description="The largest ratio of completions worse than their group (two-sided clip)."
     )
@@ -275,12 +287,19 @@ class RewardRecipe(Section):
     gate: bool = Field(False, description="Multiply the sum by this component instead of adding it.")
     options: dict[str, Any] = Field({}, description="Keyword arguments of the component.")
     timeout_seconds: float = Field(
-        60.0, gt=0, description="Time limit of one call; a longer call is an error."
+        60.0,
+        gt=0,
+        description="Time limit of one call of your own function or of a judge; a longer call is an error.",
     )
     memory_gb: float = Field(
-        4.0, gt=0, description="Memory limit of a function's process and its children together, in GiB."
+        4.0,
+        gt=0,
+        description="Memory limit of your own function's process and its children together, in GiB; a coroutine, a "
+        "classifier and a function in memory run in the run's own process, without a limit.",
     )
-    retries: Count = Field(1, description="How often a failed call is repeated.")
+    retries: Count = Field(
+        1, description="How often a failed call of your own function or of a judge is repeated."
+    )
 
 
 class CheckpointRecipe(Section):
@@ -305,7 +324,9 @@ class EvaluationRecipe(Section):
         0,
         description="While training: rounds between evaluations on held-out cases, and one at the start; 0: none.",
     )
-    cases: Positive = Field(100, description="While training: held-out cases, the same ones each time.")
+    cases: Positive = Field(
+        100, description="While training, with `every`: held-out cases, the same ones each time."
+    )
     best: Literal["accuracy", "format_rate", "consistency", "evidence", "validity_given_correct"] = Field(
         "accuracy",
         description="While training: the measure by which the best policy is kept in checkpoints/best.",
@@ -346,7 +367,7 @@ class GuardRecipe(Section):
     enabled: bool = Field(
         True, description="Stop with a diagnosis when the run cannot learn, and look for signs of trouble."
     )
-    patience: Positive = Field(10, description="Consecutive rounds that must show that it cannot learn.")
+    patience: Positive = Field(10, description="Consecutive rounds that must show that it cannot learn; with `enabled`.")
     action: GuardAction = Field(
         "warn",
         description="At a new sign of trouble: `ignore` it, `warn`, `pause` (save and stop; resume goes on), or "
@@ -401,8 +422,35 @@ class Recipe(Section):
         grpo = self.grpo
         if grpo.delta is not None and grpo.delta <= 1 + grpo.clip_high:
             raise ValueError(f"grpo.delta must be above 1 + grpo.clip_high = {1 + grpo.clip_high:g}")
-        if not grpo.beta and (grpo.kl != "k3" or grpo.kl_correction):
-            raise ValueError("grpo.kl and grpo.kl_correction say how the KL is estimated, but grpo.beta is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Recipe:
+        for key, value, switch in ignored(self):
+            raise PydanticCustomError(
+                "without_switch",
+                "`{key}` is {value}, but does nothing without `{switch}`",
+                {"key": key, "value": repr(value), "switch": switch},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Recipe:
+        grpo = self.grpo
+        if grpo.correction_low is not None and grpo.correction_low >= grpo.correction_high:
+            raise ValueError(
+                f"grpo.correction_low must be below grpo.correction_high = {grpo.correction_high:g}"
+            )
+        if grpo.entropy_target is not None and grpo.entropy_bonus > grpo.entropy_bonus_max:
+            raise ValueError(
+                f"grpo.entropy_bonus begins at {grpo.entropy_bonus:g}, above grpo.entropy_bonus_max = "
+                f"{grpo.entropy_bonus_max:g}"
+            )
+        if grpo.minibatches > grpo.cases_per_round:
+            raise ValueError(
+                f"grpo.minibatches: {grpo.minibatches} steps have only grpo.cases_per_round = {grpo.cases_per_round} "
+                "groups to learn from, and groups are not divided"
+            )
         return self
 
     @model_validator(mode="after")

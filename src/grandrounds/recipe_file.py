@@ -265,6 +265,13 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
     name = ".".join(map(str, keys))
     origin = next((text for key, text in origins.items() if _overlap(key, keys)), None)
     more = f" ({others} further mistake{'s' if others > 1 else ''}.)" if others else ""
+    if detail["type"] == "without_switch":
+        key, switch = detail["ctx"]["key"], detail["ctx"]["switch"]
+        return RecipeError(
+            detail["msg"],
+            where=origins.get(tuple(key.split("."))) or place.of(tuple(key.split("."))),
+            hint=f"Set {switch} too, or leave {key} out." + more,
+        )
     if detail["type"] == "extra_forbidden":
         return RecipeError(
             f"the recipe has no key `{name}`",

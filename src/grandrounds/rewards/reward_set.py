@@ -206,6 +206,7 @@ def _build(
         if given is not None or ":" in use:
             component = _of_user(name, use, spec, context, given)
         else:
+            _require_no_settings_of_functions(use, spec)
             own = replace(context, name=name, timeout_seconds=spec.timeout_seconds, retries=spec.retries)
             component = _built_in(name, use, spec.options, own)
     except RewardError as error:
@@ -213,6 +214,16 @@ def _build(
             error.what, where=f"{where}, {error.where}" if error.where else where, hint=error.hint
         ) from error
     return Weighted(component, spec.weight, spec.gate)
+
+
+def _require_no_settings_of_functions(use: str, spec: RewardRecipe) -> None:
+    """RewardError where a built-in reward is given what only users' functions have."""
+    for key in ("completions", "memory_gb"):
+        if getattr(spec, key) != RewardRecipe.model_fields[key].default:
+            raise RewardError(
+                f"`{use}` is built in, and {key} does nothing for it",
+                hint=f"Leave {key} out; it is for functions of your own.",
+            )
 
 
 def _of_user(

@@ -122,7 +122,9 @@ def _schedule(made: Translation) -> None:
         options.pop("num_cycles")
     if options:
         made.refuse("lr_scheduler_kwargs", f"`{min(options)}` cannot be set here", "Leave it out.")
-    recipe |= {"grpo.schedule": SCHEDULES[name], "grpo.learning_rate_end": end}
+    recipe["grpo.schedule"] = SCHEDULES[name]
+    if SCHEDULES[name] != "constant":
+        recipe["grpo.learning_rate_end"] = end
     warmup = values["warmup_steps"]
     if name == "constant" or not warmup:
         if name == "constant" and warmup:
