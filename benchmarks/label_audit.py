@@ -4,7 +4,7 @@
     python benchmarks/label_audit.py --cold runs/demo/reasoning        a clinic run whose cold start to take
 
 One in twenty of new training vignettes of the clinic gets another of its options as its gold answer. A run of GRPO
-trains on them, each asked three times, and is rewarded for the wrong answers too. Its rollouts are then audited. The
+trains on them, each asked twice, and is rewarded for the wrong answers too. Its rollouts are then audited. The
 same command goes on with an interrupted run. Writes benchmarks/results/label-audit.json.
 """
 
@@ -30,10 +30,10 @@ from grandrounds.training.progress import PlainProgress
 from grandrounds.training.trace import read_trace
 from grandrounds.types import Case, CaseBook
 
-CASES, SHARE, PASSES = 480, 0.05, 3
+CASES, SHARE, PASSES = 320, 0.05, 2
 PER_ROUND = 32
 SEED = 7  # of the vignettes: others than those of the cold start
-RANKS = (5, 10, 20, 40)
+RANKS = (4, 8, 16, 32)
 COLUMNS = ("the queue", "cases", "wrong labels among them", "precision", "recall")
 
 

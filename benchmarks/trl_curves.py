@@ -31,13 +31,13 @@ SCRIPT = ROOT / "benchmarks/bench/curve_script.py"
 # What is trained. tokens: the longest completion. cases: prompts in the data.
 MODELS: dict[str, dict[str, Any]] = {
     "clinic": {
-        "steps": 16,
+        "steps": 12,
         "group": 8,
-        "prompts": 8,
-        "tokens": 192,
+        "prompts": 6,
+        "tokens": 160,
         "learning_rate": 3e-4,
         "lora": False,
-        "cases": 512,
+        "cases": 256,
     },
     "smollm2": {
         "steps": 8,

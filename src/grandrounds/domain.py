@@ -112,6 +112,24 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Trick:
+    """An answer that must not pay. allowed: what it shows where it pays all the same, as nobody can tell it from a
+    right one; "" where that is an error."""
+
+    name: str
+    answer: str
+    allowed: str = ""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A right answer to a case, as a response gives it, and answers that only look right, to try rewards with."""
+
+    answer: str
+    tricks: tuple[Trick, ...] = ()
+
+
+@dataclass(frozen=True)
 class Domain:
     """A field of use.
 
@@ -121,7 +139,8 @@ class Domain:
         other names, ("heart attack",): each means the same wherever it stands. matchers: kind of gold answer -> the
         function that judges an answer, for kinds that the core does not know.
     rewards: name -> function that makes a scorer from a `RewardContext` and options; a scorer with a method `scores`
-        gets whole groups, while others are sampled. recipes: a folder of YAML files.
+        gets whole groups, while others are sampled. recipes: a folder of YAML files. solution: of a case without gold
+        answer, which its rewards judge otherwise; None where the case is not of this domain or brings none.
 
     The module that holds a domain is loaded with the first recipe. So it imports only this module at the top level, and
     everything else inside its functions. What a domain knows about candidates and findings comes with the books of its
@@ -137,6 +156,7 @@ class Domain:
     matchers: Mapping[str, Callable[[str, Case], Verdict]] = field(default_factory=dict)
     rewards: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     recipes: Path | None = None
+    solution: Callable[[Case], Solution | None] | None = None
 
 
 @cache

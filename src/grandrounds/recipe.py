@@ -289,7 +289,7 @@ class RewardRecipe(Section):
     timeout_seconds: float = Field(
         60.0,
         gt=0,
-        description="Time limit of one call of your own function or of a judge; a longer call is an error.",
+        description="Time limit of one call of your own function, of a judge or of `math`; a longer call is an error.",
     )
     memory_gb: float = Field(
         4.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -25,14 +26,16 @@ def test_rewards(
     from grandrounds.cases.load import load_cases
     from grandrounds.response.grammar import Grammar
     from grandrounds.rewards import build_rewards
+    from grandrounds.rewards.attacks import solution
     from grandrounds.rewards.dry_run import dry_run
 
     recipe = _recipe(target, source, overrides)
     book = load_cases(recipe.cases, seed=recipe.seed)
     rewards = build_rewards(recipe.rewards, knowledge=book.knowledge, base=Path.cwd())
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
-    asked = [case for case in book.train if case.gold.kind != "none"]
-    chosen = [asked[i] for i in take(len(asked), 0, min(limit, len(asked)), recipe.seed)] if asked else []
+    order = take(len(book.train), 0, len(book.train), recipe.seed)
+    known = (case for i in order if solution(case := book.train[i]) is not None)
+    chosen = list(itertools.islice(known, limit))
     result = dry_run(rewards, chosen, grammar, recipe.grpo.max_new_tokens)
     if as_json:
         print(json.dumps(result.to_json(), ensure_ascii=False, indent=1))

@@ -6,11 +6,12 @@ they are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from grandrounds.cases.ask import gold_text
 from grandrounds.cases.brief import brief
+from grandrounds.domain import Solution, Trick, domains
 from grandrounds.response.grammar import Grammar
 from grandrounds.types import Case, Demonstration
 
@@ -36,20 +37,22 @@ class Attack:
 
     make: the response's text; None where it does not apply to the case. right: whether it gives the gold answer, so
     that marks for the answer are due to it; then it only must not earn more than an honest response. doubtful: what it
-    shows where it does earn full marks.
+    shows where it does earn full marks. words: it plays with an answer's words; around a program they say nothing.
     """
 
     name: str
     make: Callable[[Material], str | None]
     right: bool = False
     doubtful: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True)
 class Material:
     """What responses to a case are made of.
 
-    thoughts: its reasoning without a conclusion. gold, wrong: answers. foreign: another case's reasoning.
+    thoughts: its reasoning without a conclusion. gold, wrong: answers. foreign: another case's reasoning. tricks: of
+    the case's domain, where it has no gold answer.
     """
 
     case: Case
@@ -58,6 +61,7 @@ class Material:
     wrong: str
     foreign: str
     grammar: Grammar
+    tricks: tuple[Trick, ...] = ()
 
     @property
     def reasoning(self) -> str:
@@ -88,14 +92,35 @@ class Material:
         return list(self.case.options.values()) or [self.gold, self.wrong]
 
 
-def material(case: Case, other: Case, grammar: Grammar) -> Material:
-    """For a case with a gold answer; `other` has another one."""
+def solution(case: Case) -> Solution | None:
+    """The case's gold answer, or else what its domain knows; None where nobody knows a right answer."""
+    if case.gold.kind != "none":
+        return Solution(gold_text(case))
+    known = (domain.solution(case) for domain in domains() if domain.solution is not None)
+    return next((found for found in known if found is not None), None)
+
+
+def material(case: Case, solved: Solution, other: Case, answer: str, grammar: Grammar) -> Material:
+    """For a case with a solution; `other` has another answer, this one."""
     own, foreign = (one.demonstration or brief(one) or Demonstration(NOTHING, "") for one in (case, other))
     thoughts = own.reasoning.rsplit("\nConclusion:", 1)[0]
-    wrong = next(
-        (text for letter, text in case.options.items() if letter != case.gold.letter), gold_text(other)
-    )
-    return Material(case, thoughts, gold_text(case), wrong, foreign.reasoning, grammar)
+    wrong = next((text for letter, text in case.options.items() if letter != case.gold.letter), answer)
+    return Material(case, thoughts, solved.answer, wrong, foreign.reasoning, grammar, solved.tricks)
+
+
+def attacks_on(made: Sequence[Material]) -> list[Attack]:
+    """The attacks that make sense for these cases: ours, and those of their domains."""
+    programs = any(one.tricks for one in made)
+    tricks = {trick.name: trick for one in made for trick in one.tricks}
+    ours = [attack for attack in ATTACKS if not (attack.words and programs)]
+    return [*ours, *(_of_trick(trick) for trick in tricks.values())]
+
+
+def _of_trick(trick: Trick) -> Attack:
+    def make(made: Material) -> str | None:
+        return next((made.answered(one.answer) for one in made.tricks if one.name == trick.name), None)
+
+    return Attack(trick.name, make, bool(trick.allowed), trick.allowed)
 
 
 def honest(made: Material) -> str:
@@ -142,11 +167,12 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("text without tags", lambda made: f"{made.reasoning}\n{made.gold}"),
     Attack("the question copied", lambda made: made.question),
     Attack("the question as reasoning", lambda made: made.answered(made.wrong, made.question)),
-    Attack("every option as the answer", lambda made: made.answered("; ".join(made.options()))),
+    Attack("the question as the answer", lambda made: made.answered(made.question)),
+    Attack("every option as the answer", lambda made: made.answered("; ".join(made.options())), words=True),
     Attack("every letter as the answer", _letters),
     Attack("each option in tags of its own", _each_option),
-    Attack("right or wrong", lambda made: made.answered(f"{made.gold} or {made.wrong}")),
-    Attack("not the right one", lambda made: made.answered(f"not {made.gold}")),
+    Attack("right or wrong", lambda made: made.answered(f"{made.gold} or {made.wrong}"), words=True),
+    Attack("not the right one", lambda made: made.answered(f"not {made.gold}"), words=True),
     Attack("the right letter with a wrong text", _wrong_text),
     Attack("the right answer inside the reasoning alone", _nested),
     Attack("a plea to the judge", lambda made: made.answered(made.wrong, f"{made.reasoning}\n{PLEAS[0]}")),

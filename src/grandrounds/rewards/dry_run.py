@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ import numpy as np
 from grandrounds.errors import CaseError
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.attacks import (
-    ATTACKS,
     GOLD,
     UNHEEDED,
     WRONG,
     Attack,
+    Material,
+    attacks_on,
     honest,
     honestly_wrong,
     material,
+    solution,
     unheeded,
 )
 from grandrounds.rewards.components import UserComponent
@@ -31,7 +35,8 @@ from grandrounds.types import Case, Completion, Prompt, Sample
 PAYS = 0.25
 # Being right makes a difference of less than this: a reward that tells nothing.
 FLAT = 1e-6
-SLOW_SECONDS = 1.0  # a sample
+SLOW_SECONDS = 1.0  # the median sample
+LONGEST_ATTACK = 15.0  # seconds: then it is tried on no further case
 NAMED = 20
 # Of each case: (reward, score of each component).
 Scores = list[tuple[float, dict[str, float | None]]]
@@ -55,7 +60,8 @@ class Row:
 @dataclass(frozen=True)
 class DryRun:
     """rows: honest, wrong, then the attacks. findings: what fails as a whole. gold_below: cases whose own gold answer
-    is not judged right, or gets less from a user's function than most cases' do. seconds: of scoring one sample."""
+    is not judged right, or gets less from a user's function than most cases' do. seconds: of scoring one sample, the
+    median."""
 
     rows: list[Row]
     findings: list[str] = field(default_factory=list)
@@ -73,48 +79,72 @@ class DryRun:
 
 
 def dry_run(rewards: RewardSet, cases: Sequence[Case], grammar: Grammar, max_new_tokens: int) -> DryRun:
-    """Score every way to respond to each of these cases, which have gold answers.
+    """Score every way to respond to each of these cases, which have gold answers, or solutions that their domain knows.
 
-    CaseError where there are not two whose gold answers differ. A reward that raises, raises here.
+    An attack that takes long, such as a program that never ends, is tried on fewer cases. CaseError where there are not
+    two cases whose answers differ. A reward that raises, raises here.
     """
-    others = [_with_another_answer(place, cases) for place in range(len(cases))]
-    made = [material(case, other, grammar) for case, other in zip(cases, others, strict=True) if other]
+    made = _materials(cases, grammar)
+    attacks = attacks_on(made)
+    table: dict[str, Scores] = {}
+    seconds: list[float] = []
+    references = {GOLD: honest, WRONG: honestly_wrong, UNHEEDED: unheeded}
+    for name, make in {**references, **{attack.name: attack.make for attack in attacks}}.items():
+        patience = math.inf if name in references else LONGEST_ATTACK
+        texts = [(one.case, text) for one in made if (text := make(one)) is not None]
+        samples = [_sample(case, text, grammar, max_new_tokens) for case, text in texts]
+        scores, took = _scored(rewards, samples, patience)
+        seconds += took
+        if scores:
+            table[name] = scores
+    answers = [_sample(one.case, honest(one), grammar, max_new_tokens) for one in made]
+    below = _below(rewards, table, answers)
+    good, bad = _mean(table[GOLD]), max(_mean(table[name]) for name in (WRONG, UNHEEDED))
+    verdicts = {attack.name: _verdict(attack, table, good, bad) for attack in attacks if attack.name in table}
+    rows = [_row(name, found, *verdicts.get(name, ("", False))) for name, found in table.items()]
+    usual = median(seconds)
+    return DryRun(rows, _findings(table, good, bad, below, len(made), usual), below[:NAMED], usual)
+
+
+def _materials(cases: Sequence[Case], grammar: Grammar) -> list[Material]:
+    """Of every case with a known answer, beside the next one whose answer is another. CaseError where there is none."""
+    known = [(case, solved) for case in cases if (solved := solution(case)) is not None]
+    made = []
+    for place, (case, solved) in enumerate(known):
+        following = (*known[place + 1 :], *known[:place])
+        others = ((c, s.answer) for c, s in following if s.answer.lower() != solved.answer.lower())
+        if (other := next(others, None)) is not None:
+            made.append(material(case, solved, *other, grammar))
     if not made:
         raise CaseError(
             "rewards are tested on cases whose gold answers differ",
-            hint="Give two or more cases with different gold answers.",
+            hint="Give two or more cases with different gold answers, or tasks with tests and solutions.",
         )
-    began, scored = time.perf_counter(), 0
-    table: dict[str, Scores] = {}
-    references = {GOLD: honest, WRONG: honestly_wrong, UNHEEDED: unheeded}
-    makers = {**references, **{attack.name: attack.make for attack in ATTACKS}}
-    for name, make in makers.items():
-        texts = [(one.case, text) for one in made if (text := make(one)) is not None]
-        if texts:
-            samples = [_sample(case, text, grammar, max_new_tokens) for case, text in texts]
-            table[name] = [_scores(rewards, sample) for sample in samples]
-            scored += len(samples)
-    seconds = (time.perf_counter() - began) / scored
-    below = _below(
-        rewards, table[GOLD], [_sample(one.case, honest(one), grammar, max_new_tokens) for one in made]
-    )
-    good, bad = _mean(table[GOLD]), max(_mean(table[name]) for name in (WRONG, UNHEEDED))
-    verdicts = {attack.name: _verdict(attack, table, good, bad) for attack in ATTACKS if attack.name in table}
-    rows = [_row(name, found, *verdicts.get(name, ("", False))) for name, found in table.items()]
-    return DryRun(rows, _findings(table, good, bad, below, len(made), seconds), below[:NAMED], seconds)
+    return made
 
 
-def _below(rewards: RewardSet, scores: Scores, samples: Sequence[Sample]) -> list[str]:
+def _scored(rewards: RewardSet, samples: Sequence[Sample], patience: float) -> tuple[Scores, list[float]]:
+    """The scores of samples, and the seconds that each took, until these are more than the patience."""
+    scores: Scores = []
+    seconds: list[float] = []
+    for sample in samples:
+        began = time.perf_counter()
+        scores.append(_scores(rewards, sample))
+        seconds.append(time.perf_counter() - began)
+        if sum(seconds) > patience:
+            break
+    return scores, seconds
+
+
+def _below(rewards: RewardSet, table: dict[str, Scores], samples: Sequence[Sample]) -> list[str]:
     """A line for each case whose gold answer does not get what it should."""
     lines = [
         f"case {sample.case.id}: its own gold answer is not judged right ({sample.verdict.layer})"
         for sample in samples
-        if not sample.verdict.correct
+        if sample.case.gold.kind != "none" and not sample.verdict.correct
     ]
-    for name, part in rewards.parts.items():
-        if not isinstance(part.component, UserComponent):
-            continue
-        given = [of_one[name] for _, of_one in scores]
+    for name in _judging(rewards, table, samples):
+        given = [of_one[name] for _, of_one in table[GOLD]]
         most = max((score for score in given if score is not None), default=0.0)
         lower = [(sample, score) for sample, score in zip(samples, given, strict=True) if score != most]
         if len(lower) < len(samples) / 2:
@@ -124,15 +154,26 @@ def _below(rewards: RewardSet, scores: Scores, samples: Sequence[Sample]) -> lis
     return lines
 
 
+def _judging(rewards: RewardSet, table: dict[str, Scores], samples: Sequence[Sample]) -> list[str]:
+    """Users' functions; and where no gold answer is compared, the components that tell right from wrong."""
+    compared = all(sample.case.gold.kind != "none" for sample in samples)
+
+    def tells(name: str) -> bool:
+        good, bad = (
+            [score for _, of_one in table[kind] if (score := of_one[name]) is not None]
+            for kind in (GOLD, WRONG)
+        )
+        return bool(good and bad) and float(np.mean(good)) > float(np.mean(bad)) + FLAT
+
+    return [
+        name
+        for name, part in rewards.parts.items()
+        if isinstance(part.component, UserComponent) or (not compared and tells(name))
+    ]
+
+
 def _mean(scores: Scores) -> float:
     return float(np.mean([reward for reward, _ in scores]))
-
-
-def _with_another_answer(place: int, cases: Sequence[Case]) -> Case | None:
-    """The next case whose gold answer is not this one's."""
-    gold = cases[place].gold.text.lower()
-    following = (*cases[place + 1 :], *cases[:place])
-    return next((one for one in following if one.gold.text.lower() != gold), None)
 
 
 def _sample(case: Case, text: str, grammar: Grammar, max_new_tokens: int) -> Sample:

@@ -43,5 +43,6 @@ DOMAIN = Domain(
         ),
     },
     rewards={"unit_tests": unit_tests},
+    solution=lazily(__name__, "attacks:solution_of"),
     recipes=Path(__file__).parent / "recipes",
 )
