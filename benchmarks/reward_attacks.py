@@ -26,7 +26,7 @@ from grandrounds.rewards.attacks import solution
 from grandrounds.rewards.dry_run import dry_run
 
 sys.path.insert(0, str(ROOT / "tests"))
-from small_tasks import TASKS  # noqa: E402 - lies beside the tests
+from small_tasks import TASKS
 
 # Task -> (recipe, file of published cases).
 PUBLISHED = {
@@ -57,9 +57,9 @@ def main() -> int:
         rows.append(row_of(task, recipe, found[task]))
         print(*rows[-1], sep="  ", flush=True)
     note = (
-        f"At most {MOST} cases a task. A way to respond fails where it earns more than a quarter of what being right is "
-        "worth; it is only noted where it shows that reasonings or length are not looked at. Numbers, mathematics, law, "
-        "finance and code are small tasks of our own, tests/small_tasks.py."
+        f"At most {MOST} cases a task. A way to respond fails where it earns more than a quarter of what being right "
+        "is worth; it is only noted where it shows that reasonings or length are not looked at. Numbers, mathematics, "
+        "law, finance and code are small tasks of our own, tests/small_tasks.py."
     )
     record(RESULTS / "reward-attacks.json", COLUMNS, rows, note, found=found)
     return int(any(not one["passed"] for one in found.values()))

@@ -20,7 +20,15 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = tuple(
     ROOT / "docs" / name
-    for name in ("PERFORMANCE.md", "RESULTS.md", "algorithms.md", "behaviour.md", "from-trl.md", "memory.md")
+    for name in (
+        "PERFORMANCE.md",
+        "RESULTS.md",
+        "algorithms.md",
+        "behaviour.md",
+        "from-trl.md",
+        "memory.md",
+        "rewards.md",
+    )
 )
 PROVENANCE = ("commit", "command", "processor", "instructions", "date")
 _MARKED = re.compile(r"<!-- result (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -20,9 +20,9 @@ from grandrounds.planning.need import Work
 from grandrounds.policy import random_model
 from grandrounds.policy.live_bytes import LiveBytes, peak_bytes
 from grandrounds.policy.load import configuration, load_policy
-from grandrounds.policy.logprobs import completion_states
+from grandrounds.policy.logprobs import completion_states, tree_logprobs
 from grandrounds.policy.save import save_policy
-from grandrounds.recipe import PolicyRecipe, Recipe
+from grandrounds.recipe import KernelsRecipe, PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.setup import grpo_learner
 
@@ -123,6 +123,37 @@ def test_a_model_from_scratch_has_a_head_that_is_trained() -> None:
     config = configuration(recipe, 300)
     few = replace(WORK, tokens_per_pack=1)  # so that a chunk of logits is small beside the weights
     assert measured(recipe, config, torch.float32, few, "cpu").head > 300 * 256 * 4
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("kernel", [True, False])
+def test_the_gradient_of_entropies_is_planned_as_it_is_in_a_real_update(
+    tmp_path: Path, adapter: str, kernel: bool
+) -> None:
+    recipe = policy_of(tmp_path, "qwen2", vocab_size=6000).model_copy(
+        update={"adapter": adapter, "kernels": KernelsRecipe(head=kernel)}
+    )
+    config, policy = configuration(recipe, 0), load_policy(recipe, seed=0)
+    tree = token_tree([(np.ones(48, np.int64), [np.ones(24, np.int64)] * 4)] * 8)
+    targets = torch.ones(8 * 4 * 24, dtype=torch.int64)
+    planned, real = {}, {}
+    for bonus in (False, True):
+        work = replace(WORK, entropy_gradient=bonus)
+        costs = measured(recipe, config, torch.float32, work, "cpu")
+
+        def update(bonus: bool = bonus) -> None:
+            logprobs, entropy = tree_logprobs(policy, tree, targets, entropy_gradient=bonus)
+            (logprobs.sum() + (entropy.sum() if bonus else 0)).backward()
+
+        update()
+        real[bonus] = peak_bytes(CPU, update)
+        # Without the kernel the plan takes every token of the largest pack; here they are the completions' alone.
+        rows = 1.0 if kernel else len(targets) / work.pack_tokens
+        trained = 4 * 6000 * config.hidden_size if adapter == "full" else 0
+        planned[bonus] = costs.token * tree.size + costs.fixed + (costs.head - trained) * rows + trained
+    assert planned[True] > planned[False]
+    for bonus in (False, True):
+        assert planned[bonus] == pytest.approx(real[bonus], rel=0.25)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])

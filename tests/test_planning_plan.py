@@ -17,7 +17,7 @@ from grandrounds.cases.ask import ask
 from grandrounds.cases.load import load_cases
 from grandrounds.cli import main
 from grandrounds.errors import PolicyError, RunError
-from grandrounds.planning import planner
+from grandrounds.planning import planner, timing
 from grandrounds.policy.load import load_tokenizer
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.prompts import encode_prompt
@@ -60,6 +60,50 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "forwards"),
+    [
+        ([], 0),
+        (["grpo.beta=0.1"], 1),
+        (["grpo.correction=token_mask"], 1),
+        (["grpo.top_entropy=0.5"], 2),  # before each of the iterations
+        (["grpo.top_entropy=0.5", "grpo.correction=token_mask", "grpo.beta=0.1"], 4),
+    ],
+)
+def test_passes_without_a_backward_pass_are_timed_too(
+    sets: list[str], overrides: list[str], forwards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every timed thing takes a second here, so that a round's seconds count what is timed."""
+
+    def second(work: Callable[[], object]) -> float:
+        work()
+        return 1.0
+
+    monkeypatch.setattr(timing, "_seconds", second)
+    made = plan(load_recipe("own-data", [*sets, "grpo.iterations=2", *overrides]))
+    assert made.work.forwards == forwards
+    assert made.seconds is not None
+    # One timed pack is one prompt with all its completions, and a round has four.
+    assert made.seconds["update"] == pytest.approx(2 * (4 + made.work.steps) + forwards * 4)
+
+
+def test_an_entropy_bonus_is_timed_and_planned(sets: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    class Noting(timing.Learner):
+        def __init__(self, policy: Any, settings: Any, objective: Any) -> None:
+            made.append(settings.entropy_bonus)
+            super().__init__(policy, settings, objective)
+
+    monkeypatch.setattr(timing, "Learner", Noting)
+    plain, fixed, adaptive = (
+        plan(load_recipe("own-data", [*sets, *more]))
+        for more in ([], ["grpo.entropy_bonus=0.01"], ["grpo.entropy_target=0.5"])
+    )
+    assert made == [0.0, 0.01, 0.005]
+    assert plain.need["head"] < fixed.need["head"] == adaptive.need["head"]
 
 
 @pytest.mark.usefixtures("no_weights")

@@ -155,7 +155,8 @@ def _update(policy: Policy, tree: TokenTree) -> int:
 
 
 def _head(policy: Policy, config: Any, work: Work) -> int:
-    """Memory of a chunk of logits. It does not depend on the hidden width; a trained head's gradient does."""
+    """Memory of a chunk of logits, and of what an entropy's gradient needs beside it. It does not depend on the hidden
+    width; a trained head's gradient does."""
     text, rows, like = config.get_text_config(), min(HEAD_ROWS, work.pack_tokens), policy.head().weight
     device, dtype, trained = policy.device, like.dtype, like.requires_grad
     states = torch.zeros(rows, 1, dtype=dtype, device=device, requires_grad=True)
@@ -164,9 +165,16 @@ def _head(policy: Policy, config: Any, work: Work) -> int:
 
     def update() -> None:
         if policy.kernels.head:
-            token_logprobs(states, weight, targets)[0].sum().backward()
+            logprobs, entropy = token_logprobs(
+                states, weight, targets, entropy_gradient=work.entropy_gradient
+            )
         else:
-            torch.log_softmax((states @ weight.T).float(), -1)[:, 0].sum().backward()
+            logs = torch.log_softmax((states @ weight.T).float(), -1)
+            logprobs, entropy = (
+                logs[:, 0],
+                (logs.exp() * logs).sum(-1) if work.entropy_gradient else logs[:, 0],
+            )
+        (logprobs.sum() + (entropy.sum() if work.entropy_gradient else 0)).backward()
 
     chunk = peak_bytes(device, update)
     rows_at_once = 1 if policy.kernels.head else work.pack_tokens / rows  # one chunk, or all rows

@@ -23,7 +23,8 @@ class Work:
     """The largest round: every prompt as long as the longest, every completion as long as allowed.
 
     evaluated: completions of held-out cases that are sampled at once. steps: optimizer steps of a round.
-    demonstrations: of one warm-up step; 0 without a warm-up. Other names are the recipe's.
+    demonstrations: of one warm-up step; 0 without a warm-up. forwards: passes over the round without a backward one.
+    entropy_gradient: whether tokens' entropies have one. Other names are the recipe's.
     """
 
     prompts: int
@@ -34,6 +35,8 @@ class Work:
     steps: int = 1
     demonstrations: int = 0
     evaluated: int = 0
+    forwards: int = 0
+    entropy_gradient: bool = False
 
     @property
     def sequence(self) -> int:
@@ -69,7 +72,17 @@ def work_of(recipe: Recipe, prompt_tokens: int, cases: int | None = None) -> Wor
         steps=max(1, min(grpo.minibatches, prompts)),
         demonstrations=recipe.sft.batch_cases if recipe.sft.steps else 0,
         evaluated=_evaluated(recipe),
+        forwards=_forwards(recipe),
+        entropy_gradient=bool(grpo.entropy_bonus or grpo.entropy_target),
     )
+
+
+def _forwards(recipe: Recipe) -> int:
+    """Passes of a round without a backward pass: the reference's and the correction's log-probs once, the entropies of
+    `top_entropy` before every pass that learns."""
+    grpo = recipe.grpo
+    once = bool(grpo.beta) + (grpo.correction != "none")
+    return once + (grpo.iterations if grpo.top_entropy < 1 else 0)
 
 
 def _evaluated(recipe: Recipe) -> int:

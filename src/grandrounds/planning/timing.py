@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from grandrounds.algorithm.correction import Correction
 from grandrounds.algorithm.grpo import clipped
 from grandrounds.algorithm.learner import Learner, LearnerSettings
 from grandrounds.algorithm.packing import packs
@@ -46,17 +47,28 @@ def round_seconds(recipe: Recipe, work: Work, book: CaseBook | None) -> dict[str
     step = max(0.0, _seconds(lambda: sample(1 + STEPS)) - first) / STEPS
     sampling = first + (work.max_new_tokens - 1) * step
 
-    settings = LearnerSettings(beta=recipe.grpo.beta, optimizer=recipe.grpo.optimizer)
+    grpo = recipe.grpo
+    # An adaptive bonus that is applied, as it is in some rounds.
+    bonus = grpo.entropy_bonus or (grpo.entropy_bonus_step if grpo.entropy_target else 0.0)
+    settings = LearnerSettings(beta=grpo.beta, optimizer=grpo.optimizer, entropy_bonus=bonus)
     learner = Learner(policy, settings, clipped)
     size = max(1, min(work.group_size, (PACK_TOKENS - work.prompt_tokens) // work.max_new_tokens))
     done = Completion(completion, np.zeros(len(completion), np.float32), "", "length")
     ones = np.ones((1, size))
     group = [Group(asked, (done,) * size)]
     (pack,) = packs(group, ones, ones, tokens_per_pack=2**62, device=policy.device)
+    if grpo.beta:
+        pack = learner.with_reference(pack)
     learner.accumulate(pack)  # the first one warms up
-    token = _seconds(lambda: learner.accumulate(pack)) / pack.tree.size
+    learning = _seconds(lambda: learner.accumulate(pack)) / pack.tree.size
+    forward = 0.0
+    if work.forwards:
+        forward = (
+            _seconds(lambda: learner.corrected(pack, Correction("token_truncate", 1.0))) / pack.tree.size
+        )
     steps = work.steps * _seconds(lambda: learner.step(0.0))
-    update = recipe.grpo.iterations * (work.prompts * work.group_tokens * token + steps)
+    tokens = work.prompts * work.group_tokens
+    update = grpo.iterations * (tokens * learning + steps) + work.forwards * tokens * forward
     return {"sampling": sampling, "update": update, "round": sampling + update}
 
 
