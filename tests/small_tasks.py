@@ -118,5 +118,5 @@ TASKS: dict[str, tuple[dict[str, Any], Rows]] = {
     "mathematics": ({"math": {}, "format": FORM}, _mathematics()),
     "law": ({"accuracy": {}, "citations": {"weight": 0.3}, "format": FORM}, _law()),
     "finance": ({"accuracy": {}, "figures": {"weight": 0.3}, "format": FORM}, _finance()),
-    "code": ({"unit_tests": {"options": {"seconds": 1.0}}, "format": FORM}, _code()),
+    "code": ({"unit_tests": {}, "format": FORM}, _code()),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,10 +25,23 @@ from grandrounds.domains.code.task import program_of
 from grandrounds.recipe import CasesRecipe, RewardRecipe
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import build_rewards
+from grandrounds.rewards import dry_run as module
 from grandrounds.rewards.dry_run import DryRun, dry_run
 from grandrounds.types import Case
 
 NEEDS = {"mathematics": "math_verify"}
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else the machine does meanwhile."""
+    monkeypatch.setattr(module, "SLOW_SECONDS", float("inf"))
+
+
+@pytest.fixture
+def brief_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attack on one case: a program that never ends takes all of its time."""
+    monkeypatch.setattr(module, "LONGEST_ATTACK", 0.0)
 
 
 def cases_of(task: str, folder: Path) -> list[Case]:
@@ -57,9 +71,11 @@ def test_shipped_rewards_pass(task: str, tmp_path: Path) -> None:
     assert result.passed, failing(result)
 
 
+@pytest.mark.usefixtures("brief_attacks")
 def test_the_rewards_of_code_pass(tmp_path: Path) -> None:
     sandbox()
-    result = tried(TASKS["code"][0], cases_of("code", tmp_path)[:2])
+    rewards = {**TASKS["code"][0], "unit_tests": {"options": {"seconds": 5.0}}}
+    result = tried(rewards, cases_of("code", tmp_path)[:2])
     assert result.passed, failing(result)
     rows = {row.name: row for row in result.rows}
     assert rows["gold answer"].components["unit_tests"] == 1
@@ -101,21 +117,26 @@ def _no_gold() -> Any:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a naive harness ended: a program with tests behind it, in one process."""
+    """How a naive harness ended: a program with tests behind it, in one process. code: negative for a signal."""
 
-    code: int | None  # None: it took too long
+    code: int
     printed: str
+
+    @property
+    def too_slow(self) -> bool:
+        return self.code == -signal.SIGVTALRM
+
+
+# Of the processor's time, so that a busy machine changes nothing.
+PATIENCE = "import signal\nsignal.setitimer(signal.ITIMER_VIRTUAL, 0.2)"
 
 
 @cache
 def naively(program: str, tests: tuple[str, ...]) -> Ran:
-    text = "\n".join([program, *tests, "print('all is well')"])
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, timeout=1, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Ran(None, "")
+    text = "\n".join([PATIENCE, program, *tests, "print('all is well')"])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False
+    )
     return Ran(done.returncode, done.stdout)
 
 
@@ -159,7 +180,7 @@ PLANTED: dict[str, tuple[Callable[..., float], str]] = {
     ),
     "the tests shown alone": (by(lambda ran: "well" in ran.printed, "test_list"), HARD_CODED),
     "slow is not wrong": (
-        by(lambda ran: ran.code is None or "well" in ran.printed, *EVERY),
+        by(lambda ran: ran.too_slow or "well" in ran.printed, *EVERY),
         "an endless loop",
     ),
     "no test at all": (by(lambda ran: ran.code == 0), "blind|a function that does nothing"),
@@ -168,6 +189,7 @@ PLANTED: dict[str, tuple[Callable[..., float], str]] = {
 }
 
 
+@pytest.mark.usefixtures("brief_attacks")
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_of_a_harness_is_found(name: str, tmp_path: Path) -> None:
     reward, words = PLANTED[name]

@@ -34,8 +34,11 @@ def round_seconds(recipe: Recipe, work: Work, book: CaseBook | None) -> dict[str
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     texts = None if book is None else lambda: corpus(recipe, book, grammar)
     policy = load_policy(recipe.policy, seed=recipe.seed, corpus=texts, tags=grammar.tags, mix=mix_of(recipe))
-    prompt, completion = (
-        np.arange(size) % policy.head().weight.shape[0] for size in (work.prompt_tokens, work.max_new_tokens)
+    vocabulary = policy.head().weight.shape[0]
+    prompt, *completions = (
+        (np.arange(size) + first) % vocabulary
+        # Completions that differ from the first token on: what they share would be computed once.
+        for first, size in enumerate((work.prompt_tokens, *[work.max_new_tokens] * work.group_size))
     )
     asked = Prompt(Case(id="timing", question="", gold=Answer("text", "")), prompt, "")
     sampler = NativeSampler(policy)
@@ -53,9 +56,10 @@ def round_seconds(recipe: Recipe, work: Work, book: CaseBook | None) -> dict[str
     settings = LearnerSettings(beta=grpo.beta, optimizer=grpo.optimizer, entropy_bonus=bonus)
     learner = Learner(policy, settings, clipped)
     size = max(1, min(work.group_size, (PACK_TOKENS - work.prompt_tokens) // work.max_new_tokens))
-    done = Completion(completion, np.zeros(len(completion), np.float32), "", "length")
+    none = np.zeros(work.max_new_tokens, np.float32)
+    done = tuple(Completion(tokens, none, "", "length") for tokens in completions[:size])
     ones = np.ones((1, size))
-    group = [Group(asked, (done,) * size)]
+    group = [Group(asked, done)]
     (pack,) = packs(group, ones, ones, tokens_per_pack=2**62, device=policy.device)
     if grpo.beta:
         pack = learner.with_reference(pack)
