@@ -69,6 +69,15 @@ def test_precision_and_recall_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_wrong_labels_in_a_record_are_found_by_precision_and_recall() -> None:
+    """A policy that is always right: every wrong label is in the queue, and nothing else."""
+    options = {"A": "one", "B": "two", "C": "three"}
+    cases = {str(n): Case(str(n), "?", Answer("choice", "two", "B"), options) for n in range(40)}
+    rows = [row for n in range(40) for row in group(n, str(n), "two", "two")]
+    made = label_audit.over_draws("all", rows, cases)
+    assert made == ["all, 40 cases", "2", "2", "100% ± 0%", "100% ± 0%"]
+
+
 def test_a_flipped_case_has_another_of_its_options_as_gold() -> None:
     case = Case("1", "?", Answer("choice", "two", "B"), {"A": "one", "B": "two", "C": "three"})
     random = np.random.Generator(np.random.Philox(key=1))
