@@ -38,6 +38,7 @@ from grandrounds.types import Case, CaseBook
 
 CASES, SHARE, PASSES = 320, 0.05, 2
 PER_ROUND = 32
+ROUNDS = CASES * PASSES // PER_ROUND
 DRAWS = 50
 SEED = 7  # of the vignettes: others than those of the cold start
 RANKS = (4, 8, 16, 32)
@@ -118,10 +119,12 @@ def trained(arguments: argparse.Namespace) -> None:
     """Wrong labels that a run is trained on."""
     book, wrong = planted()
     folder = run_on(book, arguments.out, arguments.cold or cold_start(arguments.out / "cold"))
+    accuracy = [row["accuracy"] for row in RunFolder.open(folder).metrics()]
+    if len(accuracy) < ROUNDS:
+        raise SystemExit("The run was interrupted: the same command goes on with it.")
     rows = table(read_trace(folder).to_pylist(), wrong)
     for row in rows:
         print(*row, sep="  ")
-    accuracy = [row["accuracy"] for row in RunFolder.open(folder).metrics()]
     note = (
         f"{CASES} training cases of which {len(wrong)} have a wrong gold answer; {len(accuracy)} rounds of {PER_ROUND} "
         f"groups of 8, so each case is asked {PASSES} times. Accuracy by these labels: {np.mean(accuracy[:5]):.0%} in "
@@ -169,7 +172,7 @@ def run_on(book: CaseBook, out: Path, cold: Path) -> Path:
             f"policy.model={(cold / 'checkpoints' / COLD_START).resolve()}",
             "policy.adapter=full",
             "sft.steps=0",
-            f"rounds={CASES * PASSES // PER_ROUND}",
+            f"rounds={ROUNDS}",
             f"grpo.cases_per_round={PER_ROUND}",
             "checkpoint.every=5",
             "evaluation.every=0",

@@ -134,6 +134,9 @@ def side(arguments: argparse.Namespace) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         check=True,
     )
+    if len(json.loads(result.read_text(encoding="utf-8"))["rewards"]) < job["steps"]:
+        result.unlink()
+        raise SystemExit(f"{name} was interrupted: the same command begins it anew.")
 
 
 def unused(folder: Path) -> str:
