@@ -59,7 +59,8 @@ def main() -> int:
     note = (
         f"At most {MOST} cases a task. A way to respond fails where it earns more than a quarter of what being right "
         "is worth; it is only noted where it shows that reasonings or length are not looked at. Numbers, mathematics, "
-        "law, finance and code are small tasks of our own, tests/small_tasks.py."
+        "law, finance and code are small tasks of our own, tests/small_tasks.py. Seconds: the median, on a processor "
+        "that other programs may use too."
     )
     record(RESULTS / "reward-attacks.json", COLUMNS, rows, note, found=found)
     return int(any(not one["passed"] for one in found.values()))

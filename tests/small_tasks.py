@@ -115,7 +115,7 @@ def _result(given: str, result: str, argument: str) -> Any:
 TASKS: dict[str, tuple[dict[str, Any], Rows]] = {
     "numbers": ({"accuracy": {}, "format": FORM}, _numbers()),
     "numbers with units": ({"accuracy": {}, "format": FORM}, _units()),
-    "mathematics": ({"math": {}, "format": FORM}, _mathematics()),
+    "mathematics": ({"math": {"timeout_seconds": 300.0}, "format": FORM}, _mathematics()),
     "law": ({"accuracy": {}, "citations": {"weight": 0.3}, "format": FORM}, _law()),
     "finance": ({"accuracy": {}, "figures": {"weight": 0.3}, "format": FORM}, _finance()),
     "code": ({"unit_tests": {}, "format": FORM}, _code()),
