@@ -57,7 +57,7 @@ class Plan:
 
     def holds(self, **changes: int) -> bool:
         """Whether the round with these changes fits; False where the device's memory is not known."""
-        work = replace(self.work, **changes)
+        work = replace(self.work, **changes)  # type: ignore[arg-type]  # one of its fields is no number
         return self.memory is not None and self.needed(work)["peak"] <= self.memory
 
     @property
