@@ -1,0 +1,202 @@
+"""Tables and chart of GRPO beside PPO, from what the arms kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.chart import Panel, svg
+from bench.passes import Passes
+from bench.record import RESULTS, ROOT, record
+
+NAMES = {"grpo": "GRPO", "ppo": "PPO", "ppo-groups": "PPO groups"}
+LEVELS = (0.8, 0.9)
+MB = 2**20
+# What a round costs, as a running total: rounds, operations, processor seconds.
+Cost = Callable[[Mapping[str, Any]], float]
+Result = dict[str, Any]
+
+
+def tables(out: Path) -> None:
+    """What each arm costs and reaches, what a round of it costs, what was tried for PPO, and the chart."""
+    found = [
+        json.loads(file.read_text(encoding="utf-8")) | {"file": file.stem}
+        for file in sorted(out.glob("*.json"))
+    ]
+    arms = {arm: [one for one in found if one["file"] == f"{arm}-{one['seed']}"] for arm in NAMES}
+    trials = [one for one in found if one["file"].startswith("try-")]
+    seeds = sorted({one["seed"] for results in arms.values() for one in results})
+    note = (
+        f"Seeds {', '.join(map(str, seeds))}; {_rounds(arms)} rounds from one cold start, one thread, beside other work. "
+        "Operations: a token's forward pass through the network is 1, its backward pass 2; sampling counts. "
+        "To a level: by straight lines between evaluations."
+    )
+    record(RESULTS / "ppo.json", *reached(arms), note, arms=arms)
+    record(RESULTS / "ppo-round.json", *per_round(arms), "Means over rounds and seeds.")
+    record(
+        RESULTS / "ppo-tuning.json",
+        *tried(trials),
+        "Seed 100 alone, one completion of each prompt.",
+        trials=trials,
+    )
+    (ROOT / "docs/ppo.svg").write_text(chart(arms), encoding="utf-8")
+
+
+def operations(row: Mapping[str, Any]) -> float:
+    """Of a round, in thousand forward passes of a token."""
+    return sum(Passes(**passes).operations for passes in row["passes"].values()) / 1000
+
+
+def seconds(row: Mapping[str, Any]) -> float:
+    """Of a round, on the processor."""
+    return sum(row["seconds"].values())
+
+
+def spent(result: Result, cost: Cost) -> np.ndarray:
+    """The cost [evaluations] up to each evaluation."""
+    total = np.concatenate([[0.0], np.cumsum([cost(row) for row in result["rows"]])])
+    return total[[point["round"] for point in result["curve"]]]
+
+
+def cost_to(result: Result, level: float, cost: Cost) -> float | None:
+    """What was spent when held-out accuracy first reached this level, by straight lines; None where it never did."""
+    costs, values = spent(result, cost), [point["accuracy"] for point in result["curve"]]
+    for place, value in enumerate(values):
+        if value >= level:
+            if not place:
+                return 0.0
+            share = (level - values[place - 1]) / (value - values[place - 1])
+            return float(costs[place - 1] + share * (costs[place] - costs[place - 1]))
+    return None
+
+
+def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: accuracy, cost to each level, memory."""
+    costs: dict[str, Cost] = {
+        "rounds": lambda row: 1.0,
+        "operations, thousand": operations,
+        "processor s": seconds,
+    }
+    columns = ["arm", "held-out accuracy, start", "end"]
+    columns += [f"{name} to {level:.0%}" for level in LEVELS for name in costs]
+    columns += ["peak memory, MB", "weights, gradients, optimizer, MB"]
+    rows = []
+    for arm, results in arms.items():
+        row = [NAMES[arm]]
+        row += [" / ".join(f"{one['curve'][place]['accuracy']:.1%}" for one in results) for place in (0, -1)]
+        row += [
+            " / ".join(_figure(cost_to(one, level, cost)) for one in results)
+            for level in LEVELS
+            for cost in costs.values()
+        ]
+        row.append(" / ".join(f"{max(r['peak_bytes'] for r in one['rows']) / MB:.0f}" for one in results))
+        held = [2 * one["bytes"]["weights"] + one["bytes"]["optimizer"] for one in results]
+        row.append(f"{np.mean(held) / MB:.1f}")
+        rows.append(row)
+    return columns, rows
+
+
+def per_round(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: tokens through the network and processor seconds of a round, by phase."""
+    columns = [
+        "arm",
+        "tokens sampled with prompts",
+        "policy, forward and backward",
+        "critic, forward",
+        "backward",
+    ]
+    columns += [
+        "operations, thousand",
+        "of GRPO's",
+        "sampling, s",
+        "values, s",
+        "policy, s",
+        "critic, s",
+        "all, s",
+        "of GRPO's",
+    ]
+    rows, least = [], {}
+    for arm, results in arms.items():
+        every = [row for one in results for row in one["rows"]]
+
+        def mean(of: Cost, every: Sequence[Mapping[str, Any]] = every) -> float:
+            return float(np.mean([of(row) for row in every]))
+
+        tokens = [
+            mean(lambda row, what=what, way=way: row["passes"].get(what, {}).get(way, 0))
+            for what, way in (
+                ("sampling", "forward"),
+                ("policy", "forward"),
+                ("critic", "forward"),
+                ("critic", "backward"),
+            )
+        ]
+        parts = [
+            mean(lambda row, what=what: row["seconds"].get(what, 0.0))
+            for what in ("sampling", "values", "policy", "critic")
+        ]
+        totals = {"operations": mean(operations), "seconds": mean(seconds)}
+        least = least or totals
+        rows.append(
+            [
+                NAMES[arm],
+                *(f"{value:,.0f}" for value in tokens),
+                f"{totals['operations']:.1f}",
+                f"{totals['operations'] / least['operations']:.2f} ×",
+                *(f"{value:.2f}" for value in parts),
+                f"{totals['seconds']:.2f}",
+                f"{totals['seconds'] / least['seconds']:.2f} ×",
+            ]
+        )
+    return columns, rows
+
+
+def tried(trials: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: PPO's settings that were tried, and the curve of each."""
+    rounds = [point["round"] for point in trials[0]["curve"]]
+    columns = ["λ", "critic's rate", "its steps a round", "its warm-up rounds"]
+    columns += [f"accuracy after {number}" for number in rounds] + [
+        "variance of returns explained, last round"
+    ]
+    rows = []
+    for one in trials:
+        how = one["settings"]
+        rows.append(
+            [f"{how['lam']:g}", f"{how['learning_rate']:g}", str(how["steps"]), str(how["warmup_rounds"])]
+            + [f"{point['accuracy']:.1%}" for point in one["curve"]]
+            + [f"{one['rows'][-1]['explained']:.2f}"]
+        )
+    return columns, rows
+
+
+def chart(arms: Mapping[str, Sequence[Result]]) -> str:
+    """Held-out accuracy, in per cent, over rounds and over processor seconds: means over seeds."""
+    panels = []
+    for title, cost in (
+        ("held-out accuracy over rounds", lambda row: 1.0),
+        ("… over processor seconds", seconds),
+    ):
+        curves = {
+            arm: [(spent(one, cost), [100 * point["accuracy"] for point in one["curve"]]) for one in results]
+            for arm, results in arms.items()
+        }
+        end = min(costs[-1] for results in curves.values() for costs, _ in results)
+        grid = [round(x, 1) for x in np.linspace(0, end, 7)]
+        lines = {
+            NAMES[arm]: [float(np.mean([np.interp(x, *curve) for curve in results])) for x in grid]
+            for arm, results in curves.items()
+        }
+        panels.append(Panel(title, grid, lines))
+    return svg(panels, "%")
+
+
+def _rounds(arms: Mapping[str, Sequence[Result]]) -> int:
+    return max(len(one["rows"]) for results in arms.values() for one in results)
+
+
+def _figure(value: float | None) -> str:
+    return "never" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
