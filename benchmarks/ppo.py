@@ -3,12 +3,12 @@
     python benchmarks/ppo.py grpo --run runs/demo/reasoning --seed 0
     python benchmarks/ppo.py ppo --run runs/demo/reasoning --seed 0            one completion of each prompt
     python benchmarks/ppo.py ppo-groups --run runs/demo/reasoning --seed 0     the prompts and groups of GRPO
-    python benchmarks/ppo.py ppo --run … --seed 100 --name try-lam-1 --lam 1   another setting of PPO
+    python benchmarks/ppo.py ppo --run … --seed 100 --name try-1 --lam 0.95     another setting of PPO
     python benchmarks/ppo.py table       writes benchmarks/results/ppo*.json and docs/ppo.svg
 
-Every arm begins with the run's checkpoints/000000, has its cases, rewards and optimizer, and samples as many completions a
-round. Each command is a process of its own with one thread, keeps runs/ppo/NAME-SEED.json, and does nothing where that is
-there. Seconds are of this process on the processor; held-out evaluations are not counted.
+Every arm begins with the run's checkpoints/000000, has its cases, rewards and optimizer, and samples as many
+completions a round. Each command is a process of its own with one thread, keeps runs/ppo/NAME-SEED.json, and does
+nothing where that is there. Seconds are of this process on the processor; held-out evaluations are not counted.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from grandrounds.training.progress import SilentProgress
 from grandrounds.training.setup import Setup, assemble, grpo_learner
 from grandrounds.types import Prompt, ScoredGroup
 
-COMPLETIONS = 128  # of a round, in every arm
+COMPLETIONS = 64  # of a round, in every arm
 GROUP = 8
-HELD_OUT = 200
-EVERY = 4  # rounds between evaluations
+HELD_OUT = 150
+EVERY = 2  # rounds between evaluations
 # The rates stay, so that a curve may be read at any round.
 ROUNDS = ("grpo.schedule=constant", "grpo.warmup_rounds=2", "guard.enabled=false", "grpo.beta=0")
 
@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="a run whose cold start the arms share")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/ppo")
     parser.add_argument("--seed", type=int, default=0, help="of the rounds: order of cases, and noise")
-    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--name", help="of the result; default: the arm's")
     parser.add_argument("--lam", type=float, default=usual.lam, help="GAE's λ")
     parser.add_argument("--critic-rate", type=float, default=usual.learning_rate)

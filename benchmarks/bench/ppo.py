@@ -41,9 +41,9 @@ class PpoSettings:
     value may move in a round before its loss has no gradient.
     """
 
-    lam: float = 0.95
-    learning_rate: float = 4e-4
-    steps: int = 1
+    lam: float = 1.0
+    learning_rate: float = 1e-3
+    steps: int = 4
     warmup_rounds: int = 0
     value_clip: float = 0.5
 

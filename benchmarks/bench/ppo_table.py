@@ -31,7 +31,9 @@ def tables(out: Path) -> None:
     trials = [one for one in found if one["file"].startswith("try-")]
     seeds = sorted({one["seed"] for results in arms.values() for one in results})
     note = (
-        f"Seeds {', '.join(map(str, seeds))}; {_rounds(arms)} rounds from one cold start, one thread, beside other work. "
+        f"Seeds {', '.join(map(str, seeds))}; {_rounds(arms)} rounds from one cold start, one thread, beside other "
+        "work; "
+        "greedy answers to the same held-out cases. "
         "Operations: a token's forward pass through the network is 1, its backward pass 2; sampling counts. "
         "To a level: by straight lines between evaluations."
     )
@@ -83,7 +85,7 @@ def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[
     }
     columns = ["arm", "held-out accuracy, start", "end"]
     columns += [f"{name} to {level:.0%}" for level in LEVELS for name in costs]
-    columns += ["peak memory, MB", "weights, gradients, optimizer, MB"]
+    columns += ["reward of the last two rounds", "peak memory, MB", "weights, gradients, optimizer, MB"]
     rows = []
     for arm, results in arms.items():
         row = [NAMES[arm]]
@@ -93,6 +95,7 @@ def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[
             for level in LEVELS
             for cost in costs.values()
         ]
+        row.append(" / ".join(f"{np.mean([r['reward'] for r in one['rows'][-2:]]):.2f}" for one in results))
         row.append(" / ".join(f"{max(r['peak_bytes'] for r in one['rows']) / MB:.0f}" for one in results))
         held = [2 * one["bytes"]["weights"] + one["bytes"]["optimizer"] for one in results]
         row.append(f"{np.mean(held) / MB:.1f}")
