@@ -8,7 +8,8 @@
 
 Every arm begins with the run's checkpoints/000000, has its cases, rewards and optimizer, and samples as many
 completions a round. Each command is a process of its own with one thread, keeps runs/ppo/NAME-SEED.json, and does
-nothing where that is there. Seconds are of this process on the processor; held-out evaluations are not counted.
+nothing where that is there; an interrupted one goes on from its last evaluation. Seconds are of this process on the
+processor; held-out evaluations are not counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from bench.passes import counted
 from bench.ppo import Critic, PpoSettings, update
@@ -34,19 +36,22 @@ from grandrounds.algorithm.schedule import learning_rate
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.evaluation.evaluate import evaluate
 from grandrounds.policy.load import load_policy
+from grandrounds.policy.save import save_policy
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.sampling.sampler import SamplingSettings
-from grandrounds.training.checkpoint import COLD_START
+from grandrounds.training.checkpoint import COLD_START, write_state
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress
+from grandrounds.training.saving import restore_rounds
 from grandrounds.training.setup import Setup, assemble, grpo_learner
 from grandrounds.types import Prompt, ScoredGroup
 
 COMPLETIONS = 64  # of a round, in every arm
 GROUP = 8
 HELD_OUT = 150
-EVERY = 2  # rounds between evaluations
+EVERY = 2  # rounds between evaluations, each with a checkpoint
+CRITIC, KEPT = "critic.safetensors", "measured.json"
 # The rates stay, so that a curve may be read at any round.
 ROUNDS = ("grpo.schedule=constant", "grpo.warmup_rounds=2", "guard.enabled=false", "grpo.beta=0")
 
@@ -105,11 +110,22 @@ def recipe_of(run: Path) -> Recipe:
     return with_overrides(RunFolder.open(run).recipe(), [*start, *ROUNDS])
 
 
-def run(arm: Arm, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Rounds of an arm: a row for each, and the held-out accuracy every few of them."""
+@dataclass
+class State:
+    """An arm under way: a row for each round, the held-out accuracy every few of them, and where it is."""
+
+    setup: Setup
+    critic: Critic | None
+    position: Position
+    rows: list[dict[str, Any]]
+    curve: list[dict[str, float]]
+
+
+def run(arm: Arm, arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """The arm's rounds, from the newest checkpoint where it was interrupted."""
     recipe = recipe_of(arguments.run)
-    setup = assemble(recipe, RunFolder.create(_fresh(folder), recipe), SilentProgress())
-    setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
+    state = begin(arm, recipe, RunFolder.open(path) if path.exists() else RunFolder.create(path, recipe))
+    setup, critic = state.setup, state.critic
     # One completion of a prompt is no group to GRPO's recipe; PPO may have it.
     how = recipe.grpo.model_copy(
         update={"group_size": arm.group, "cases_per_round": COMPLETIONS // arm.group}
@@ -118,24 +134,56 @@ def run(arm: Arm, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
     settings = PpoSettings(
         arguments.lam, arguments.critic_rate, arguments.critic_steps, arguments.critic_warmup
     )
-    critic = Critic(load_policy(recipe.policy, seed=recipe.seed), how) if arm.critic else None
-    rows: list[dict[str, Any]] = []
-    curve = [{"round": 0, "accuracy": accuracy(setup, held_out)}]
-    position = Position()
-    while position.round < arguments.rounds:
+    if not state.curve:
+        state.curve.append({"round": 0, "accuracy": accuracy(setup, held_out)})
+    while state.position.round < arguments.rounds:
         forget_peak()
-        row, position = one_round(grpo, critic, settings, position)
-        rows.append({"round": position.round, **row, "peak_bytes": peak_bytes()})
-        if position.round % EVERY == 0 or position.round == arguments.rounds:
-            curve.append({"round": position.round, "accuracy": accuracy(setup, held_out)})
-            print(f"{folder.name} round {position.round}: {curve[-1]['accuracy']:.1%} {row}", flush=True)
+        row, state.position = one_round(grpo, critic, settings, state.position)
+        done = state.position.round
+        state.rows.append({"round": done, **row, "peak_bytes": peak_bytes()})
+        if done % EVERY == 0 or done == arguments.rounds:
+            state.curve.append({"round": done, "accuracy": accuracy(setup, held_out)})
+            print(f"{path.name} round {done}: {state.curve[-1]['accuracy']:.1%}", flush=True)
+            save(state)
     return {
         "seed": arguments.seed,
         "settings": asdict(settings) if arm.critic else None,
-        "rows": rows,
-        "curve": curve,
+        "rows": state.rows,
+        "curve": state.curve,
         "bytes": held_bytes(grpo, critic),
     }
+
+
+def begin(arm: Arm, recipe: Recipe, folder: RunFolder) -> State:
+    """The cold start, or what `save` kept last."""
+    checkpoint = folder.checkpoints.latest()
+    setup = assemble(recipe, folder, SilentProgress(), checkpoint)
+    # Loaded from the cold start in either case: the policy's size, and PPO's usual beginning.
+    critic = Critic(load_policy(recipe.policy, seed=recipe.seed), recipe.grpo) if arm.critic else None
+    if checkpoint is None:
+        setup.learner = grpo_learner(recipe, setup.policy, setup.loss)
+        return State(setup, critic, Position(), [], [])
+    position = restore_rounds(setup, checkpoint)
+    if critic is not None:
+        critic.restore(load_file(checkpoint / CRITIC))
+    kept = json.loads((checkpoint / KEPT).read_text(encoding="utf-8"))
+    return State(setup, critic, position, kept["rows"], kept["curve"])
+
+
+def save(state: State) -> None:
+    """Policy, critic, their optimizers' states and what was measured, in one checkpoint; the one before goes."""
+    setup = state.setup
+
+    def write(folder: Path) -> None:
+        save_policy(setup.policy, folder)
+        write_state(folder, setup.learner.state_dict(), asdict(state.position))
+        if state.critic is not None:
+            save_file(state.critic.saved(), folder / CRITIC)
+        kept = {"rows": state.rows, "curve": state.curve}
+        (folder / KEPT).write_text(json.dumps(kept), encoding="utf-8")
+
+    setup.folder.checkpoints.save(f"{state.position.round:06d}", write)
+    setup.folder.checkpoints.prune(1)
 
 
 def one_round(
@@ -214,15 +262,6 @@ def _mean(groups: list[ScoredGroup], what: str) -> float:
     if what == "rewards":
         return float(np.mean([group.rewards for group in groups]))
     return float(np.mean([score for group in groups for score in group.scores[what] if score is not None]))
-
-
-def _fresh(folder: Path) -> Path:
-    """The folder's name, or the next that no interrupted run has."""
-    number, name = 1, folder
-    while name.exists():
-        number += 1
-        name = folder.with_name(f"{folder.name}-again-{number}")
-    return name
 
 
 if __name__ == "__main__":

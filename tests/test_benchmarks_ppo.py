@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from grpo_support import (
     tiny_policy,
     worst_relative_difference,
 )
+from safetensors.torch import load_file, save_file
 
 from bench.passes import counted
 from bench.ppo import Critic, gae, judge, numbered, rewards_in, value_loss, whitened
@@ -172,6 +174,26 @@ def test_critics_steps_lower_the_value_loss() -> None:
         loss.backward()
         critic.step(1e-2)
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_restored_critic_goes_on_as_the_one_that_was_saved(tmp_path: Path) -> None:
+    (pack,) = packed(ragged_groups(9), np.ones((3, 3)), budget=1000)
+    returns = torch.from_numpy(np.repeat(np.arange(9.0), pack.lengths))
+
+    def learn(critic: Critic) -> None:
+        value_loss(critic(pack), torch.zeros_like(returns), returns, clip=100.0).backward()
+        critic.step(1e-2)
+
+    whole = Critic(tiny_policy(tiny_model("qwen2")), GrpoRecipe())
+    learn(whole)
+    save_file(whole.saved(), tmp_path / "critic.safetensors")
+    begun = Critic(tiny_policy(tiny_model("qwen2", seed=1)), GrpoRecipe())
+    learn(begun)
+    begun.restore(load_file(tmp_path / "critic.safetensors"))
+    for critic in (whole, begun):
+        learn(critic)
+    with torch.no_grad():
+        assert torch.equal(whole(pack), begun(pack))
 
 
 def test_tokens_are_counted_forward_and_backward() -> None:

@@ -14,7 +14,7 @@ once by it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,6 +105,31 @@ class Critic(nn.Module):
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+    def saved(self) -> dict[str, Tensor]:
+        """Weights and optimizer state by name, for safetensors."""
+        names = {parameter: name for name, parameter in self.named_parameters()}
+        weights = {f"weight.{name}": parameter.detach() for parameter, name in names.items()}
+        return weights | {
+            f"{moment}.{names[parameter]}": value
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
+            for moment, value in state.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Make this critic what `saved` returned."""
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        owner = {p: o for o in self.optimizers for group in o.param_groups for p in group["params"]}
+        parameters = dict(self.named_parameters())
+        for key, tensor in tensors.items():
+            what, _, name = key.partition(".")
+            parameter = parameters[name]
+            if what == "weight":
+                parameter.data.copy_(tensor)
+            else:
+                owner[parameter].state[parameter][what] = tensor.to(parameter.device, copy=True)
 
 
 @dataclass(frozen=True)
