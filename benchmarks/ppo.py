@@ -47,7 +47,6 @@ from grandrounds.training.saving import restore_rounds
 from grandrounds.training.setup import Setup, assemble, grpo_learner
 from grandrounds.types import Prompt, ScoredGroup
 
-COMPLETIONS = 64  # of a round, in every arm
 GROUP = 8
 HELD_OUT = 150
 EVERY = 2  # rounds between evaluations, each with a checkpoint
@@ -95,6 +94,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "runs/ppo")
     parser.add_argument("--seed", type=int, default=0, help="of the rounds: order of cases, and noise")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--completions", type=int, default=64, help="of a round, in every arm")
     parser.add_argument("--name", help="of the result; default: the arm's")
     parser.add_argument("--lam", type=float, default=usual.lam, help="GAE's λ")
     parser.add_argument("--critic-rate", type=float, default=usual.learning_rate)
@@ -128,7 +128,7 @@ def run(arm: Arm, arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
     setup, critic = state.setup, state.critic
     # One completion of a prompt is no group to GRPO's recipe; PPO may have it.
     how = recipe.grpo.model_copy(
-        update={"group_size": arm.group, "cases_per_round": COMPLETIONS // arm.group}
+        update={"group_size": arm.group, "cases_per_round": arguments.completions // arm.group}
     )
     grpo, held_out = replace(setup.grpo(), recipe=how, seed=arguments.seed), prompts_of(setup)
     settings = PpoSettings(
@@ -147,6 +147,8 @@ def run(arm: Arm, arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
             save(state)
     return {
         "seed": arguments.seed,
+        "completions": arguments.completions,
+        "held_out": len(held_out),
         "settings": asdict(settings) if arm.critic else None,
         "rows": state.rows,
         "curve": state.curve,

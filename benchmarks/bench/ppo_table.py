@@ -28,23 +28,19 @@ def tables(out: Path) -> None:
         for file in sorted(out.glob("*.json"))
     ]
     arms = {arm: [one for one in found if one["file"] == f"{arm}-{one['seed']}"] for arm in NAMES}
+    arms = {arm: results for arm, results in arms.items() if results}
     trials = [one for one in found if one["file"].startswith("try-")]
-    seeds = sorted({one["seed"] for results in arms.values() for one in results})
+    some = next(iter(arms.values()))[0]
     note = (
-        f"Seeds {', '.join(map(str, seeds))}; {_rounds(arms)} rounds from one cold start, one thread, beside other "
-        "work; "
-        "greedy answers to the same held-out cases. "
-        "Operations: a token's forward pass through the network is 1, its backward pass 2; sampling counts. "
-        "To a level: by straight lines between evaluations."
+        f"{len(some['rows'])} rounds of {some['completions']} completions, {some['held_out']} held-out cases answered "
+        f"greedily; {_seeds(arms)}; one thread. Operations: a token's forward pass through the network is 1, its "
+        "backward pass 2; sampling counts. To a level: by straight lines between evaluations."
     )
     record(RESULTS / "ppo.json", *reached(arms), note, arms=arms)
     record(RESULTS / "ppo-round.json", *per_round(arms), "Means over rounds and seeds.")
-    record(
-        RESULTS / "ppo-tuning.json",
-        *tried(trials),
-        "Seed 100 alone, one completion of each prompt.",
-        trials=trials,
-    )
+    if trials:
+        note = f"Seed {trials[0]['seed']} alone, one completion of each prompt."
+        record(RESULTS / "ppo-tuning.json", *tried(trials), note, trials=trials)
     (ROOT / "docs/ppo.svg").write_text(chart(arms), encoding="utf-8")
 
 
@@ -197,8 +193,9 @@ def chart(arms: Mapping[str, Sequence[Result]]) -> str:
     return svg(panels, "%")
 
 
-def _rounds(arms: Mapping[str, Sequence[Result]]) -> int:
-    return max(len(one["rows"]) for results in arms.values() for one in results)
+def _seeds(arms: Mapping[str, Sequence[Result]]) -> str:
+    seeds = sorted({one["seed"] for results in arms.values() for one in results})
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _figure(value: float | None) -> str:
