@@ -80,12 +80,12 @@ def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[
         "processor s": seconds,
     }
     columns = ["arm", "held-out accuracy, start", "end"]
-    columns += [f"{name} to {level:.0%}" for level in LEVELS for name in costs]
+    columns += [f"{name} to {100 * level:.0f} %" for level in LEVELS for name in costs]
     columns += ["reward of the last two rounds", "peak memory, MB", "weights, gradients, optimizer, MB"]
     rows = []
     for arm, results in arms.items():
         row = [NAMES[arm]]
-        row += [" / ".join(f"{one['curve'][place]['accuracy']:.1%}" for one in results) for place in (0, -1)]
+        row += [" / ".join(f"{100 * one['curve'][place]['accuracy']:.1f} %" for one in results) for place in (0, -1)]
         row += [
             " / ".join(_figure(cost_to(one, level, cost)) for one in results)
             for level in LEVELS
@@ -166,7 +166,7 @@ def tried(trials: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         how = one["settings"]
         rows.append(
             [f"{how['lam']:g}", f"{how['learning_rate']:g}", str(how["steps"]), str(how["warmup_rounds"])]
-            + [f"{point['accuracy']:.1%}" for point in one["curve"]]
+            + [f"{100 * point['accuracy']:.1f} %" for point in one["curve"]]
             + [f"{one['rows'][-1]['explained']:.2f}"]
         )
     return columns, rows
