@@ -14,7 +14,7 @@ once by it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,7 +108,7 @@ class Critic(nn.Module):
 
     def saved(self) -> dict[str, Tensor]:
         """Weights and optimizer state by name, for safetensors."""
-        names = {parameter: name for name, parameter in self.named_parameters()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}
         weights = {f"weight.{name}": parameter.detach() for parameter, name in names.items()}
         return weights | {
             f"{moment}.{names[parameter]}": value
@@ -211,7 +211,7 @@ def update(
     return {**seconds, "explained": explained(judged)}
 
 
-def _learn_values(critic: Callable, settings: PpoSettings, judged: Sequence[Judged]) -> None:
+def _learn_values(critic: Critic, settings: PpoSettings, judged: Sequence[Judged]) -> None:
     """Each pack once, in as many optimizer steps as asked for; every step gets packs of all lengths."""
     for first in range(min(settings.steps, len(judged))):
         part = judged[first :: settings.steps]

@@ -16,6 +16,9 @@ from bench.record import RESULTS, ROOT, record
 NAMES = {"grpo": "GRPO", "ppo": "PPO", "ppo-groups": "PPO groups"}
 LEVELS = (0.8, 0.9)
 MB = 2**20
+# Columns of a round's table: tokens by network and pass, processor seconds by phase.
+TOKENS = (("sampling", "forward"), ("policy", "forward"), ("critic", "forward"), ("critic", "backward"))
+PHASES = ("sampling", "values", "policy", "critic")
 # What a round costs, as a running total: rounds, operations, processor seconds.
 Cost = Callable[[Mapping[str, Any]], float]
 Result = dict[str, Any]
@@ -31,13 +34,13 @@ def tables(out: Path) -> None:
     arms = {arm: results for arm, results in arms.items() if results}
     trials = [one for one in found if one["file"].startswith("try-")]
     some = next(iter(arms.values()))[0]
-    note = (
-        f"{len(some['rows'])} rounds of {some['completions']} completions, {some['held_out']} held-out cases answered "
-        f"greedily; {_seeds(arms)}; one thread. Operations: a token's forward pass through the network is 1, its "
-        "backward pass 2; sampling counts. To a level: by straight lines between evaluations."
+    about = (
+        f"{len(some['rows'])} rounds of {some['completions']} completions; {_seeds(arms)}; one thread. Operations: a "
+        "token's forward pass through the network is 1, its backward pass 2; sampling counts."
     )
-    record(RESULTS / "ppo.json", *reached(arms), note, arms=arms)
-    record(RESULTS / "ppo-round.json", *per_round(arms), "Means over rounds and seeds.")
+    how = f"{some['held_out']} held-out cases, greedy. To a level: by straight lines between evaluations."
+    record(RESULTS / "ppo.json", *reached(arms), f"{about} {how}", arms=arms)
+    record(RESULTS / "ppo-round.json", *per_round(arms), f"Means over rounds and seeds: {about}")
     if trials:
         note = f"Seed {trials[0]['seed']} alone, one completion of each prompt."
         record(RESULTS / "ppo-tuning.json", *tried(trials), note, trials=trials)
@@ -73,7 +76,7 @@ def cost_to(result: Result, level: float, cost: Cost) -> float | None:
 
 
 def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows: accuracy, cost to each level, memory."""
+    """Columns and rows: accuracy, cost to each level, reward."""
     costs: dict[str, Cost] = {
         "rounds": lambda row: 1.0,
         "operations, thousand": operations,
@@ -81,26 +84,26 @@ def reached(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[
     }
     columns = ["arm", "held-out accuracy, start", "end"]
     columns += [f"{name} to {100 * level:.0f} %" for level in LEVELS for name in costs]
-    columns += ["reward of the last two rounds", "peak memory, MB", "weights, gradients, optimizer, MB"]
+    columns.append("reward of the last two rounds")
     rows = []
     for arm, results in arms.items():
         row = [NAMES[arm]]
-        row += [" / ".join(f"{100 * one['curve'][place]['accuracy']:.1f} %" for one in results) for place in (0, -1)]
+        row += [
+            " / ".join(f"{100 * one['curve'][place]['accuracy']:.1f} %" for one in results)
+            for place in (0, -1)
+        ]
         row += [
             " / ".join(_figure(cost_to(one, level, cost)) for one in results)
             for level in LEVELS
             for cost in costs.values()
         ]
         row.append(" / ".join(f"{np.mean([r['reward'] for r in one['rows'][-2:]]):.2f}" for one in results))
-        row.append(" / ".join(f"{max(r['peak_bytes'] for r in one['rows']) / MB:.0f}" for one in results))
-        held = [2 * one["bytes"]["weights"] + one["bytes"]["optimizer"] for one in results]
-        row.append(f"{np.mean(held) / MB:.1f}")
         rows.append(row)
     return columns, rows
 
 
 def per_round(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows: tokens through the network and processor seconds of a round, by phase."""
+    """Columns and rows of a round: tokens through the networks, processor seconds by phase, memory."""
     columns = [
         "arm",
         "tokens sampled with prompts",
@@ -117,28 +120,21 @@ def per_round(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[lis
         "critic, s",
         "all, s",
         "of GRPO's",
+        "peak memory, MB",
+        "of it weights, gradients, optimizer",
     ]
-    rows, least = [], {}
+    rows: list[list[str]] = []
+    least: dict[str, float] = {}
     for arm, results in arms.items():
         every = [row for one in results for row in one["rows"]]
-
-        def mean(of: Cost, every: Sequence[Mapping[str, Any]] = every) -> float:
-            return float(np.mean([of(row) for row in every]))
-
         tokens = [
-            mean(lambda row, what=what, way=way: row["passes"].get(what, {}).get(way, 0))
-            for what, way in (
-                ("sampling", "forward"),
-                ("policy", "forward"),
-                ("critic", "forward"),
-                ("critic", "backward"),
-            )
+            float(np.mean([row["passes"].get(what, {}).get(way, 0) for row in every])) for what, way in TOKENS
         ]
-        parts = [
-            mean(lambda row, what=what: row["seconds"].get(what, 0.0))
-            for what in ("sampling", "values", "policy", "critic")
-        ]
-        totals = {"operations": mean(operations), "seconds": mean(seconds)}
+        parts = [float(np.mean([row["seconds"].get(what, 0.0) for row in every])) for what in PHASES]
+        totals = {
+            "operations": float(np.mean([operations(row) for row in every])),
+            "seconds": float(np.mean([seconds(row) for row in every])),
+        }
         least = least or totals
         rows.append(
             [
@@ -149,6 +145,8 @@ def per_round(arms: Mapping[str, Sequence[Result]]) -> tuple[list[str], list[lis
                 *(f"{value:.2f}" for value in parts),
                 f"{totals['seconds']:.2f}",
                 f"{totals['seconds'] / least['seconds']:.2f} ×",
+                f"{max(row['peak_bytes'] for row in every) / MB:.0f}",
+                f"{np.mean([2 * one['bytes']['weights'] + one['bytes']['optimizer'] for one in results]) / MB:.1f}",
             ]
         )
     return columns, rows
