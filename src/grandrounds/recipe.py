@@ -367,7 +367,9 @@ class GuardRecipe(Section):
     enabled: bool = Field(
         True, description="Stop with a diagnosis when the run cannot learn, and look for signs of trouble."
     )
-    patience: Positive = Field(10, description="Consecutive rounds that must show that it cannot learn; with `enabled`.")
+    patience: Positive = Field(
+        10, description="Consecutive rounds that must show that it cannot learn; with `enabled`."
+    )
     action: GuardAction = Field(
         "warn",
         description="At a new sign of trouble: `ignore` it, `warn`, `pause` (save and stop; resume goes on), or "
