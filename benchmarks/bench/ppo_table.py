@@ -38,7 +38,7 @@ def tables(out: Path) -> None:
         f"{len(some['rows'])} rounds of {some['completions']} completions; {_seeds(arms)}; one thread. Operations: a "
         "token's forward pass through the network is 1, its backward pass 2; sampling counts."
     )
-    how = f"{some['held_out']} held-out cases, greedy. To a level: by straight lines between evaluations."
+    how = f"{some['held_out']} held-out cases, greedy. To a level: up to the first evaluation that shows it."
     record(RESULTS / "ppo.json", *reached(arms), f"{about} {how}", arms=arms)
     record(RESULTS / "ppo-round.json", *per_round(arms), f"Means over rounds and seeds: {about}")
     if trials:
@@ -64,14 +64,10 @@ def spent(result: Result, cost: Cost) -> np.ndarray:
 
 
 def cost_to(result: Result, level: float, cost: Cost) -> float | None:
-    """What was spent when held-out accuracy first reached this level, by straight lines; None where it never did."""
-    costs, values = spent(result, cost), [point["accuracy"] for point in result["curve"]]
-    for place, value in enumerate(values):
-        if value >= level:
-            if not place:
-                return 0.0
-            share = (level - values[place - 1]) / (value - values[place - 1])
-            return float(costs[place - 1] + share * (costs[place] - costs[place - 1]))
+    """What was spent at the first evaluation that shows this held-out accuracy; None where none does."""
+    for costs, point in zip(spent(result, cost), result["curve"], strict=True):
+        if point["accuracy"] >= level:
+            return float(costs)
     return None
 
 
@@ -197,4 +193,4 @@ def _seeds(arms: Mapping[str, Sequence[Result]]) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return "never" if value is None else f"{value:.3g}"
