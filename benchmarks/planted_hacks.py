@@ -59,13 +59,12 @@ COLD = (
 ROUNDS = (
     "policy.adapter=full",
     "sft.steps=0",
-    "grpo.cases_per_round=16",
+    "grpo.cases_per_round=32",
     "grpo.group_size=8",
-    "grpo.learning_rate=1e-3",
+    "grpo.learning_rate=4e-4",
     "grpo.warmup_rounds=0",
     "grpo.schedule=constant",
     "evaluation.cases=200",
-    "cases.clinic_train=400",
     "checkpoint.every=100",
     "guard.patience=1000",
 )
@@ -167,9 +166,9 @@ ARMS: dict[str, Arm] = {
         gated=False,
     ),
     "learning rate": Arm(
-        "a learning rate three times too high",
+        "a learning rate five times too high",
         ("accuracy_lost", "entropy_growth", "held_out_lost"),
-        overrides=("grpo.learning_rate=3e-3",),
+        overrides=("grpo.learning_rate=2e-3",),
     ),
     "entropy bonus": Arm(
         "an entropy bonus that outweighs the reward",
@@ -387,7 +386,7 @@ def main() -> None:
         note = (
             f"Named before held-out accuracy (200 cases, greedy) had lost {ALLOWED} points: {len(in_time)} of "
             f"{len(planted)}. Healthy runs without an alarm: {len(silent)} of {len(found) - len(planted)}. In "
-            "brackets: after which round. 16 cases of 8 completions a round."
+            "brackets: after which round. 32 cases of 8 completions a round."
         )
         record(RESULTS / "planted-hacks.json", COLUMNS, rows, note, runs=found)
 
