@@ -8,7 +8,7 @@ from pydantic import Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from grandrounds.domain import CasesSection, Count, Fraction, Positive, Section, every, sections_of_cases
-from grandrounds.recipe_switches import ignored
+from grandrounds.recipe_switches import ignored, out_of_order
 
 # Ratios of each token or of whole completions; estimates of the KL; corrections for a sampler that differs.
 RatioLevel = Literal["token", "sequence"]
@@ -420,13 +420,6 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_outer_bound_lies_outside(self) -> Recipe:
-        grpo = self.grpo
-        if grpo.delta is not None and grpo.delta <= 1 + grpo.clip_high:
-            raise ValueError(f"grpo.delta must be above 1 + grpo.clip_high = {1 + grpo.clip_high:g}")
-        return self
-
-    @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Recipe:
         for key, value, switch in ignored(self):
             raise PydanticCustomError(
@@ -438,21 +431,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Recipe:
-        grpo = self.grpo
-        if grpo.correction_low is not None and grpo.correction_low >= grpo.correction_high:
-            raise ValueError(
-                f"grpo.correction_low must be below grpo.correction_high = {grpo.correction_high:g}"
-            )
-        if grpo.entropy_target is not None and grpo.entropy_bonus > grpo.entropy_bonus_max:
-            raise ValueError(
-                f"grpo.entropy_bonus begins at {grpo.entropy_bonus:g}, above grpo.entropy_bonus_max = "
-                f"{grpo.entropy_bonus_max:g}"
-            )
-        if grpo.minibatches > grpo.cases_per_round:
-            raise ValueError(
-                f"grpo.minibatches: {grpo.minibatches} steps have only grpo.cases_per_round = {grpo.cases_per_round} "
-                "groups to learn from, and groups are not divided"
-            )
+        if mistake := out_of_order(self.grpo):
+            raise ValueError(mistake)
         return self
 
     @model_validator(mode="after")
