@@ -68,7 +68,7 @@ def main() -> int:
                 path.write_text(made, encoding="utf-8")
     for path in stale:
         print(
-            f"{path.relative_to(ROOT)} {'is not what' if '--check' in sys.argv else 'written from'} the results say"
+            f"{path.relative_to(ROOT)} {'is not what the results say' if '--check' in sys.argv else 'is made anew'}"
         )
     return int(bool(stale) and "--check" in sys.argv)
 

@@ -1,6 +1,7 @@
 """Keys of the recipe that make no sense beside another.
 
-Some do nothing unless another key switches them on. Set while that one is off they would be ignored, so they are refused.
+Some do nothing unless another key switches them on. Set while that one is off they would be ignored, so they are
+refused.
 
 A switch is off at its default, and so are the keys that belong to it. Keys that only size a part that is switched off
 (`sft.learning_rate` with `sft.steps: 0`) are left alone, so that one override turns the part off: docs/recipes.md
