@@ -221,7 +221,7 @@ def test_what_makes_no_sense_together_is_refused(changes: dict[str, Any], words:
 
 
 def test_an_estimate_of_no_kl_and_an_outer_bound_inside_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"grpo.beta is 0"):
+    with pytest.raises(RecipeError, match=r"`grpo.kl` is .k1., but does nothing without `grpo.beta`"):
         recipe_from({"grpo": {"kl": "k1"}})
     with pytest.raises(RecipeError, match=r"above 1 \+ grpo.clip_high"):
         recipe_from({"grpo": {"delta": 1.2}})
