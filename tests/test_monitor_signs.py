@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from monitor_support import FACTS, GRAMMAR, OPTIONS, good, one_round, reasoned, some, watched
 
-from grandrounds.recipe import SignName
+from grandrounds.recipe_guard import SignName
 from grandrounds.training.monitor.history import History
 from grandrounds.training.monitor.monitor import good_round
 from grandrounds.training.monitor.readings import answer_ahead, tags_repeated

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from grandrounds.cli.progress import Panel, run_progress, sparkline
 from grandrounds.errors import RunError
-from grandrounds.recipe import GuardRecipe, Recipe
+from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import recipe_from, with_overrides
+from grandrounds.recipe_guard import GuardRecipe
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard

@@ -57,6 +57,11 @@ class EvaluationRequest:
     faithfulness: bool = False
 
 
+def _source(cases: Any) -> Any:
+    """Cases as an `EvaluationRequest` takes them: a file by its name."""
+    return str(cases) if isinstance(cases, Path) else cases
+
+
 def evaluate(
     policy: str | Path,
     cases: Any,
@@ -73,14 +78,7 @@ def evaluate(
     For a run, cases are built as the run built its own: with its labels, hard options and seed.
     Raises the `GrandRoundsError` family.
     """
-    how = EvaluationRequest(
-        str(cases) if isinstance(cases, Path) else cases,
-        split,
-        limit,
-        samples,
-        tuple(overrides),
-        faithfulness,
-    )
+    how = EvaluationRequest(_source(cases), split, limit, samples, tuple(overrides), faithfulness)
     return evaluate_target(open_target(str(policy), overrides), how, progress)
 
 
@@ -101,14 +99,7 @@ def compare(
     """
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
     targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
-    how = EvaluationRequest(
-        str(cases) if isinstance(cases, Path) else cases,
-        split,
-        limit,
-        samples,
-        tuple(overrides),
-        faithfulness,
-    )
+    how = EvaluationRequest(_source(cases), split, limit, samples, tuple(overrides), faithfulness)
     return compare_targets(targets, how, progress)
 
 

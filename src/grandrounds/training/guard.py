@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from grandrounds.errors import RunError
-from grandrounds.recipe import GuardRecipe
+from grandrounds.recipe_guard import GuardRecipe
 from grandrounds.training.progress import MetricsRow
 
 NEARLY_ALL_CUT_OFF = 0.95

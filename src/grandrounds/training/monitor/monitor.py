@@ -18,7 +18,7 @@ from typing import Any
 
 from grandrounds.algorithm.grpo import Round
 from grandrounds.errors import RewardError
-from grandrounds.recipe import GuardAction
+from grandrounds.recipe_guard import GuardAction
 from grandrounds.rewards.components import UserComponent
 from grandrounds.rewards.logged import Logged, TrainerState
 from grandrounds.training.held_out import BEST, HeldOut
