@@ -82,7 +82,7 @@ def long(sample: Sample) -> float:
 
 def short(sample: Sample) -> float:
     """Brevity, without a limit."""
-    return -min(1.0, sample.length / 40)
+    return -min(2.0, sample.length / 20)
 
 
 def first_option(sample: Sample) -> float:

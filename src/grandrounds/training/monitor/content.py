@@ -14,8 +14,8 @@ MORE = 0.1
 def letter_bias(watched: Watched) -> Finding | None:
     """An option is answered clearly more often than the other wrong ones, and more so than in the first rounds."""
     names = {name for row in watched.history.rounds for name in row if name.startswith(LETTER)}
-    changes = [(name, watched.history.since_start(name)) for name in sorted(names)]
-    biased = [(name, change) for name, change in changes if change is not None and _biased(change)]
+    changes = [(name, watched.history.since_start(name, _biased)) for name in sorted(names)]
+    biased = [(name, change) for name, change in changes if change is not None]
     if not biased:
         return None
     name, change = max(biased, key=lambda pair: pair[1].difference)
@@ -43,8 +43,8 @@ def _biased(change: Change) -> bool:
 
 def invented_findings(watched: Watched) -> Finding | None:
     """A clearly larger share of the cited findings is not in the case."""
-    change = watched.history.since_start(INVENTED)
-    if change is None or not change.clear(MORE):
+    change = watched.history.since_start(INVENTED, lambda change: change.clear(MORE))
+    if change is None:
         return None
     payer = watched.payer(INVENTED)
     return Finding(
@@ -61,8 +61,8 @@ def invented_findings(watched: Watched) -> Finding | None:
 def validity(watched: Watched) -> Finding | None:
     """Fewer right answers have a reasoning that is valid; or, where nothing knows that, one that concludes them."""
     checked = any(VALID in row for row in watched.history.rounds)
-    change = watched.history.since_start(VALID if checked else CONSISTENT)
-    if change is None or not change.clear(-MORE):
+    change = watched.history.since_start(VALID if checked else CONSISTENT, lambda change: change.clear(-MORE))
+    if change is None:
         return None
     shown = "a valid reasoning" if checked else "a reasoning that concludes them"
     reward = "`validity`" if checked else "`consistency`"

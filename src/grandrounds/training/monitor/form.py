@@ -18,8 +18,8 @@ def _grows(sign: str, feature: str, shown: str, cause: str, hint: str) -> Callab
     """A sign that shows where a feature is in clearly more completions than in the run's first rounds."""
 
     def find(watched: Watched) -> Finding | None:
-        change = watched.history.since_start(feature)
-        if change is None or not change.clear(MORE):
+        change = watched.history.since_start(feature, lambda change: change.clear(MORE))
+        if change is None:
             return None
         payer = watched.payer(feature)
         paid = f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more" if payer else cause

@@ -70,8 +70,10 @@ def _means_by_verdict(watched: Watched, name: str) -> dict[bool, float | None]:
 
 def accuracy_lost(watched: Watched) -> Finding | None:
     """Training accuracy is clearly below what it was."""
-    change = watched.history.since_best(ACCURACY)
-    if change is None or change.difference > -LESS_ACCURACY or change.errors > -CLEARLY_OF_MANY:
+    change = watched.history.since_best(
+        ACCURACY, lambda change: change.difference <= -LESS_ACCURACY and change.errors <= -CLEARLY_OF_MANY
+    )
+    if change is None:
         return None
     return Finding(
         "accuracy_lost",
@@ -87,11 +89,12 @@ def accuracy_lost(watched: Watched) -> Finding | None:
 def reward_alone(watched: Watched) -> Finding | None:
     """The reward rises clearly; training accuracy does not, nor held-out accuracy at the last two evaluations."""
     rows, history = watched.history.evaluations, watched.history
-    reward, accuracy = history.since_start(REWARD), history.since_start(ACCURACY)
-    if len(rows) < 3 or reward is None or accuracy is None:
+    reward = history.since_start(REWARD, lambda change: change.clear(1e-9))
+    accuracy = history.since_start(ACCURACY, lambda change: True)
+    if len(rows) < 3 or reward is None or accuracy is None or accuracy.errors > 1:
         return None
     held = [paired_gain(rows[0]["right"], row["right"])[0] for row in rows[-2:]]
-    if not reward.clear(1e-9) or accuracy.errors > 1 or max(held) > 0:
+    if max(held) > 0:
         return None
     return Finding(
         "reward_alone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from grandrounds.training.monitor.readings import ACCURACY, Reading
@@ -47,6 +47,9 @@ class Change:
         return way * self.difference >= abs(least) and way * self.errors >= CLEARLY
 
 
+Shown = Callable[[Change], bool]
+
+
 @dataclass(frozen=True)
 class History:
     """Readings, rows of metrics.jsonl, and rows of evaluations.jsonl, each oldest first; the last round is now."""
@@ -55,11 +58,11 @@ class History:
     metrics: Sequence[MetricsRow]
     evaluations: Sequence[MetricsRow] = ()
 
-    def since_start(self, name: str) -> Change | None:
-        """A reading's change since the run's first rounds. None before there are enough rounds to compare."""
-        return self._change(name, 0)
+    def since_start(self, name: str, shown: Shown) -> Change | None:
+        """A reading's change since the run's first rounds, where `shown` says that it is one."""
+        return next(filter(shown, self._changes(name, 0)), None)
 
-    def at_equal_accuracy(self, name: str) -> Change | None:
+    def at_equal_accuracy(self, name: str, shown: Shown) -> Change | None:
         """Its change since the earliest rounds that were as accurate as the newest ones, or more so.
 
         What has changed along with accuracy is so not mistaken for a change by itself. Without accuracy (no gold
@@ -67,35 +70,41 @@ class History:
         """
         size, now = self._size(name), self.newest(ACCURACY)
         if now is None:
-            return self.since_start(name)
-        for start in range(len(self.rounds) - 2 * size + 1):
+            return self.since_start(name, shown)
+        for start in range(len(self.rounds) - size):
             accuracy = self._pooled(ACCURACY, start, size)
             if accuracy is not None and Change(accuracy, now).errors <= EQUAL:
-                return self._change(name, start)
+                return next(filter(shown, self._changes(name, start)), None)
         return None
 
-    def since_best(self, name: str) -> Change | None:
-        """Its change since the rounds in which it was highest, of which the newest are none."""
-        size = self._size(name)
-        windows = (self._change(name, start) for start in range(len(self.rounds) - 2 * size + 1))
-        return max(filter(None, windows), key=lambda change: change.before.mean, default=None)
+    def since_best(self, name: str, shown: Shown) -> Change | None:
+        """Its change since the rounds in which it was highest."""
+        starts = range(len(self.rounds) - self._size(name))
+        found = [change for start in starts for change in self._changes(name, start) if shown(change)]
+        return max(found, key=lambda change: change.before.mean, default=None)
 
     def newest(self, name: str) -> Reading | None:
         """A reading in the newest rounds."""
         size = self._size(name)
         return self._pooled(name, len(self.rounds) - size, size)
 
-    def _change(self, name: str, start: int) -> Change | None:
+    def _changes(self, name: str, start: int) -> Iterator[Change]:
+        """From a window to the newest rounds: to as many, which shows slow changes, then to as few as will do."""
         size = self._size(name)
-        if start + 2 * size > len(self.rounds):
-            return None
-        before, now = self._pooled(name, start, size), self.newest(name)
-        return None if before is None or now is None else Change(before, now)
+        before = self._pooled(name, start, size)
+        for newest in (size, self._least(name)):
+            now = self._pooled(name, len(self.rounds) - newest, newest)
+            if before is not None and now is not None and start + size + newest <= len(self.rounds):
+                yield Change(before, now)
 
     def _size(self, name: str) -> int:
         """Rounds in a window: `WINDOW` once there are twice as many; before that as few as have enough groups."""
+        return max(self._least(name), min(WINDOW, len(self.rounds) // 2))
+
+    def _least(self, name: str) -> int:
+        """As few rounds as have enough groups."""
         groups = next((row[name].groups for row in reversed(self.rounds) if name in row), LEAST_GROUPS)
-        return max(math.ceil(LEAST_GROUPS / groups), min(WINDOW, len(self.rounds) // 2))
+        return math.ceil(LEAST_GROUPS / groups)
 
     def _pooled(self, name: str, start: int, size: int) -> Reading | None:
         """The mean of a reading over rounds. None where these are not all there or have too few groups."""

@@ -14,8 +14,10 @@ MORE_CUT_OFF = 0.1
 
 def length_collapse(watched: Watched) -> Finding | None:
     """Completions become clearly shorter while accuracy stays the same."""
-    change = watched.history.at_equal_accuracy(LENGTH)
-    if change is None or change.ratio > COLLAPSE or not change.clear(-1.0):
+    change = watched.history.at_equal_accuracy(
+        LENGTH, lambda change: change.ratio <= COLLAPSE and change.clear(-1.0)
+    )
+    if change is None:
         return None
     return Finding(
         "length_collapse",
@@ -29,8 +31,10 @@ def length_collapse(watched: Watched) -> Finding | None:
 
 def length_creep(watched: Watched) -> Finding | None:
     """Completions become clearly longer while accuracy stays the same."""
-    change = watched.history.at_equal_accuracy(LENGTH)
-    if change is None or change.ratio < CREEP or not change.clear(1.0):
+    change = watched.history.at_equal_accuracy(
+        LENGTH, lambda change: change.ratio >= CREEP and change.clear(1.0)
+    )
+    if change is None:
         return None
     return Finding(
         "length_creep",
@@ -45,8 +49,8 @@ def length_creep(watched: Watched) -> Finding | None:
 
 def cut_off(watched: Watched) -> Finding | None:
     """More and more completions do not end before max_new_tokens."""
-    change = watched.history.since_start(CUT_OFF)
-    if change is None or not change.clear(MORE_CUT_OFF):
+    change = watched.history.since_start(CUT_OFF, lambda change: change.clear(MORE_CUT_OFF))
+    if change is None:
         return None
     return Finding(
         "cut_off",

@@ -44,8 +44,10 @@ def kl(watched: Watched) -> Finding | None:
 
 def entropy_growth(watched: Watched) -> Finding | None:
     """Tokens become random: entropy has clearly at least doubled while accuracy has not risen."""
-    change = watched.history.at_equal_accuracy(ENTROPY)
-    if change is None or change.ratio < MORE_ENTROPY or not change.clear(LEAST_ENTROPY):
+    change = watched.history.at_equal_accuracy(
+        ENTROPY, lambda change: change.ratio >= MORE_ENTROPY and change.clear(LEAST_ENTROPY)
+    )
+    if change is None:
         return None
     bonus = watched.recipe.grpo.entropy_bonus or watched.recipe.grpo.entropy_target
     return Finding(
@@ -65,8 +67,10 @@ def entropy_growth(watched: Watched) -> Finding | None:
 
 def entropy_collapse(watched: Watched) -> Finding | None:
     """Exploration is lost: entropy has clearly fallen to a quarter while accuracy has not risen."""
-    change = watched.history.at_equal_accuracy(ENTROPY)
-    if change is None or change.ratio > LESS_ENTROPY or not change.clear(-LEAST_ENTROPY / 2):
+    change = watched.history.at_equal_accuracy(
+        ENTROPY, lambda change: change.ratio <= LESS_ENTROPY and change.clear(-LEAST_ENTROPY / 2)
+    )
+    if change is None:
         return None
     return Finding(
         "entropy_collapse",
