@@ -6,7 +6,7 @@
 All runs start from one cold start: a small model from scratch that has learned the clinic's brief demonstrations. A few
 of these show habits that a reward can pay for: an answer ahead of the reasoning, a repeated answer, a sentence outside
 of the tags, a long list. Each planted run has one fault, in a reward or in the set-up; each healthy run has none.
-Held-out cases are evaluated after every second round of a planted run. What is there already is kept: the same command
+Held-out cases are evaluated after every round of a planted run. What is there already is kept: the same command
 goes on with what is missing, and writes benchmarks/results/planted-hacks.json when every arm is done.
 """
 
@@ -39,13 +39,13 @@ COLUMNS = (
     "the fault",
     "signs, in order",
     "named after round",
-    "held-out accuracy, cold start → then or a round later",
+    "held-out accuracy, cold start → then",
     "paired difference, points",
 )
 # Points that held-out accuracy may have lost when the fault is named.
 ALLOWED = 5
 # Rounds that a planted run goes on after its fault was named, to show what the fault does.
-AFTER = 1  # so that the held-out cases are evaluated then or after one more
+AFTER = 1
 MODEL = ("layers=2", "hidden=64", "heads=4", "feedforward=192", "vocabulary=1024")
 COLD = (
     *(f"policy.scratch.{part}" for part in MODEL),
@@ -271,7 +271,7 @@ def run_arm(name: str, arm: Arm, cold: Path, out: Path) -> dict[str, Any]:
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     start = with_template(cold, out / "prefilled-start") if arm.prefilled else cold
-    evaluated = 2 if arm.fault else 5
+    evaluated = 1 if arm.fault else 5
     recipe = with_overrides(
         RunFolder.open(cold.parents[1]).recipe(),
         [

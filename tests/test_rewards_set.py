@@ -32,6 +32,11 @@ def test_weights_add_and_gates_multiply() -> None:
     assert scores.notes[2]["format"] == ["reasoning_missing"]
 
 
+def test_a_shut_gate_does_not_pay_for_escaping_a_penalty() -> None:
+    scores = rewards(accuracy={"weight": -1.0}, format={"gate": True}).score([RIGHT, BARE])
+    assert list(scores.rewards) == [-1, -1]
+
+
 def test_one_reward_can_stand_twice_under_two_names() -> None:
     scores = rewards(strict={"use": "format"}, soft={"use": "format", "options": {"soft": True}}).score(
         [BARE]

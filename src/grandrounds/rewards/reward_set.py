@@ -66,8 +66,8 @@ class RewardSet:
         reward = (sum over components of weight * score) * (product over gates of score)
 
     A component that does not apply to a sample (None) is left out of the sum; such a gate is left out of the product.
-    If no component of the sum applies, there is no reward: RewardError. A gate multiplies the sum whatever its sign, so
-    a gate of 0 also cancels penalties.
+    If no component of the sum applies, there is no reward: RewardError. A sum below 0 stays as it is: a gate that is
+    shut must never be worth more than an open one, or a penalty could be escaped by breaking the form.
     """
 
     parts: Mapping[str, Weighted]
@@ -116,7 +116,9 @@ class RewardSet:
                 where=f"case {sample.case.id}",
                 hint="Add a component that applies to every case, such as accuracy.",
             )
-        return sum(summands) * math.prod(score for name, score in known.items() if self.parts[name].gate)
+        total = sum(summands)
+        gates = math.prod(score for name, score in known.items() if self.parts[name].gate)
+        return total * gates if total > 0 else total
 
 
 class Scoring:
