@@ -337,6 +337,15 @@ class EvaluationRecipe(Section):
     )
 
 
+class RolloutsRecipe(Section):
+    """What is kept of every completion."""
+
+    tokens: bool = Field(
+        False,
+        description="Keep each token's id and log-probability too, so that `grandrounds view` can shade tokens.",
+    )
+
+
 # Domains are loaded last: their modules may import the sections above.
 if TYPE_CHECKING:
     _Keys = CasesSection
@@ -369,6 +378,7 @@ class Recipe(Section):
     checkpoint: CheckpointRecipe = CheckpointRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()
     guard: GuardRecipe = GuardRecipe()
+    rollouts: RolloutsRecipe = RolloutsRecipe()
 
     @model_validator(mode="after")
     def _tags_differ(self) -> Recipe:

@@ -134,11 +134,18 @@ def sft(
 
 
 @app.command()
-def train(recipe: RecipeName, overrides: Overrides = [], out: OutFolder = None) -> None:  # noqa: B006
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = [],  # noqa: B006
+    out: OutFolder = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve a page with the run's curves and groups while it trains.")
+    ] = False,
+) -> None:
     """SFT warm-up, then rounds of GRPO, as the recipe says."""
     from grandrounds.cli.train import start_training
 
-    start_training(recipe, overrides, out)
+    start_training(recipe, overrides, out, watch=watch)
 
 
 @app.command()
@@ -284,6 +291,23 @@ def audit(
     from grandrounds.cli.audit import audit_labels
 
     audit_labels(run, limit, as_json)
+
+
+@app.command()
+def view(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, ours or TRL's. Several are laid over each other.")
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 0,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on. The default is this machine alone.")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Show runs on a local page: live curves, warnings, and every completion beside its group."""
+    from grandrounds.cli.view import view_runs
+
+    view_runs(runs, host, port, browser)
 
 
 import_app = typer.Typer(help="Make a recipe of another program's settings.", no_args_is_help=True)

@@ -20,6 +20,7 @@ CHANGEABLE = {
     "checkpoint.*": "",
     "evaluation.*": "",
     "guard.*": "",
+    "rollouts.*": "",
     "cases.too_long": "",
     "sft.too_long": "",
     "grpo.tokens_per_pack": "",

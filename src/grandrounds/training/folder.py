@@ -206,13 +206,13 @@ class RunFolder:
                 if path.stem.isdigit() and int(path.stem) > after_round:
                     path.unlink()
 
-    def write_rollouts(self, number: int, groups: Sequence[ScoredGroup]) -> None:
-        """Write the trace of one round: every completion with its scores and advantage."""
+    def write_rollouts(self, number: int, groups: Sequence[ScoredGroup], *, tokens: bool = False) -> None:
+        """Write the trace of one round: every completion with its scores and advantage, and its tokens if wanted."""
         from grandrounds.training.trace import write_trace
 
         path = self.path / "rollouts" / f"{number:06d}.parquet"
         with saving(f"the trace of round {number}", path):
-            write_trace(path, number, groups)
+            write_trace(path, number, groups, tokens=tokens)
 
 
 def data_files(recipe: Recipe) -> list[Path]:

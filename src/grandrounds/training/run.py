@@ -174,7 +174,7 @@ def _rounds(
         position, row = done.position, round_metrics(done)
         if held_out.due(position.round):
             row.update(held_out.evaluate(position.round))
-        folder.write_rollouts(position.round, done.groups)
+        folder.write_rollouts(position.round, done.groups, tokens=recipe.rollouts.tokens)
         folder.append_metrics(row)
         setup.progress.round(position.round, recipe.rounds, row)
         alarm = monitor.check(done, row, evaluated=held_out.due(position.round))

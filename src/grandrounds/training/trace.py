@@ -12,20 +12,21 @@ import numpy as np
 
 from grandrounds.errors import RunError
 from grandrounds.training.files import write_atomically
-from grandrounds.types import ScoredGroup
+from grandrounds.types import Case, ScoredGroup
 
 if TYPE_CHECKING:
     import pyarrow
 
 
-def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
+def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup], *, tokens: bool = False) -> None:
     """Write one round atomically: the groups in order, and the samples of each.
 
     Columns: round, group (index in the round), case_id, sample (index in the group), prompt (as rendered; stored once
-    per group), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
+    per group), question (the case's own text), facts (its findings), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
     advantage (per-token ones averaged), answer, given (the answer as understood: the same for answers that mean the
     same; null where it was not), gold, correct, defects, notes (JSON: what decided each component),
-    extras (JSON: what reward functions logged by log_extra).
+    extras (JSON: what reward functions logged by log_extra); with `tokens`: token_ids and token_logprobs (float32,
+    behaviour log-probs) of each completion.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -42,6 +43,8 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
         "case_id": column((sample.case.id for sample in samples), pa.string()),
         "sample": column((turn for _, turn, _ in rows), pa.int32()),
         "prompt": column((sample.prompt.text for sample in samples), pa.string()),
+        "question": column((_question(sample.case) for sample in samples), pa.string()),
+        "facts": column((list(sample.case.facts) for sample in samples), pa.list_(pa.string())),
         "completion": column((sample.text for sample in samples), pa.string()),
         "finish": column((sample.finish for sample in samples), pa.string()),
         "length": column((sample.length for sample in samples), pa.int32()),
@@ -63,12 +66,22 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup]) -> None:
         "notes": column((_json(group.notes[turn]) for _, turn, group in rows), pa.string()),
         "extras": column((_json(_extras(group, turn)) for _, turn, group in rows), pa.string()),
     }
+    if tokens:
+        made = [sample.completion for sample in samples]
+        columns["token_ids"] = column((one.tokens for one in made), pa.list_(pa.int32()))
+        columns["token_logprobs"] = column((one.logprobs for one in made), pa.list_(pa.float32()))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda hidden: pq.write_table(pa.table(columns), hidden, compression="zstd"))
 
 
 def _advantage(group: ScoredGroup, turn: int) -> float:
     return math.nan if group.advantages is None else float(np.mean(group.advantages[turn]))
+
+
+def _question(case: Case) -> str:
+    asked = case.question
+    told = [asked] if isinstance(asked, str) else [message.content for message in asked]
+    return "\n\n".join((*case.context, *told))
 
 
 def _extras(group: ScoredGroup, turn: int) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+// The page: which view the address names, and what changed on the server.
+import { Curves, drawCurves } from "./charts.js";
+import { count, foreign, getJson, h, visible } from "./dom.js";
+import { drawGroup } from "./group.js";
+import { drawList } from "./list.js";
+
+const COLOURS = [2, 1, 4, 3, 5, 0];
+const main = document.getElementById("main"), live = document.getElementById("live");
+const state = { runs: [], orders: {}, curves: null, hidden: new Set() };
+let drawn = 0;
+
+async function loadRuns() {
+  const { runs, orders } = await getJson("api/runs");
+  state.runs = runs.map((run) => ({ ...run, colour: COLOURS[run.number % COLOURS.length] }));
+  state.orders = orders;
+  const title = runs.length === 1 ? runs[0].name : count(runs.length, "run");
+  document.getElementById("title").replaceChildren(foreign("span", {}, title));
+  document.title = visible(title) + " · Grand Rounds";
+}
+
+function route() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  return [path.split("/"), Object.fromEntries(new URLSearchParams(query ?? ""))];
+}
+
+// Draws what the address names. quiet: the content only got newer, so focus and scroll stay.
+async function draw(quiet = false) {
+  const mine = ++drawn;
+  const [[view, ...path], parameters] = route();
+  const name = ["groups", "group"].includes(view) ? view : "curves";
+  for (const [id, names] of [["to-curves", ["curves"]], ["to-groups", ["groups", "group"]]]) {
+    const link = document.getElementById(id);
+    if (names.includes(name)) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  document.body.dataset.view = name;
+  main.setAttribute("aria-busy", "true");
+  let content;
+  try {
+    if (name === "group") content = await drawGroup(state, path, parameters);
+    else if (name === "groups") content = await drawList(state, parameters);
+    else content = curvesView();
+  } catch (error) {
+    content = [h("p", { class: "notice", role: "alert" }, "This cannot be shown: " + visible(error.message))];
+  }
+  if (mine !== drawn) return;
+  const focused = quiet ? focusPath() : null;
+  main.replaceChildren(...content.flat().filter(Boolean));
+  main.removeAttribute("aria-busy");
+  main.dataset.drawn = String(drawn);
+  if (focused) main.querySelectorAll("a, button, input, select, summary, [tabindex]")[focused.place]?.focus({ preventScroll: true });
+  else if (!quiet) {
+    const chosen = main.querySelector("[data-chosen]");
+    if (chosen) chosen.scrollIntoView(); else if (drawn > 1) window.scrollTo(0, 0);
+  }
+}
+
+function focusPath() {
+  const place = [...main.querySelectorAll("a, button, input, select, summary, [tabindex]")].indexOf(document.activeElement);
+  return place < 0 ? null : { place };
+}
+
+function curvesView() {
+  const charts = drawCurves(state.curves, state.hidden);
+  return [h("section", { class: "first", "aria-label": "Runs" }, state.runs.map(runCard)),
+    charts.length ? charts : h("p", { class: "card soft" }, "No round is done yet. The curves appear by themselves.")];
+}
+
+function runCard(run) {
+  const done = state.curves.runs[run.number].columns.round?.at(-1);
+  const about = Object.entries(run.about).filter(([name]) => name !== "rounds").map(([name, value]) => `${name} ${visible(value)}`);
+  const rounds = done === undefined || done === null ? "no round yet" : `round ${done}${run.about.rounds ? ` of ${run.about.rounds}` : ""}`;
+  const toggle = state.runs.length > 1 ? h("button", { type: "button", "aria-pressed": String(!state.hidden.has(run.number)), click: () => {
+    if (!state.hidden.delete(run.number)) state.hidden.add(run.number);
+    draw(true);
+  } }, "Shown") : null;
+  return h("article", { class: `card runcard k${run.colour}`, "aria-label": "Run " + visible(run.name) },
+    h("div", { class: "who" }, h("span", { class: "dot", "aria-hidden": "true" }), foreign("h3", {}, run.name), toggle,
+      h("span", { class: "small soft" }, [run.kind, rounds, count(run.completions, "completion"), ...about].join(" · "))),
+    run.warnings.length ? warnings(run) : null);
+}
+
+function warnings(run) {
+  const shown = run.warnings.slice(-5).reverse(), older = run.warnings.slice(0, -5).reverse();
+  return h("div", { role: "region", "aria-label": "Warnings" }, shown.map(warning),
+    older.length ? h("details", {}, h("summary", {}, count(older.length, "earlier warning")), older.map(warning)) : null);
+}
+
+function warning(one) {
+  const when = one.round === null || one.round === undefined ? "" : `Round ${one.round}: `;
+  return h("div", { class: "notice" }, foreign("p", {}, when + one.what), one.cause ? foreign("p", { class: "small" }, one.cause) : null, one.hint ? foreign("p", { class: "small" }, "→ " + one.hint) : null);
+}
+
+// Changes come as events; several at once are drawn once.
+function listen() {
+  const source = new EventSource("api/events");
+  let waiting = null;
+  source.addEventListener("hello", () => { live.textContent = "Live"; live.dataset.live = "yes"; });
+  source.addEventListener("change", (event) => {
+    const changed = new Set([...(waiting?.changed ?? []), ...JSON.parse(event.data)]);
+    clearTimeout(waiting?.timer);
+    waiting = { changed, timer: setTimeout(() => { waiting = null; refresh(changed); }, 200) };
+  });
+  source.onerror = () => { live.textContent = "No connection: the server has stopped. `grandrounds view RUN` opens the run again."; live.dataset.live = "no"; };
+}
+
+async function refresh(changed) {
+  try {
+    await loadRuns();
+    state.curves.runs.forEach((run) => Object.assign(run, state.runs[run.number]));
+    await Promise.all([...changed].map((number) => state.curves.update(number)));
+    if (document.body.dataset.view === "curves") await draw(true);
+  } catch { /* the next event tries again */ }
+}
+
+async function start() {
+  await loadRuns();
+  state.curves = new Curves(state.runs);
+  await Promise.all(state.runs.map((run) => state.curves.update(run.number)));
+  window.addEventListener("hashchange", () => draw());
+  await draw();
+  listen();
+}
+
+start().catch((error) => {
+  document.getElementById("title").textContent = "The page could not be loaded";
+  main.replaceChildren(h("p", { class: "notice", role: "alert" }, visible(error.message)));
+});
