@@ -160,7 +160,7 @@ def run_process(processes: ForkServerContext, *arguments: Any) -> int | None:
 
 
 def steadily(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl without what a clock says."""
-    clocked = ("_time", "per_second")
+    """The rows of metrics.jsonl without what a clock or the system says."""
+    clocked = ("_time", "per_second", "memory_gib")
     rows = RunFolder.open(path).metrics()
     return [{key: value for key, value in row.items() if not key.endswith(clocked)} for row in rows]

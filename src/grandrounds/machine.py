@@ -43,6 +43,15 @@ def process_memory(device: str) -> int:
     return int(psutil.Process().memory_info().rss) if device == "cpu" else CONTEXT_BYTES
 
 
+def memory_in_use(device: str) -> int:
+    """Bytes of the process now; on CUDA the most that tensors have taken so far."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(torch.device(device)))
+    return int(psutil.Process().memory_info().rss)
+
+
 def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process may still allocate: the machine's free memory, or what a container's limit leaves."""
     left = [int(psutil.virtual_memory().available)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.algorithm.grpo import Position, Round, run_rounds
+from grandrounds.machine import GIB, memory_in_use
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.native import NativeSampler
@@ -172,6 +173,7 @@ def _rounds(
         held_out.evaluate(position.round)
     for done in () if stop else run_rounds(setup.grpo(), position):
         position, row = done.position, round_metrics(done)
+        row["memory_gib"] = memory_in_use(str(setup.policy.device)) / GIB
         if held_out.due(position.round):
             row.update(held_out.evaluate(position.round))
         folder.write_rollouts(position.round, done.groups, tokens=recipe.rollouts.tokens)
