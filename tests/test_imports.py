@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # From the top: a room imports from its own line and from those below.
 LAYERS = (
-    ("cli", "doctor", "__main__"),
+    ("cli", "doctor", "view", "__main__"),
     ("trl",),
     ("domains",),
     ("api", "report"),
@@ -53,6 +53,7 @@ WITHOUT_TORCH = (
     "recipe_help",
     "recipe_switches",
     "cli",
+    "view",
 )
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from grandrounds.training.progress import PlainProgress
 
 
-def start_training(
-    recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False
-) -> None:
+def start_training(recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False) -> None:
     """Begin a run; with `watch`, beside a page that shows it."""
     resolved = load_recipe(recipe, overrides)
     if watch:

@@ -22,11 +22,11 @@ def write_trace(path: Path, number: int, groups: Sequence[ScoredGroup], *, token
     """Write one round atomically: the groups in order, and the samples of each.
 
     Columns: round, group (index in the round), case_id, sample (index in the group), prompt (as rendered; stored once
-    per group), question (the case's own text), facts (its findings), completion, finish, length, rewards/NAME for each component (null where it does not apply), reward,
-    advantage (per-token ones averaged), answer, given (the answer as understood: the same for answers that mean the
-    same; null where it was not), gold, correct, defects, notes (JSON: what decided each component),
-    extras (JSON: what reward functions logged by log_extra); with `tokens`: token_ids and token_logprobs (float32,
-    behaviour log-probs) of each completion.
+    per group), question (the case's own text), facts (its findings), completion, finish, length, rewards/NAME for each
+    component (null where it does not apply), reward, advantage (per-token ones averaged), answer, given (the answer as
+    understood: the same for answers that mean the same; null where it was not), gold, correct, defects, notes (JSON:
+    what decided each component), extras (JSON: what reward functions logged by log_extra); with `tokens`: token_ids
+    and token_logprobs (float32, behaviour log-probs) of each completion.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

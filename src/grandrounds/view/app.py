@@ -1,12 +1,12 @@
 """The page's server: its few files, and what it asks for, as JSON. It reads folders and writes nothing.
 
-    /                                   the page; /NAME its style sheets and scripts
-    /api/runs                           every run with its warnings and filters
-    /api/runs/I/curves                  metrics from row `after` on, and held-out evaluations
-    /api/runs/I/completions             a page of the list: filter, search, case, order, groups, page
-    /api/runs/I/groups/ROUND/GROUP      one group
-    /api/runs/I/text/ROUND/GROUP/N      the whole text of one completion, or of the prompt where N is "prompt"
-    /api/events                         server-sent events: which runs changed
+/                                   the page; /NAME its style sheets and scripts
+/api/runs                           every run with its warnings and filters
+/api/runs/I/curves                  metrics from row `after` on, and held-out evaluations
+/api/runs/I/completions             a page of the list: filter, search, case, order, groups, page
+/api/runs/I/groups/ROUND/GROUP      one group
+/api/runs/I/text/ROUND/GROUP/N      the whole text of one completion, or of the prompt where N is "prompt"
+/api/events                         server-sent events: which runs changed
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
+from grandrounds.domain import synonyms
 from grandrounds.response.grammar import Response
 from grandrounds.response.outline import Outline
 from grandrounds.rewards.evidence import in_case
@@ -42,17 +44,38 @@ def _state(text: str, case: Case) -> str:
     return PRESENT if affirm(finding) is None else ABSENT
 
 
-def stated(case: Case, text: str, states: Iterable[Mapping[str, str]]) -> list[Piece]:
-    """The case's text in pieces, its facts marked; where they are not known, what the responses cite of it."""
-    facts = {_needle(fact): ABSENT if affirm(normalise(fact)) else PRESENT for fact in case.facts}
-    quoted = {
-        _needle(written): state for cited in states for written, state in cited.items() if state != INVENTED
-    }
-    return pieces(text, facts | quoted)
+def stated(case: Case, text: str, responses: Iterable[Mapping[str, str]]) -> tuple[list[Piece], list[Piece]]:
+    """The case's text in pieces, its facts marked wherever one of their names stands; and the facts not found so.
+
+    Where the facts are not known, what the responses cite of the text is marked.
+    """
+    facts = {fact: ABSENT if affirm(normalise(fact)) else PRESENT for fact in case.facts[:MOST]}
+    cites = {written: state for one in responses for written, state in one.items() if state != INVENTED}
+    marks = {name: state for fact, state in {**cites, **facts}.items() for name in _names(fact)}
+    found = pieces(text, marks)
+    seen = {piece.lower() for piece, mark in found if mark}
+    elsewhere = [
+        (fact, state) for fact, state in facts.items() if seen.isdisjoint(map(str.lower, _names(fact)))
+    ]
+    return found, elsewhere
+
+
+def _names(finding: str) -> tuple[str, ...]:
+    """What a finding may be called in a text; without its denial, which may stand elsewhere in the sentence."""
+    bare = _needle(finding)
+    return (bare, *_other_names().get(normalise(bare), ()))
+
+
+@cache
+def _other_names() -> dict[str, list[str]]:
+    """Name -> its other names, of all domains."""
+    names: dict[str, list[str]] = {}
+    for other, name in synonyms().items():
+        names.setdefault(normalise(name), []).append(other)
+    return names
 
 
 def _needle(finding: str) -> str:
-    """What to look for in a text: the finding without its denial, which may stand elsewhere in the sentence."""
     return affirm(finding.lower()) or finding
 
 

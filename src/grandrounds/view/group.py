@@ -24,9 +24,11 @@ def group_page(stored: Sequence[Stored], grammar: Grammar) -> dict[str, Any]:
     texts = [one.text[:SHOWN] for one in stored]
     marks = [cited(grammar.parse(text), case) for text in texts]
     shown = case.question if isinstance(case.question, str) else ""
+    question, elsewhere = stated(case, shown[:SHOWN], marks)
     return {
         "case_id": first.case_id,
-        "question": stated(case, shown[:SHOWN], marks),
+        "question": question,
+        "elsewhere": elsewhere,
         "question_characters": len(shown),
         "question_is_prompt": first.question is None,
         "prompt": first.prompt[:SHOWN],
@@ -58,9 +60,7 @@ def _sample(one: Stored) -> dict[str, Any]:
         "given": _short(one.given),
         "correct": one.correct,
         "defects": [DEFECTS.get(defect, defect) for defect in one.defects],
-        "components": [
-            {**asdict(component), "note": _words(component.note)} for component in one.components
-        ],
+        "components": [{**asdict(component), "note": _words(component.note)} for component in one.components],
         "extras": [[name, _words(value)] for name, value in one.extras.items()],
     }
 

@@ -11,7 +11,7 @@ from grandrounds.response.grammar import Grammar
 from grandrounds.view.jsonl import JsonLines, json_object
 from grandrounds.view.run import INDEX, Component, Stored
 from grandrounds.view.tokens import token_texts
-from grandrounds.view.warnings import guard_warnings, monitor_warnings
+from grandrounds.view.warnings import guard_warnings, monitor_warnings, rolled_back
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +38,7 @@ class OwnRun:
         self._metrics = JsonLines(path / "metrics.jsonl")
         self._evaluations = JsonLines(path / "evaluations.jsonl")
         self._monitor = JsonLines(path / "monitor.jsonl")
+        self._rolled_back = JsonLines(path / "rolled_back.jsonl")
 
     @property
     def recipe(self) -> Mapping[str, Any]:
@@ -73,9 +74,9 @@ class OwnRun:
         return self._evaluations.rows()
 
     def warnings(self) -> Sequence[Mapping[str, Any]]:
-        if self._monitor.path.is_file():
-            return monitor_warnings(self._monitor.rows())
-        return guard_warnings(self._metrics.rows(), _section(self.recipe, "guard"))
+        told = [*monitor_warnings(self._monitor.rows()), *rolled_back(self._rolled_back.rows())]
+        stopped = guard_warnings(self._metrics.rows(), _section(self.recipe, "guard"))
+        return [*sorted(told, key=lambda warning: _round(warning)), *stopped]
 
     def files(self) -> list[Path]:
         return sorted(path for path in (self.path / "rollouts").glob("*.parquet") if path.stem.isdigit())
@@ -165,13 +166,18 @@ class OwnRun:
         return tuple(
             name
             for name, spec in rewards.items()
-            if (isinstance(spec, dict) and spec.get("use") or name) in CHECKS
+            if ((isinstance(spec, dict) and spec.get("use")) or name) in CHECKS
         )
 
     @property
     def _tokenizer(self) -> Path | None:
         """The newest checkpoint's tokenizer."""
         return max(self.path.glob("checkpoints/*/tokenizer.json"), default=None)
+
+
+def _round(warning: Mapping[str, Any]) -> int:
+    number = warning.get("round")
+    return number if isinstance(number, int) else 0
 
 
 def _section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -215,7 +215,7 @@ def _groups(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("advantage").alias("advantages"),
         pl.col("correct").alias("verdicts"),
         pl.col("answer").drop_nulls().mode().sort().first().alias("answer"),
-        pl.col("answer").n_unique().alias("answers"),
+        pl.col("answer").drop_nulls().n_unique().alias("answers"),
     )
 
 

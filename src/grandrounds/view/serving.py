@@ -7,6 +7,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from grandrounds.errors import RunError
@@ -55,10 +56,8 @@ def serve(
     told(address)
     if browser:
         threading.Timer(0.3, webbrowser.open, [address]).start()
-    try:
+    with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -66,7 +65,9 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
-        if not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # elsewhere than on Windows, where it would share the port
+        if not hasattr(
+            socket, "SO_EXCLUSIVEADDRUSE"
+        ):  # elsewhere than on Windows, where it would share the port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
         listening.listen(128)

@@ -13,7 +13,7 @@ from grandrounds.training.guard import Guard
 
 # The names under which a row may say the same.
 _NAMES = {
-    "what": ("seen", "what", "message", "text", "sign"),
+    "what": ("what", "message", "text", "sign"),
     "sign": ("sign", "name", "kind"),
     "cause": ("cause", "why"),
     "hint": ("hint", "advice"),
@@ -43,6 +43,20 @@ def _told(finding: Mapping[str, Any]) -> dict[str, str]:
         name: next((text for key in keys if isinstance(text := finding.get(key), str) and text), "")
         for name, keys in _NAMES.items()
     }
+
+
+def rolled_back(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A warning for each row of rolled_back.jsonl: the run went back to an earlier checkpoint."""
+    return [
+        {
+            "round": row.get("round"),
+            "sign": "rolled back",
+            "what": f"the run was rolled back to round {row.get('to')}",
+            "cause": "",
+            "hint": "",
+        }
+        for row in rows
+    ]
 
 
 def guard_warnings(

@@ -1,6 +1,6 @@
 """The page beside a training: a process of its own that only reads, so that it can neither slow nor stop the run.
 
-    python -m grandrounds.view.watching RUN       serves until its standard input is closed
+python -m grandrounds.view.watching RUN       serves until its standard input is closed
 """
 
 from __future__ import annotations

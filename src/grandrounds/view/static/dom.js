@@ -62,7 +62,7 @@ export function percent(value) {
 
 export function signed(value) {
   if (value === null || value === undefined) return "—";
-  return (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(2);
+  return (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
 }
 
 export function count(many, one, several = one + "s") {

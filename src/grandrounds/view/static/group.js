@@ -35,6 +35,7 @@ function ask({ run, round, group, got }) {
     h("h2", { id: "h-case" }, "Case ", foreign("span", {}, got.case_id)),
     marked("p", { class: "question" }, got.question),
     got.question_characters > pieceLength(got.question) ? h("p", { class: "small soft" }, `The first ${pieceLength(got.question).toLocaleString("en")} of ${got.question_characters.toLocaleString("en")} characters.`) : null,
+    got.elsewhere.length ? h("p", { class: "small" }, h("span", { class: "soft" }, "Findings in other words: "), got.elsewhere.map(([fact, state], place) => [place ? ", " : "", h("mark", { class: state, title: MARKS[state] }, visible(fact))])) : null,
     got.gold !== null ? h("p", { class: "goldline" }, h("span", { class: "soft" }, "Gold answer: "), foreign("strong", {}, got.gold)) : null,
     got.question_is_prompt ? null : h("details", {}, h("summary", {}, "The prompt as the model got it"),
       foreign("pre", {}, got.prompt), more(got.prompt.length, got.prompt_characters, whole))));
@@ -52,7 +53,7 @@ function history({ run, round, group, got }) {
     h("ol", { class: "history" }, rows), h("a", { class: "small", href: address("groups", { run, case: got.case_id }) }, "As a list"));
 }
 
-function legend({ got }, grid) {
+function legend({ got, kind }, grid) {
   const known = got.samples.some((sample) => sample.findings.length);
   const marks = known ? [h("span", { class: "small soft" }, "Findings: "), Object.entries(MARKS).map(([name, label]) =>
     h("span", { class: "small" }, h("mark", { class: name }, name === "invented" && !got.facts_known ? "not found in the prompt" : label)))] : [h("span", { class: "small soft" }, "No findings are cited in a form that can be checked.")];
@@ -60,7 +61,7 @@ function legend({ got }, grid) {
     click: () => { const on = grid.classList.toggle("tokens"); toggle.setAttribute("aria-pressed", String(on)); } }, "Shade tokens by log-probability");
   return h("div", { class: "key" }, marks, toggle,
     got.tokens_known ? h("span", { class: "small soft" }, "Darker: less likely when it was sampled.")
-      : h("span", { class: "small soft" }, "This run keeps no token log-probabilities (recipe: rollouts.tokens)."));
+      : h("span", { class: "small soft" }, kind.kind === "TRL" ? "TRL keeps no token log-probabilities." : "This run keeps no token log-probabilities (recipe: rollouts.tokens)."));
 }
 
 function completion(place, sample, chosen) {
@@ -74,15 +75,15 @@ function completion(place, sample, chosen) {
   const text = marked("div", { class: "text plain", tabindex: 0, role: "group", "aria-label": `Text of completion ${sample.sample + 1}` }, sample.text);
   const shown = pieceLength(sample.text);
   return h("article", { class: "card completion", "aria-label": `Completion ${sample.sample + 1}`, "data-chosen": chosen },
-    worth, head, answer(sample, got), defects(sample), components(sample), extras(sample),
-    text, sample.tokens ? tokens(sample) : null,
+    worth, head, answer(place, sample), defects(sample), text, sample.tokens ? tokens(sample) : null,
     more(shown, sample.characters, `api/runs/${run}/text/${round}/${group}/${sample.sample}`, text),
-    findings(sample, got));
+    findings(sample, got), components(sample), extras(sample));
 }
 
-function answer(sample, got) {
+// TRL asks for no answer in tags: there is none to miss.
+function answer({ got, kind }, sample) {
   const right = sample.correct === null ? "" : sample.correct ? "right" : "wrong";
-  const given = sample.answer === null ? h("p", { class: `answer ${right || "wrong"}` }, "No answer given") : foreign("p", { class: "answer " + right }, sample.answer);
+  const given = sample.answer === null ? kind.kind === "TRL" ? null : h("p", { class: `answer ${right || "wrong"}` }, "No answer given") : foreign("p", { class: "answer " + right }, sample.answer);
   const gold = got.gold === null ? null : h("p", { class: "small" }, h("span", { class: "soft" }, "Gold: "), foreign("span", {}, got.gold),
     sample.given && sample.given !== sample.answer ? [h("span", { class: "soft" }, "; understood as "), foreign("span", {}, sample.given)] : null);
   return [given, gold];
@@ -94,11 +95,18 @@ function defects(sample) {
 
 function components(sample) {
   const rows = sample.components.map((one) => h("tr", {},
-    h("th", { scope: "row" }, foreign("span", {}, one.name), one.note ? foreign("span", { class: "hint" }, one.note) : null),
+    h("th", { scope: "row" }, foreign("span", {}, one.name), note(one.note)),
     h("td", { class: "number" }, one.score === null ? h("span", { class: "soft", title: "does not apply" }, "n/a") : number(one.score)),
     h("td", { class: "number soft" }, one.gate ? "gate" : one.weight === null ? "" : "× " + number(one.weight))));
   return rows.length ? h("table", { class: "components" }, h("caption", { class: "skip" }, "Reward by component"),
     h("thead", { class: "skip" }, h("tr", {}, ["Component", "Score", "Weight"].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows)) : null;
+}
+
+// What decided a score: a word, or everything that does not hold.
+function note(text) {
+  if (!text) return null;
+  if (text.length <= 60) return foreign("span", { class: "hint" }, text);
+  return h("details", { class: "hint" }, foreign("summary", {}, text.slice(0, 40) + "…"), foreign("span", {}, text));
 }
 
 function extras(sample) {

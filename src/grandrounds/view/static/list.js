@@ -64,7 +64,7 @@ function line(run, row, groups, heads) {
   const cells = [
     foreign("td", {}, row.case_id),
     foreign("td", {}, row.gold ?? "—"),
-    h("td", {}, foreign("span", {}, row.answer ?? "—"), groups && row.answers > 1 ? h("span", { class: "soft small" }, ` and ${row.answers - 1} other`) : null),
+    h("td", {}, h("span", {}, foreign("span", {}, row.answer ?? "—"), groups && row.answers > 1 ? h("span", { class: "soft small" }, ` and ${count(row.answers - 1, "other")}`) : null)),
     h("td", { class: "number" }, groups ? (row.judged ? `${row.right} of ${row.judged}` : "—") : verdict(row.correct)),
     h("td", { class: "number" }, number(row.reward)),
     h("td", {}, groups ? strip(scale, row.verdicts) : h("span", { class: "adv" }, signed(row.advantage))),
