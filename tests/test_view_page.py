@@ -1,0 +1,157 @@
+"""The page in a browser, where Playwright and a Chromium are there: it works, stays on this machine, and shows hostile
+text as text."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_view_api import HOSTILE
+from view_support import make_run, make_trl_run, random_rows, row, write_lines, write_round
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("polars")
+
+from grandrounds.view.app import make_app
+from grandrounds.view.run import open_run
+from grandrounds.view.serving import bound
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a run, a hostile run and one of TRL's."""
+    folder = tmp_path_factory.mktemp("runs")
+    metrics = [
+        {"round": number, "reward": number / 10, "rewards/accuracy/mean": 0.5} for number in range(1, 6)
+    ]
+    ours = make_run(folder / "ours", random_rows(0), metrics)
+    hostile = make_run(folder / f"hostile {chr(0x202E)}<b>", (), [{"round": 1, HOSTILE: 1.0, "reward": 1.0}])
+    texts = {name: HOSTILE for name in ("case_id", "prompt", "question", "completion", "answer", "gold")}
+    long = row(1, 0, 1, **{**texts, "completion": "<b>" * 350_000})
+    write_round(hostile, [row(1, 0, 0, **texts, facts=[HOSTILE], defects=[HOSTILE]), long])
+    write_lines(hostile / "monitor.jsonl", [{"round": 1, "what": HOSTILE, "hint": HOSTILE}])
+    runs = {one.name: open_run(one) for one in (ours, hostile, make_trl_run(folder / "trl"))}
+    with bound("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(
+            uvicorn.Config(make_app(runs), log_level="critical", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """A page on which any console error, failed script or request that leaves the server fails the test."""
+    wrong: list[str] = []
+    opened = browser.new_page(viewport={"width": 400, "height": 800})
+    opened.set_default_timeout(20_000)
+    opened.on("console", lambda told: wrong.append(told.text) if told.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("dialog", lambda dialog: (wrong.append("a dialog"), dialog.dismiss()))
+    opened.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))
+    yield opened
+    assert wrong == []
+    opened.close()
+
+
+def show(page: Any, address: str, place: str) -> None:
+    page.goto("about:blank")
+    page.goto(f"{address}{place}")
+    page.wait_for_selector("#main[data-drawn]")
+
+
+def test_every_view_fits_a_phone_and_has_names_for_all_controls(page: Any, address: str) -> None:
+    for place in ("#/curves", "#/groups", "#/group/0/1/0", "#/group/1/1/0", "#/group/2/1/0"):
+        show(page, address, place)
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, place
+        nameless = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, select, svg[tabindex]')]"
+            ".filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))"
+            ".map((one) => one.outerHTML)"
+        )
+        assert nameless == [], place
+
+
+def test_filters_search_and_pages_are_reached_by_keyboard(page: Any, address: str) -> None:
+    show(page, address, "#/groups?unit=completions")
+    assert page.inner_text("#found").startswith("260 completions in 65 groups")
+    page.focus("[data-filter=no_variance]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-filter=no_variance][aria-pressed=true]")
+    assert ", of 260 completions" in page.inner_text("#found")
+    page.fill("#search", "nothing like this")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.getElementById('found').textContent.startsWith('0 completions')")
+    show(page, address, "#/groups?unit=completions")
+    page.click("[aria-label='Next page']")
+    page.wait_for_function("location.hash.includes('page=2')")
+    page.click("tbody a >> nth=0")
+    page.wait_for_selector("article.completion[data-chosen]")
+
+
+def test_arrow_keys_read_a_curve(page: Any, address: str) -> None:
+    show(page, address, "#/curves")
+    page.focus("svg[aria-label^='Reward:']")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    told = page.inner_text("figure:has(svg[aria-label^='Reward:']) figcaption")
+    assert told.startswith("Round 2: ours 0.2")
+
+
+def test_hostile_text_is_text_everywhere(page: Any, address: str) -> None:
+    for place in ("#/curves", "#/groups?run=1", "#/groups?run=1&unit=completions", "#/group/1/1/0"):
+        show(page, address, place)
+        shown = page.inner_text("body")
+        assert "<img src=x onerror=alert(1)>" in shown, place
+        assert "␛[31m" in shown
+        assert "⟨U+202E⟩" in shown
+        assert (
+            page.evaluate(
+                "/[\\u202a-\\u202e\\u2066-\\u2069\\u001b]/.test(document.documentElement.textContent)"
+            )
+            is False
+        )
+        assert page.query_selector("main img, main script, main b:not(.worth b)") is None
+    page.click("text=Show all")
+    page.wait_for_selector("pre.whole")
+    assert page.evaluate("document.querySelector('pre.whole').textContent.length") == 1_050_000
+
+
+def test_a_new_round_appears_by_itself(page: Any, address: str, tmp_path: Path, browser: Any) -> None:
+    run = make_run(tmp_path / "live", (), [{"round": 1, "reward": 0.1}])
+    with bound("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                make_app({"live": open_run(run)}), log_level="critical", timeout_graceful_shutdown=1
+            )
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        opened = browser.new_page()
+        opened.goto(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        opened.wait_for_selector("#live[data-live=yes]")
+        write_lines(run / "metrics.jsonl", [{"round": 2, "reward": 0.3}])
+        opened.wait_for_function("document.body.textContent.includes('round 2')", timeout=20_000)
+        opened.close()
+        server.should_exit = True
+        thread.join(timeout=20)
