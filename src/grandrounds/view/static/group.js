@@ -142,10 +142,16 @@ function tokens(sample) {
 function more(shown, all, target, into) {
   if (shown >= all) return null;
   const button = h("button", { type: "button", click: async () => {
-    const text = await (await fetch(target)).text();
-    const whole = foreign("pre", { class: "whole" }, text);
+    const whole = wholeText(await (await fetch(target)).text());
     (into ?? button.previousElementSibling).replaceWith(whole);
     button.remove();
   } }, `Show all ${all.toLocaleString("en")} characters`);
   return button;
+}
+
+// A long text in blocks, of which the browser lays out only those in sight. A block ends with a line where one does.
+function wholeText(text) {
+  const blocks = text.match(/[^]{1,5000}(?:\n|$)|[^]{5000}/gu) ?? [];
+  return h("div", { class: "text whole", dir: "auto", tabindex: 0, role: "group", "aria-label": "The whole text" },
+    blocks.map((block) => h("div", {}, visible(block.replace(/\n$/, "")))));
 }
