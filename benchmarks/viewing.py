@@ -3,10 +3,10 @@
     python benchmarks/viewing.py --json benchmarks/results/viewing.json
     python benchmarks/viewing.py --rounds 250 --groups 100 --size 8      200,000 completions
 
-A run's folder of that size is made up, with the columns of the trace and texts of words drawn by lot. The command serves
-it, and every question of a visit is asked over HTTP, as the page does. Seconds are by the clock and, beside them, of the
-server's processor: on a busy machine the second says more. Where Playwright and Chromium are there, the page itself is
-timed, from its address to the list.
+A run's folder of that size is made up, with the columns of the trace and texts of words drawn by lot. The command
+serves it, and every question of a visit is asked over HTTP, as the page does. Seconds are by the clock and, beside
+them, of the server's processor: on a busy machine the second says more. Where Playwright and Chromium are there, the
+page is timed too, from its address to the list.
 """
 
 from __future__ import annotations
@@ -51,8 +51,15 @@ def make_run(folder: Path, rounds: int, groups: int, size: int) -> None:
         for number in range(1, rounds + 1):
             rows = [row for group in range(groups) for row in _group(draw, words, cases, number, group, size)]
             path = folder / "rollouts" / f"{number:06d}.parquet"
-            pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+            pq.write_table(_table(rows), path, compression="zstd")
             metrics.write(json.dumps({"round": number, **{f"m{i}": draw.random() for i in range(40)}}) + "\n")
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    """The rows with the trace's types."""
+    table = pa.Table.from_pylist(rows)
+    whole = [pa.field(one.name, pa.int32()) if one.type == pa.int64() else one for one in table.schema]
+    return table.cast(pa.schema(whole))
 
 
 def _group(

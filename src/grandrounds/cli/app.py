@@ -26,6 +26,9 @@ Source = Annotated[
     str, typer.Option("--cases", help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Serve a page with the run's curves and groups while it trains.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many cases.")]
 Samples = Annotated[
     int | None, typer.Option("--samples", min=1, help="Completions per case; 1 decodes greedily.")
@@ -138,9 +141,7 @@ def train(
     recipe: RecipeName,
     overrides: Overrides = [],  # noqa: B006
     out: OutFolder = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Serve a page with the run's curves and groups while it trains.")
-    ] = False,
+    watch: Watch = False,
 ) -> None:
     """SFT warm-up, then rounds of GRPO, as the recipe says."""
     from grandrounds.cli.train import start_training
@@ -182,11 +183,12 @@ def resume(
             "--set", help="Change a key that may change: --set rounds=200 makes a run longer. Repeatable."
         ),
     ] = [],  # noqa: B006
+    watch: Watch = False,
 ) -> None:
     """Go on with a run from its newest checkpoint; the result is that of an uninterrupted one."""
     from grandrounds.cli.train import resume_training
 
-    resume_training(run, overrides)
+    resume_training(run, overrides, watch=watch)
 
 
 @app.command()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,36 +18,40 @@ if TYPE_CHECKING:
 def start_training(recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False) -> None:
     """Begin a run; with `watch`, beside a page that shows it."""
     resolved = load_recipe(recipe, overrides)
-    if watch:
-        from grandrounds.view.serving import require_packages
-
-        require_packages()
     quiet_libraries()
     from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import next_folder, train
 
-    progress = run_progress()
-    out = out or next_folder(resolved.name)
-    with _watched(out, progress) if watch else nullcontext():
+    progress, out = run_progress(), out or next_folder(resolved.name)
+    with _watched(out, progress, watch):
         finished = train(resolved, out, progress=progress).finished
-    if watch:
-        print(f"The page has ended with the training. It opens again with: grandrounds view {out}")
     _end(finished)
 
 
-def _watched(run: Path, progress: PlainProgress) -> AbstractContextManager[None]:
-    from grandrounds.view.watching import watched
-
-    return watched(run, progress.note)
-
-
-def resume_training(run: Path, overrides: Sequence[str]) -> None:
-    """Go on with a run."""
+def resume_training(run: Path, overrides: Sequence[str], *, watch: bool = False) -> None:
+    """Go on with a run; with `watch`, beside a page that shows it."""
     quiet_libraries()
     from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import resume
 
-    _end(resume(run, overrides, progress=run_progress()).finished)
+    progress = run_progress()
+    with _watched(run, progress, watch):
+        finished = resume(run, overrides, progress=progress).finished
+    _end(finished)
+
+
+@contextmanager
+def _watched(run: Path, progress: PlainProgress, watch: bool) -> Iterator[None]:
+    if not watch:
+        yield
+        return
+    from grandrounds.view.serving import require_packages
+    from grandrounds.view.watching import watched
+
+    require_packages()
+    with watched(run, progress.note):
+        yield
+    print(f"The page has ended with the training. It opens again with: grandrounds view {run}")
 
 
 def _end(finished: bool) -> None:

@@ -115,9 +115,11 @@ async function refresh(changed) {
 async function start() {
   await loadRuns();
   state.curves = new Curves(state.runs);
-  await Promise.all(state.runs.map((run) => state.curves.update(run.number)));
+  const curves = Promise.all(state.runs.map((run) => state.curves.update(run.number)));
   window.addEventListener("hashchange", () => draw());
+  if (!location.hash.startsWith("#/group")) await curves;
   await draw();
+  await curves;
   listen();
 }
 
