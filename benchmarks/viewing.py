@@ -174,10 +174,10 @@ def measure(run: Path, repeats: int) -> list[tuple[str, float, float | None]]:
             times.setdefault("start of the command, up to its address", []).append(start)
             for what, path in questions().items():
                 times.setdefault(what, []).append(server.ask(path))
-        with served(run) as (server, _):
-            if (seconds := in_a_browser(server.address)) is not None:
-                what = "in Chromium: from the address to the list, nothing read before"
-                times.setdefault(what, []).append((seconds, None))
+        for what, folder in (("", run), (", of a run with one completion", run.parent / "one")):
+            with served(folder) as (server, _):
+                if (seconds := in_a_browser(server.address)) is not None:
+                    times.setdefault(f"in a new Chromium, up to the list{what}", []).append((seconds, None))
     return [
         (
             what,
@@ -201,6 +201,7 @@ def main() -> None:
         run = Path(folder) / "run"
         make_run(run, arguments.rounds, arguments.groups, arguments.size)
         total = arguments.rounds * arguments.groups * arguments.size
+        make_run(run.parent / "one", 1, 1, 1)
         stored = sum(path.stat().st_size for path in run.rglob("*.parquet"))
         print(f"{total:,} completions, {stored / 1e6:,.0f} MB. {describe_machine()}")
         measured = measure(run, arguments.repeats)

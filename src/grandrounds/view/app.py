@@ -66,6 +66,8 @@ def make_app(runs: Mapping[str, Run], host: str = "127.0.0.1") -> FastAPI:
     async def events(request: Request) -> StreamingResponse:
         return StreamingResponse(_changes(shown, request), media_type="text/event-stream")
 
+    # What takes longest is read while the browser starts.
+    app.state.read_ahead = lambda: [one.rollouts.state() for one in shown]
     return app
 
 

@@ -53,6 +53,7 @@ def serve(
         uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
     )
     address = address_of(host, listening.getsockname()[1])
+    threading.Thread(target=app.state.read_ahead, daemon=True).start()
     told(address)
     if browser:
         threading.Timer(0.3, webbrowser.open, [address]).start()
