@@ -103,7 +103,7 @@ def test_filters_search_and_pages_are_reached_by_keyboard(page: Any, address: st
     assert page.inner_text("#found").startswith("260 completions in 65 groups")
     page.focus("[data-filter=no_variance]")
     page.keyboard.press("Enter")
-    page.wait_for_selector("[data-filter=no_variance][aria-pressed=true]")
+    page.wait_for_selector("[data-filter=no_variance][aria-pressed=true]:focus")
     assert ", of 260 completions" in page.inner_text("#found")
     page.fill("#search", "nothing like this")
     page.keyboard.press("Enter")
@@ -149,6 +149,8 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
         opened = browser.new_page()
         opened.goto(where)
         opened.wait_for_selector("#live[data-live=yes]")
+        opened.focus("svg[data-metric=reward]")
         write_lines(run / "metrics.jsonl", [{"round": 2, "reward": 0.3}])
         opened.wait_for_selector(".runcard:has-text('round 2 of 40')", timeout=20_000)
+        assert opened.query_selector("svg[data-metric=reward]:focus") is not None
         opened.close()

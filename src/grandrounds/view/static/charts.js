@@ -11,6 +11,7 @@ const SECTIONS = [
   ["Right answers and form", [["accuracy", "Right answers, while training", share], ["held_out/accuracy", "Right answers, held-out cases", share], ["format_rate", "Form kept", share], ["answer_rate", "Answer given", share], [/^held_out\/(.+)$/, "Held-out: "], [/^eval_(.+)$/, "Evaluation: "]]],
   ["Lengths", [["completions/mean_length", "Tokens per response"], ["completions/max_length", "Longest response"], ["completions/min_length", "Shortest response"], ["completions/clipped_ratio", "Cut off", share], ["completions/mean_terminated_length", "Tokens per finished response"]]],
   ["The update", [["loss", "Loss"], ["grad_norm", "Gradient norm"], ["learning_rate", "Learning rate"], ["entropy", "Entropy"], ["kl", "KL to the reference"], ["policy_kl", "KL to the sampling policy"], ["clip_ratio/low_mean", "Clipped from below", share], ["clip_ratio/high_mean", "Clipped from above", share], ["clip_ratio/region_mean", "Clipped", share], ["ratio_mean", "Mean ratio"]]],
+  ["Behaviour", [[/^behaviour\/(.+)$/, ""]]],
   ["Speed and memory", [["tokens_per_second", "Tokens per second"], ["step_time", "Seconds per round"], ["sampling_time", "Seconds of sampling"], ["memory_gib", "Memory, GiB"], ["num_tokens", "Tokens in all"]]],
   ["Everything else", [[/^(.+)$/, ""]]],
 ];
@@ -110,7 +111,7 @@ function chart(title, metric, courses, write) {
     svg("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y(level), y2: y(level) }),
     svg("text", { x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, write(level)),
   ]);
-  const figure = svg("svg", { viewBox: "0 0 320 150", width: "100%", role: "img", tabindex: 0, "aria-label": `${title}: ${inWords}. Arrow keys read single rounds.` },
+  const figure = svg("svg", { viewBox: "0 0 320 150", width: "100%", role: "img", tabindex: 0, "data-metric": metric, "aria-label": `${title}: ${inWords}. Arrow keys read single rounds.` },
     marks, lines, cursor,
     svg("text", { x: LEFT, y: 144 }, `round ${first}`), last > first ? svg("text", { x: RIGHT, y: 144, "text-anchor": "end" }, `round ${last}`) : null);
   readable(figure, cursor, caption, courses, { first, last, x, write, inWords });

@@ -9,7 +9,7 @@ export async function drawGroup(state, path, parameters) {
   const found = state.runs[run];
   if (!found) return [h("p", {}, "There is no such run.")];
   const got = await getJson(`api/runs/${run}/groups/${round}/${group}`);
-  const place = { run, round, group, kind: found, got };
+  const place = { run, round, group, kind: found, got, several: state.runs.length > 1 };
   const samples = got.samples.map((sample) => completion(place, sample, parameters.sample === String(sample.sample)));
   const grid = h("div", { class: "group", id: "completions" }, samples);
   return [
@@ -20,13 +20,13 @@ export async function drawGroup(state, path, parameters) {
   ];
 }
 
-function steps({ run, round, group, got, kind }) {
+function steps({ run, round, group, got, kind, several }) {
   const to = (label, key, target, rel) => target
     ? h("a", { class: "button", rel, href: address(`group/${run}/${target[0]}/${target[1]}`) }, label) : h("span", { class: "button off" }, label);
   return h("nav", { class: "pages", "aria-label": "Groups" }, to("‹ Before", "before", got.before, "prev"),
     h("span", {}, `Round ${round}, group ${group + 1}`), to("Next ›", "after", got.after, "next"),
     h("a", { class: "button", href: address("groups", { run }) }, "All groups"),
-    kind.name ? foreign("span", { class: "small soft" }, kind.name) : null);
+    several ? foreign("span", { class: "small soft" }, kind.name) : null);
 }
 
 function ask({ run, round, group, got }) {
@@ -60,7 +60,7 @@ function legend({ got, kind }, grid) {
   const toggle = h("button", { type: "button", "aria-pressed": "false", disabled: !got.tokens_known,
     click: () => { const on = grid.classList.toggle("tokens"); toggle.setAttribute("aria-pressed", String(on)); } }, "Shade tokens by log-probability");
   return h("div", { class: "key" }, marks, toggle,
-    got.tokens_known ? h("span", { class: "small soft" }, "Darker: less likely when it was sampled.")
+    got.tokens_known ? h("span", { class: "small soft" }, "The stronger the shade, the less likely the token was when it was sampled.")
       : h("span", { class: "small soft" }, kind.kind === "TRL" ? "TRL keeps no token log-probabilities." : "This run keeps no token log-probabilities (recipe: rollouts.tokens)."));
 }
 

@@ -43,20 +43,27 @@ async function draw(quiet = false) {
     content = [h("p", { class: "notice", role: "alert" }, "This cannot be shown: " + visible(error.message))];
   }
   if (mine !== drawn) return;
-  const focused = quiet ? focusPath() : null;
+  const focused = focusedControl();
   main.replaceChildren(...content.flat().filter(Boolean));
   main.removeAttribute("aria-busy");
   main.dataset.drawn = String(drawn);
-  if (focused) main.querySelectorAll("a, button, input, select, summary, [tabindex]")[focused.place]?.focus({ preventScroll: true });
-  else if (!quiet) {
-    const chosen = main.querySelector("[data-chosen]");
-    if (chosen) chosen.scrollIntoView(); else if (drawn > 1) window.scrollTo(0, 0);
-  }
+  const again = focused && main.querySelector(focused);
+  if (again) again.focus({ preventScroll: true });
+  else if (!quiet && drawn > 1) main.focus({ preventScroll: true });
+  if (quiet) return;
+  const chosen = main.querySelector("[data-chosen]");
+  if (chosen) chosen.scrollIntoView(); else if (!again && drawn > 1) window.scrollTo(0, 0);
 }
 
-function focusPath() {
-  const place = [...main.querySelectorAll("a, button, input, select, summary, [tabindex]")].indexOf(document.activeElement);
-  return place < 0 ? null : { place };
+// How to find the control that has the focus once the view is drawn anew; null where none of it has.
+function focusedControl() {
+  const active = document.activeElement;
+  if (!main.contains(active)) return null;
+  const { filter, run, metric } = active.dataset;
+  if (active.id) return active === main ? null : "#" + active.id;
+  if (filter) return `[data-filter="${CSS.escape(filter)}"]`;
+  if (run) return `[data-run="${CSS.escape(run)}"]`;
+  return metric ? `[data-metric="${CSS.escape(metric)}"]` : null;
 }
 
 function curvesView() {
@@ -69,7 +76,7 @@ function runCard(run) {
   const done = state.curves.runs[run.number].columns.round?.at(-1);
   const about = Object.entries(run.about).filter(([name]) => name !== "rounds").map(([name, value]) => `${name} ${visible(value)}`);
   const rounds = done === undefined || done === null ? "no round yet" : `round ${done}${run.about.rounds ? ` of ${run.about.rounds}` : ""}`;
-  const toggle = state.runs.length > 1 ? h("button", { type: "button", "aria-pressed": String(!state.hidden.has(run.number)), click: () => {
+  const toggle = state.runs.length > 1 ? h("button", { type: "button", "data-run": run.number, "aria-pressed": String(!state.hidden.has(run.number)), click: () => {
     if (!state.hidden.delete(run.number)) state.hidden.add(run.number);
     draw(true);
   } }, "Shown") : null;
