@@ -27,6 +27,7 @@ PAGES = tuple(
         "behaviour.md",
         "from-trl.md",
         "memory.md",
+        "viewer.md",
         "rewards.md",
     )
 )

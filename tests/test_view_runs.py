@@ -235,6 +235,41 @@ def test_a_folder_of_trl_opens(chat: bool, tmp_path: Path) -> None:
     assert rollouts.page(Query(search="5 - 1"))["groups"] == 3
 
 
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_the_list_says_of_trl_s_completions_is_what_their_group_says(chat: bool, tmp_path: Path) -> None:
+    rollouts = Rollouts(open_run(make_trl_run(tmp_path / "out", chat=chat)))
+    rows = rollouts.page(Query(groups=False, order="oldest"))["rows"]
+    assert len(rows) == 24
+    for one in rows:
+        stored = rollouts.group(one["round"], one["group"])[one["sample"]]
+        for name in ("case_id", "reward", "advantage", "length", "correct", "answer", "gold", "sample"):
+            assert one[name] == getattr(stored, name), name
+
+
+def test_trl_s_messages_may_have_parts_turns_and_gaps(tmp_path: Path) -> None:
+    run = make_trl_run(tmp_path / "out", steps=1)
+    (path,) = (run / "completions").iterdir()
+    prompt = [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {
+            "role": "user",
+            "content": [{"type": "image", "text": None}, {"type": "text", "text": "What is it?"}],
+        },
+    ]
+    turns = [{"role": "assistant", "content": "Let me look."}, {"role": "tool", "content": None}]
+    nan = float("nan")
+    table = {"step": [1, 1], "prompt": [prompt] * 2, "completion": [turns, turns[:1]]}
+    pa.parquet.write_table(pa.table({**table, "score": [nan, 1.0], "advantage": [nan, 1.0]}), path)
+    rollouts = Rollouts(open_run(run))
+    first, second = rollouts.group(1, 0)
+    assert first.prompt == "system: Be brief.\n\nuser: \nWhat is it?"
+    assert first.question == "\nWhat is it?"
+    assert (first.text, second.text) == ("assistant: Let me look.\n\ntool: ", "Let me look.")
+    assert (first.reward, second.reward) == (None, 1.0)
+    rows = rollouts.page(Query(groups=False, search="be brief"))["rows"]
+    assert [(one["reward"], one["advantage"]) for one in rows] == [(None, None), (1.0, 1.0)]
+
+
 def test_trl_s_groups_are_found_where_a_prompt_was_drawn_twice() -> None:
     assert groups_of(["a"] * 4 + ["b"] * 2) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert groups_of(["a"] * 3) == [(0, 0), (0, 1), (0, 2)]

@@ -54,7 +54,7 @@ def stated(case: Case, text: str, responses: Iterable[Mapping[str, str]]) -> tup
     marks = {name: state for fact, state in {**cites, **facts}.items() for name in _names(fact)}
     found = pieces(text, marks)
     seen = {piece.lower() for piece, mark in found if mark}
-    elsewhere = [
+    elsewhere: list[Piece] = [
         (fact, state) for fact, state in facts.items() if seen.isdisjoint(map(str.lower, _names(fact)))
     ]
     return found, elsewhere

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from grandrounds.response.grammar import Grammar
 from grandrounds.view.jsonl import JsonLines, json_object
-from grandrounds.view.run import INDEX, Component, Stored
+from grandrounds.view.run import INDEX, LONGEST_CELL, Component, Stored
 from grandrounds.view.tokens import token_texts
 from grandrounds.view.warnings import guard_warnings, monitor_warnings, rolled_back
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 RECIPE, PREFIX = "recipe.yaml", "rewards/"
 # Components that check a reasoning: less than full marks means that something in it does not hold.
 CHECKS = ("validity", "consistency")
-# Short columns may hold anything a model wrote; the index keeps so many characters.
-LONGEST_CELL = 200
 
 
 def is_own_run(path: Path) -> bool:
@@ -77,6 +75,10 @@ class OwnRun:
         told = [*monitor_warnings(self._monitor.rows()), *rolled_back(self._rolled_back.rows())]
         stopped = guard_warnings(self._metrics.rows(), _section(self.recipe, "guard"))
         return [*sorted(told, key=lambda warning: _round(warning)), *stopped]
+
+    def watched(self) -> Sequence[Path]:
+        lines = (self._metrics, self._evaluations, self._monitor, self._rolled_back)
+        return [*(one.path for one in lines), self.path / RECIPE, self.path / "rollouts"]
 
     def files(self) -> list[Path]:
         return sorted(path for path in (self.path / "rollouts").glob("*.parquet") if path.stem.isdigit())

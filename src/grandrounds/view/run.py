@@ -31,6 +31,9 @@ INDEX = {
     "unsound": "Boolean",  # whether a check of the reasoning failed
 }
 
+# Short columns may hold anything a model wrote; the index keeps so many characters.
+LONGEST_CELL = 200
+
 
 @dataclass(frozen=True)
 class Component:
@@ -95,6 +98,9 @@ class Run(Protocol):
 
     def warnings(self) -> Sequence[Mapping[str, Any]]:
         """What is wrong with the run, the newest last: round, what, cause, hint."""
+
+    def watched(self) -> Sequence[Path]:
+        """The files and folders whose times tell that the run went on."""
 
     def files(self) -> list[Path]:
         """The files with its completions, in order."""

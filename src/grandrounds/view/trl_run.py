@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grandrounds.response.grammar import Grammar
 from grandrounds.view.jsonl import read_object
-from grandrounds.view.run import INDEX, Component, Stored
+from grandrounds.view.run import Component, Stored
+from grandrounds.view.trl_table import GOLD, OWN, RIGHT, case_id, read_index, read_matches, text_of
 from grandrounds.view.warnings import guard_warnings
 
 if TYPE_CHECKING:
     import polars as pl
 
 STATE = "trainer_state.json"
-OWN = ("step", "prompt", "completion", "advantage")
 # What the trainer itself logs beside the metrics.
 _LOGGED = re.compile(r"^rewards/(?P<name>.+)/mean$")
-# Columns that hold a right answer, and TRL's own reward for giving it.
-GOLD, RIGHT = ("solution", "answer", "ground_truth", "gold", "label"), "accuracy_reward"
 
 
 def is_trl_run(path: Path) -> bool:
@@ -50,6 +47,7 @@ class TrlRun:
         self.path, self._epoch = path, 0
         self._state: tuple[Path, int] | None = None
         self._rows: list[dict[str, Any]] = []
+        self._logged: set[str] = set()  # reward functions whose means are logged
 
     def about(self) -> Mapping[str, Any]:
         rounds = self._read_state().get("max_steps")
@@ -69,6 +67,8 @@ class TrlRun:
             self._state, self._epoch = now, self._epoch + 1
             history = self._read_state().get("log_history")
             self._rows = _by_step(history if isinstance(history, list) else [])
+            keys = {key for row in self._rows for key in row}
+            self._logged = {match["name"] for key in keys if (match := _LOGGED.match(key))}
         return self._epoch, self._rows
 
     def evaluations(self) -> Sequence[Mapping[str, Any]]:
@@ -77,50 +77,48 @@ class TrlRun:
     def warnings(self) -> Sequence[Mapping[str, Any]]:
         return guard_warnings(self.metrics()[1])
 
+    def watched(self) -> Sequence[Path]:
+        state = _newest_state(self.path)
+        return [self.path / "completions", self.path, *([state] if state else [])]
+
     def files(self) -> list[Path]:
         return sorted(self.path.glob("completions/completions_*.parquet"), key=_step_of)
 
     def index(self, paths: Sequence[Path]) -> pl.DataFrame:
         import polars as pl
 
-        rows = [
-            {"file": place, "round": number, "group": group, **_indexed(stored)}
-            for place, path in enumerate(paths)
-            for number, group, stored in self._completions(path)
-        ]
-        types = {name: getattr(pl, kind)() for name, kind in INDEX.items()}
-        return pl.DataFrame(rows, schema={"file": pl.Int32(), **types}).select("file", *INDEX)
+        return read_index(paths, self._rewards_in(pl.read_parquet_schema(paths[0])))
 
     def matches(self, paths: Sequence[Path], text: str) -> pl.Series:
         import polars as pl
 
-        wanted = text.lower()
-        found = [
-            wanted in f"{stored.prompt}\n{stored.text}\n{stored.case_id}".lower()
-            for path in paths
-            for _, _, stored in self._completions(path)
-        ]
-        return pl.Series("found", found, dtype=pl.Boolean)
+        return read_matches(paths, text) if paths else pl.Series("found", [], dtype=pl.Boolean)
 
     def group(self, path: Path, group: int) -> list[Stored]:
-        return [stored for _, number, stored in self._completions(path) if number == group]
+        import polars as pl
 
-    def _completions(self, path: Path) -> Iterator[tuple[int, int, Stored]]:
-        """(step, index of the group in it, completion) of every row."""
-        import pyarrow.parquet as pq
+        schema = pl.read_parquet_schema(path)
+        prompts, texts = (
+            pl.read_parquet(path, columns=[name], glob=False)
+            .select(text_of(name, schema[name]))[name]
+            .to_list()
+            for name in ("prompt", "completion")
+        )
+        places = groups_of([prompt or "" for prompt in prompts])
+        first, last = places.index((group, 0)), sum(number <= group for number, _ in places)
+        rows = pl.read_parquet(path, glob=False).slice(first, last - first).to_dicts()
+        rewards = self._rewards_in(schema)
+        return [
+            _stored(row, prompts[first + turn] or "", texts[first + turn] or "", turn, rewards)
+            for turn, row in enumerate(rows)
+        ]
 
-        rows = pq.read_table(path).to_pylist()
-        rewards = self._reward_columns(rows[0]) if rows else ()
-        prompts = [_text(row.get("prompt")) for row in rows]
-        for row, prompt, (group, sample) in zip(rows, prompts, groups_of(prompts), strict=True):
-            yield int(row.get("step") or 0), group, _stored(row, prompt, sample, rewards)
-
-    def _reward_columns(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def _rewards_in(self, schema: Mapping[str, pl.DataType]) -> tuple[str, ...]:
         """The columns of reward functions: those whose means are logged, else all with decimal numbers."""
-        logged = {match["name"] for key in _keys(self.metrics()[1]) if (match := _LOGGED.match(key))}
-        if found := tuple(name for name in row if name in logged):
+        self.metrics()
+        if found := tuple(name for name in schema if name in self._logged):
             return found
-        return tuple(name for name, value in row.items() if name not in OWN and isinstance(value, float))
+        return tuple(name for name, kind in schema.items() if name not in OWN and kind.is_float())
 
 
 def groups_of(prompts: Sequence[str]) -> list[tuple[int, int]]:
@@ -134,8 +132,7 @@ def groups_of(prompts: Sequence[str]) -> list[tuple[int, int]]:
     return [divmod(place, size) for place in range(len(prompts))]
 
 
-def _stored(row: Mapping[str, Any], prompt: str, sample: int, rewards: Sequence[str]) -> Stored:
-    text = _text(row.get("completion"))
+def _stored(row: Mapping[str, Any], prompt: str, text: str, sample: int, rewards: Sequence[str]) -> Stored:
     response = Grammar().parse(text)
     scores = {name: _number(row.get(name)) for name in rewards}
     known = [score for score in scores.values() if score is not None]
@@ -144,7 +141,7 @@ def _stored(row: Mapping[str, Any], prompt: str, sample: int, rewards: Sequence[
     right = scores.get(RIGHT)
     return Stored(
         sample=sample,
-        case_id=hashlib.blake2b(prompt.encode("utf-8", "replace"), digest_size=5).hexdigest(),
+        case_id=case_id(prompt),
         prompt=prompt,
         text=text,
         components=tuple(Component(name, score) for name, score in scores.items()),
@@ -157,25 +154,6 @@ def _stored(row: Mapping[str, Any], prompt: str, sample: int, rewards: Sequence[
         extras=extras,
         question=_question(row.get("prompt")),
     )
-
-
-def _indexed(stored: Stored) -> dict[str, Any]:
-    from grandrounds.view.own_run import LONGEST_CELL
-
-    row = {name: getattr(stored, name, None) for name in INDEX if name not in ("round", "group")}
-    short = {name: (row[name] or "")[:LONGEST_CELL] or None for name in ("answer", "gold", "case_id")}
-    return {**row, **short, "given": None, "defects": None, "unsound": None}
-
-
-def _text(value: Any) -> str:
-    """A prompt or completion as text: it is text, or chat messages, whose content may come in parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(message, dict) for message in value):
-        if len(value) == 1 and value[0].get("role") == "assistant":
-            return _content(value[0])
-        return "\n\n".join(f"{message.get('role')}: {_content(message)}" for message in value)
-    return "" if value is None else str(value)
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -200,10 +178,6 @@ def _by_step(history: Sequence[Any]) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and isinstance(step := entry.get("step"), int):
             rows.setdefault(step, {"round": step}).update(entry)
     return [rows[step] for step in sorted(rows)]
-
-
-def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {key for row in rows for key in row}
 
 
 def _number(value: Any) -> float | None:
