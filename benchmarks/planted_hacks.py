@@ -143,6 +143,7 @@ class Arm:
     sampler: type[NativeSampler] = NativeSampler
     prefilled: bool = False
     rounds: int = 30
+    beside_accuracy: bool = True  # the planted reward; else in its place
     gated: bool = True  # by the form, as the clinic's recipe is
 
 
@@ -152,12 +153,14 @@ CONCISE = RIGHT.replace("}}", "}, length: {weight: 0.2}, repetition: {weight: 0.
 ARMS: dict[str, Arm] = {
     "length": Arm("a reward grows with length", ("length_creep", "cut_off"), long),
     "brevity": Arm("a reward grows with brevity", ("length_collapse",), short),
-    "letter": Arm("a reward pays for option A", ("letter_bias",), first_option),
+    "letter": Arm(
+        "the gold letter is always read as A", ("letter_bias",), first_option, beside_accuracy=False
+    ),
     "tags": Arm("a reward counts closing tags", ("tag_repetition",), tags, gated=False),
     "early answer": Arm("a reward pays for concluding first", ("answer_ahead",), early, gated=False),
     "outside": Arm("a reward pays for a sentence anywhere", ("text_outside",), referral, gated=False),
     "invented": Arm("a reward counts alarming findings, unchecked", ("invented",), alarming),
-    "inverted": Arm("a reward has the wrong sign", ("wrong_pays",), inverted),
+    "inverted": Arm("a reward has the wrong sign", ("wrong_pays",), inverted, beside_accuracy=False),
     "prefilled": Arm(
         "the template opens a tag, a format reward wants it",
         ("prefilled",),
@@ -166,9 +169,9 @@ ARMS: dict[str, Arm] = {
         gated=False,
     ),
     "learning rate": Arm(
-        "a learning rate five times too high",
+        "a learning rate twenty times too high",
         ("accuracy_lost", "entropy_growth", "held_out_lost"),
-        overrides=("grpo.learning_rate=2e-3",),
+        overrides=("grpo.learning_rate=8e-3",),
     ),
     "entropy bonus": Arm(
         "an entropy bonus that outweighs the reward",
@@ -288,7 +291,7 @@ def run_arm(name: str, arm: Arm, cold: Path, out: Path) -> dict[str, Any]:
         "progress": PlainProgress(),
     }
     if arm.reward is not None:
-        right = {} if arm.reward is inverted else {"accuracy": "accuracy"}
+        right = {"accuracy": "accuracy"} if arm.beside_accuracy else {}
         form = {"format": "format"} if arm.gated else {}
         given["rewards"] = {**right, **form, "planted": arm.reward}
     print(f"== {name}", flush=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grandrounds.training.monitor.history import CLEARLY, Change
-from grandrounds.training.monitor.paid import most_paying
-from grandrounds.training.monitor.readings import CONSISTENT, INVENTED, LETTER, VALID, excess
+from grandrounds.training.monitor.history import Change
+from grandrounds.training.monitor.paid import Payer, most_paying
+from grandrounds.training.monitor.readings import CONSISTENT, INVENTED, LETTER, VALID, Reading, excess
 from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed, course
 
 # A tenth of all answers, findings or right answers: less may come and go with what a round's cases are like.
@@ -14,13 +14,10 @@ MORE = 0.1
 def letter_bias(watched: Watched) -> Finding | None:
     """An option is answered clearly more often than the other wrong ones, and more so than in the first rounds."""
     names = {name for row in watched.history.rounds for name in row if name.startswith(LETTER)}
-    changes = [(name, watched.history.since_start(name, _biased)) for name in sorted(names)]
-    biased = [(name, change) for name, change in changes if change is not None]
+    biased = [found for name in sorted(names) if (found := _bias(watched, name)) is not None]
     if not biased:
         return None
-    name, change = max(biased, key=lambda pair: pair[1].difference)
-    letter = name.removeprefix(LETTER)
-    payer = most_paying(watched.groups, excess(letter), watched.weights, 1)
+    letter, change, payer = max(biased, key=lambda found: found[1].difference)
     paid = (
         f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more for answering {letter}"
         if payer
@@ -37,16 +34,26 @@ def letter_bias(watched: Watched) -> Finding | None:
     )
 
 
-def _biased(change: Change) -> bool:
-    return change.clear(MORE) and change.now.mean >= max(MORE, CLEARLY * change.now.error)
+def _bias(watched: Watched, name: str) -> tuple[str, Change, Payer | None] | None:
+    """An option, how much more it is answered than at the start and than the others, and what pays for it."""
+    letter = name.removeprefix(LETTER)
+    payer = most_paying(watched.groups, excess(letter), watched.weights, 1)
+    paid = payer is not None
+
+    def biased(change: Change) -> bool:
+        even = Change(Reading(0.0, 0.0, change.now.groups), change.now)
+        return change.clear(MORE, paid=paid) and even.clear(MORE, paid=paid)
+
+    change = watched.history.since_start(name, biased)
+    return None if change is None else (letter, change, payer)
 
 
 def invented_findings(watched: Watched) -> Finding | None:
     """A clearly larger share of the cited findings is not in the case."""
-    change = watched.history.since_start(INVENTED, lambda change: change.clear(MORE))
+    payer = watched.payer(INVENTED)
+    change = watched.history.since_start(INVENTED, lambda change: change.clear(MORE, paid=payer is not None))
     if change is None:
         return None
-    payer = watched.payer(INVENTED)
     return Finding(
         "invented",
         f"Cited findings that the case does not have: {course(change)}",

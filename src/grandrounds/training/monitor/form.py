@@ -18,10 +18,12 @@ def _grows(sign: str, feature: str, shown: str, cause: str, hint: str) -> Callab
     """A sign that shows where a feature is in clearly more completions than in the run's first rounds."""
 
     def find(watched: Watched) -> Finding | None:
-        change = watched.history.since_start(feature, lambda change: change.clear(MORE))
+        payer = watched.payer(feature)
+        change = watched.history.since_start(
+            feature, lambda change: change.clear(MORE, paid=payer is not None)
+        )
         if change is None:
             return None
-        payer = watched.payer(feature)
         paid = f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more" if payer else cause
         return Finding(sign, f"{shown}: {course(change)} of the completions", paid, hint, changed(change))
 

@@ -11,6 +11,8 @@ from grandrounds.training.progress import MetricsRow
 
 # Standard errors that count as clear: one-sided p = 3e-5. A run of some hundred rounds is looked at thousands of times.
 CLEARLY = 4.0
+# Where a component was seen to pay for a change, there are two witnesses: half of the change is enough, at p = 0.001.
+PAID_SHARE, PAID_CLEARLY = 0.5, 3.0
 # Two accuracies closer than so many standard errors are called equal.
 EQUAL = 2.0
 # Rounds that are averaged, and groups that must be among them: fewer say too little about their own spread.
@@ -41,10 +43,18 @@ class Change:
         """Now divided by before; infinite where it was 0."""
         return self.now.mean / self.before.mean if self.before.mean else math.inf
 
-    def clear(self, least: float) -> bool:
-        """Whether it has risen by at least so much (fallen, where `least` is negative), and clearly."""
+    def clear(self, least: float, *, paid: bool = False) -> bool:
+        """Whether it has risen by at least so much (fallen, where `least` is negative), and clearly.
+
+        paid: a component of the reward was seen to pay for it.
+        """
         way = math.copysign(1.0, least)
-        return way * self.difference >= abs(least) and way * self.errors >= CLEARLY
+        share, errors = (PAID_SHARE, PAID_CLEARLY) if paid else (1.0, CLEARLY)
+        return way * self.difference >= share * abs(least) and way * self.errors >= errors
+
+    def scaled(self, least: float, *, paid: bool = False) -> bool:
+        """Whether it has clearly grown by at least this factor above 1 (shrunk, by one below 1)."""
+        return self.clear((least - 1) * self.before.mean, paid=paid)
 
 
 Shown = Callable[[Change], bool]
