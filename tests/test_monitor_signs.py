@@ -87,6 +87,15 @@ def test_a_habit_that_was_always_there_is_no_alarm(sign: str) -> None:
     assert sign not in found(watched(course(12, write=(write, write))))
 
 
+def test_marks_for_a_wrong_letter_are_named_at_once() -> None:
+    def marked(random: Any, gold: str, right: bool) -> tuple[str, float]:
+        text, _ = good(random, gold, right)
+        return text, float(GRAMMAR.parse(text).answer == OPTIONS["A"])
+
+    finding = found(watched([one_round(100, marked)]))["letter_bias"]
+    assert finding.what.startswith("Where A is wrong, `planted` gives 1 of reward more")
+
+
 def test_a_payer_is_named_only_where_one_pays() -> None:
     def unpaid(random: Any, gold: str, right: bool) -> tuple[str, float]:
         return chatting(random, gold, right)[0], float(random.random())

@@ -9,43 +9,52 @@ from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed, c
 
 # A tenth of all answers, findings or right answers: less may come and go with what a round's cases are like.
 MORE = 0.1
+# Of full marks: so much for a wrong answer is no side effect of what else a component looks at.
+MARKS = 0.75
 
 
 def letter_bias(watched: Watched) -> Finding | None:
-    """An option is answered clearly more often than the other wrong ones, and more so than in the first rounds."""
+    """A wrong option gets marks, or is answered clearly more often than the others and than in the first rounds."""
     names = {name for row in watched.history.rounds for name in row if name.startswith(LETTER)}
-    biased = [found for name in sorted(names) if (found := _bias(watched, name)) is not None]
-    if not biased:
-        return None
-    letter, change, payer = max(biased, key=lambda found: found[1].difference)
-    paid = (
-        f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more for answering {letter}"
-        if payer
-        else ""
-    )
-    return Finding(
-        "letter_bias",
-        f"Where {letter} is wrong, it is answered in {change.now.mean:+.0%} more of the completions than the other "
-        f"wrong options, at the start {change.before.mean:+.0%}",
-        paid or f"Most likely {letter} is right more often in the training cases, or a reward favours it",
-        "`grandrounds cases` shows how often each letter is right; cases.balance: label closes it; look for the letter "
-        "in your reward",
-        changed(change),
-    )
+    found = [_bias(watched, name.removeprefix(LETTER)) for name in sorted(names)]
+    return max(filter(None, found), key=lambda one: one.numbers["now"], default=None)
 
 
-def _bias(watched: Watched, name: str) -> tuple[str, Change, Payer | None] | None:
-    """An option, how much more it is answered than at the start and than the others, and what pays for it."""
-    letter = name.removeprefix(LETTER)
+def _bias(watched: Watched, letter: str) -> Finding | None:
     payer = most_paying(watched.groups, excess(letter), watched.weights, 1)
+    if payer and payer.slope >= MARKS * abs(watched.weights[payer.component]):
+        return _marked(letter, payer)
     paid = payer is not None
 
     def biased(change: Change) -> bool:
         even = Change(Reading(0.0, 0.0, change.now.groups), change.now)
         return change.clear(MORE, paid=paid) and even.clear(MORE, paid=paid)
 
-    change = watched.history.since_start(name, biased)
-    return None if change is None else (letter, change, payer)
+    change = watched.history.since_start(LETTER + letter, biased)
+    if change is None:
+        return None
+    return Finding(
+        "letter_bias",
+        f"Where {letter} is wrong, it is answered in {change.now.mean:+.0%} more of the completions than the other "
+        f"wrong options, at the start {change.before.mean:+.0%}",
+        f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more for answering {letter}"
+        if payer
+        else f"Most likely {letter} is right more often in the training cases, or a reward favours it",
+        "`grandrounds cases` shows how often each letter is right; cases.balance: label closes it; look for the letter "
+        "in your reward",
+        changed(change),
+    )
+
+
+def _marked(letter: str, payer: Payer) -> Finding:
+    return Finding(
+        "letter_bias",
+        f"Where {letter} is wrong, `{payer.component}` gives {payer.slope:.2g} of reward more to completions that "
+        "answer it than to others that are as wrong",
+        "Most likely it compares with a gold answer that was parsed wrongly, or that is the same for every case",
+        "Print what it compares with; `grandrounds rewards test` tries it on your cases",
+        {"now": payer.slope},
+    )
 
 
 def invented_findings(watched: Watched) -> Finding | None:
