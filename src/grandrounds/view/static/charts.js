@@ -11,7 +11,7 @@ const SECTIONS = [
   ["Right answers and form", [["accuracy", "Right answers, while training", share], ["held_out/accuracy", "Right answers, held-out cases", share], ["format_rate", "Form kept", share], ["answer_rate", "Answer given", share], [/^held_out\/(.+)$/, "Held-out: "], [/^eval_(.+)$/, "Evaluation: "]]],
   ["Lengths", [["completions/mean_length", "Tokens per response"], ["completions/max_length", "Longest response"], ["completions/min_length", "Shortest response"], ["completions/clipped_ratio", "Cut off", share], ["completions/mean_terminated_length", "Tokens per finished response"]]],
   ["The update", [["loss", "Loss"], ["grad_norm", "Gradient norm"], ["learning_rate", "Learning rate"], ["entropy", "Entropy"], ["kl", "KL to the reference"], ["policy_kl", "KL to the sampling policy"], ["clip_ratio/low_mean", "Clipped from below", share], ["clip_ratio/high_mean", "Clipped from above", share], ["clip_ratio/region_mean", "Clipped", share], ["ratio_mean", "Mean ratio"]]],
-  ["Behaviour", [[/^behaviour\/(.+)$/, ""]]],
+  ["Behaviour", [[/^behaviour\/(.+)$/, "", share]]],
   ["Speed and memory", [["tokens_per_second", "Tokens per second"], ["step_time", "Seconds per round"], ["sampling_time", "Seconds of sampling"], ["memory_gib", "Memory, GiB"], ["num_tokens", "Tokens in all"]]],
   ["Everything else", [[/^(.+)$/, ""]]],
 ];
@@ -82,7 +82,7 @@ function bounds(values, write) {
   let low = Infinity, high = -Infinity;
   for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
   if (write === percent && low >= 0 && high <= 1) return high > 0.25 ? [0, 1] : [0, Math.max(0.01, high * 1.2)];
-  const margin = 0.08 * (high - low) || Math.max(1e-6, Math.abs(high) * 0.1);
+  const margin = 0.08 * (high - low) || Math.abs(high) * 0.1 || 1; // 0 alone: from 0 to 1
   return [low < 0 ? low - margin : Math.max(0, low - margin), high + margin];
 }
 
