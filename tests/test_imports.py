@@ -19,7 +19,7 @@ LAYERS = (
     ("cli", "doctor", "view", "__main__"),
     ("trl",),
     ("domains",),
-    ("api", "report"),
+    ("api", "report", "new_recipe"),
     ("training",),
     ("planning",),
     ("evaluation",),

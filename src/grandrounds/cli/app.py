@@ -122,6 +122,27 @@ def cases(
 
 
 @app.command()
+def init(
+    source: Annotated[str, typer.Argument(help="Your cases: a file, a folder or a Hub dataset.")],
+    model: Annotated[str, typer.Argument(help="A model's folder, GGUF file or Hub name.")],
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", help="medicine, law, finance, mathematics or code: adds its rewards."),
+    ] = None,
+    overrides: Annotated[
+        list[str],
+        typer.Option("--set", help="How cases are read: --set cases.columns.answer=gold. Repeatable."),
+    ] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", help="The recipe's file; default: NAME.yaml.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a commented recipe for your cases and a model, and show three prompts as the model will see them."""
+    from grandrounds.cli.init import write_recipe
+
+    write_recipe(source, model, domain, overrides, out, replace)
+
+
+@app.command()
 def sft(
     recipe: RecipeName,
     overrides: Overrides = [],  # noqa: B006

@@ -49,7 +49,7 @@ def show_cases(
 
         shown = next(case for case in [*book.train, *book.test] if case.id == report.shown[0].id)
         chosen = recipe.policy.model_copy(update={"model": policy})
-        print_rendered(console, rendered(load_tokenizer(chosen), shown, recipe.prompt))
+        print_rendered(console, "The first of these", rendered(load_tokenizer(chosen), shown, recipe.prompt))
 
 
 def token_lengths(tokenizer: str) -> CountLengths:

@@ -99,9 +99,9 @@ def _print_shown(console: Console, report: CasesReport) -> None:
         )
 
 
-def print_rendered(console: Console, rendered: Any) -> None:
+def print_rendered(console: Console, what: str, rendered: Any) -> None:
     """A prompt's tokens, every other one in another style, borders as bars where there is no colour."""
-    console.print(Text(f"\nThe first of these as {len(rendered.tokens):,} tokens:", style="bold"))
+    console.print(Text(f"\n{what} as {len(rendered.tokens):,} tokens:", style="bold"))
     text = Text()
     for number, token in enumerate(rendered.tokens):
         shown = hide_identifiers(token)

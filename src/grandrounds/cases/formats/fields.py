@@ -15,6 +15,8 @@ from grandrounds.types import Answer
 # Columns that hold images; models here read text alone.
 IMAGES = ("image", "images", "img", "image_path", "image_url")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# `A`, `option_a`, `optionA`, `Choice 1`; a single letter only as a capital, since `a` may be anything.
+_OPTION = re.compile(r"^(?:(?i:option|choice|opt)(?:[ _-]([A-Za-z])|([A-Z])|[ _-]?(\d{1,2}))|([A-Z]))$")
 _LETTERED = re.compile(r"^\(?([A-Za-z])[.):]\s+(.+)$", re.DOTALL)
 
 
@@ -116,6 +118,14 @@ class Fields:
         texts = {str(key).strip(): plain_text(text) for key, text in value.items() if text is not None}
         return {key.upper() if len(key) == 1 else key: text for key, text in texts.items() if text}
 
+    def options_in_columns(self) -> dict[str, str]:
+        """Letter -> text, from a column each: `A`, `B`, … or `option_a`, `Choice 1`, … Blank ones are left out."""
+        named = {letter: name for name in self.values if (letter := option_letter(name)) is not None}
+        if not {"A", "B"} <= named.keys():
+            return {}
+        texts = {letter: self.maybe_text(named[letter]) for letter in sorted(named)}
+        return {letter: text for letter, text in texts.items() if text}
+
     def structure(self, name: str) -> Any:
         """The value. Text that looks like a JSON list or mapping, as CSV files may have, is parsed."""
         value = self.get(name)
@@ -137,6 +147,17 @@ class Fields:
     def fail(self, what: str, hint: str) -> NoReturn:
         """Raise CaseError for this row."""
         raise CaseError(what, where=self.place, hint=hint)
+
+
+def option_letter(column: str) -> str | None:
+    """The letter of the option that a column holds by its name; None for other columns."""
+    match = _OPTION.match(column)
+    if match is None:
+        return None
+    mark = next(filter(None, match.groups())).upper()
+    if not mark.isdigit():
+        return mark
+    return LETTERS[int(mark) - 1] if 1 <= int(mark) <= len(LETTERS) else None
 
 
 def refuse_images(fields: Fields) -> None:

@@ -46,7 +46,7 @@ def trl_case(fields: Fields) -> Case:
 
 def _case(fields: Fields, question: str, answer: str) -> Case:
     asked = _question(fields, question)
-    options = fields.options("options")
+    options = fields.options("options") if "options" in fields.values else fields.options_in_columns()
     if not options and fields.get("options") is not None:
         fields.fail(
             "there are no options in `options`", "Fill them in, or remove the column for an open question."

@@ -43,6 +43,8 @@ DOMAIN = Domain(
         ),
     },
     rewards={"unit_tests": unit_tests},
+    called=("coding", "programming"),
+    starts_with={"unit_tests": 1.0},
     solution=lazily(__name__, "attacks:solution_of"),
     recipes=Path(__file__).parent / "recipes",
 )

@@ -36,4 +36,6 @@ DOMAIN = Domain(
         ),
     },
     rewards={"figures": figures},
+    called=("financial", "banking"),
+    starts_with={"figures": 0.2},
 )

@@ -31,4 +31,6 @@ DOMAIN = Domain(
         ),
     },
     rewards={"citations": citations},
+    called=("legal",),
+    starts_with={"citations": 0.2},
 )

@@ -36,4 +36,6 @@ DOMAIN = Domain(
         ),
     },
     rewards={"math": math},
+    called=("math", "maths"),
+    starts_with={"math": 1.0},
 )

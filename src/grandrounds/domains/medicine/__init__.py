@@ -77,6 +77,7 @@ DOMAIN = Domain(
         ),
     },
     keys=MedicineKeys,
+    called=("medical", "clinical"),
     abbreviations=ABBREVIATIONS,
     synonyms=SYNONYMS,
     recipes=Path(__file__).parent / "recipes",
