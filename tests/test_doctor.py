@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from grandrounds import doctor
+from grandrounds.cli.doctor import show_doctor
 from grandrounds.doctor import Finding, available_memory, diagnose, differs
+from grandrounds.domain import Domain
+from grandrounds.errors import RewardError
 
 
 def test_this_machine_can_train_and_nobody_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +85,28 @@ def test_too_many_threads_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     (finding,) = doctor._threads()
     assert finding == Finding("threads", "warn", finding.what, finding.hint)
     assert "OMP_NUM_THREADS" in finding.hint
+
+
+def test_what_a_domain_needs_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise RewardError("there is no sandbox", hint="Install one.")
+
+    there = Domain("there", needs=lambda: "programs run in a box")
+    monkeypatch.setattr(
+        doctor, "domains", lambda: (there, Domain("without"), Domain("missing", needs=missing))
+    )
+    assert list(doctor._domains()) == [
+        Finding("there", "ok", "programs run in a box"),
+        Finding("missing", "warn", "there is no sandbox", "Install one."),
+    ]
+
+
+def test_the_doctor_tells_machines_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "diagnose", lambda: [Finding("disk", "bad", "full", "Empty it.")])
+    with pytest.raises(SystemExit):
+        show_doctor(as_json=True)
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "disk", "level": "bad", "what": "full", "hint": "Empty it."}
+    ]

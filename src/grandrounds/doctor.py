@@ -19,17 +19,20 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from grandrounds._version import __version__
+from grandrounds.domain import domains
+from grandrounds.errors import GrandRoundsError
 from grandrounds.machine import GIB, available_memory
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.training.environment import threads, version
 
 Level = Literal["ok", "warn", "bad"]
-# Optional packages -> what each is for.
+# Extra -> a package of it, and what it is for.
 EXTRAS = {
-    "datasets": "cases from the Hugging Face Hub",
-    "bitsandbytes": "4-bit weights",
-    "openpyxl": "cases from Excel files",
-    "gguf": "models in GGUF files",
+    "quantize": ("bitsandbytes", "4-bit weights"),
+    "excel": ("openpyxl", "cases from Excel files"),
+    "gguf": ("gguf", "models in GGUF files"),
+    "math": ("math_verify", "expressions as answers"),
+    "view": ("polars", "the page of a run"),
 }
 
 
@@ -60,6 +63,7 @@ def diagnose(folder: Path | None = None) -> list[Finding]:
         _memory,
         lambda: _disk(folder or Path.cwd()),
         _extras,
+        _domains,
         _speed,
     )
     return [finding for check in checks for finding in check()]
@@ -208,8 +212,21 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    there = [f"{name} ({use})" for name, use in EXTRAS.items() if importlib.util.find_spec(name)]
-    yield Finding("extras", "ok", f"{', '.join(there) or 'none, and none is needed'}")
+    there = {name for name, (package, _) in EXTRAS.items() if importlib.util.find_spec(package)}
+    said = [f"{name} ({EXTRAS[name][1]})" for name in EXTRAS if name in there]
+    missing = [f"{name} ({EXTRAS[name][1]})" for name in EXTRAS if name not in there]
+    hint = f"For more: pip install 'grandrounds[NAME]', NAME being {', '.join(missing)}." if missing else ""
+    yield Finding("extras", "ok", f"{', '.join(said) or 'none, and none is needed'}", hint)
+
+
+def _domains() -> Iterator[Finding]:
+    for domain in domains():
+        if domain.needs is None:
+            continue
+        try:
+            yield Finding(domain.name, "ok", domain.needs())
+        except GrandRoundsError as error:
+            yield Finding(domain.name, "warn", error.what, error.hint)
 
 
 def _speed() -> Iterator[Finding]:

@@ -142,7 +142,8 @@ class Domain:
         gets whole groups, while others are sampled. recipes: a folder of YAML files. solution: of a case without gold
         answer, which its rewards judge otherwise; None where the case is not of this domain or brings none.
     called: further names of the field, for `grandrounds init --domain`. starts_with: its rewards that a new recipe
-        begins with -> their weight; one of weight 1 stands in the place of `accuracy`.
+        begins with -> their weight; one of weight 1 stands in the place of `accuracy`. needs: of the machine, for
+        `grandrounds doctor`: says what is there; GrandRoundsError where something is missing.
 
     The module that holds a domain is loaded with the first recipe. So it imports only this module at the top level, and
     everything else inside its functions. What a domain knows about candidates and findings comes with the books of its
@@ -161,6 +162,7 @@ class Domain:
     solution: Callable[[Case], Solution | None] | None = None
     called: tuple[str, ...] = ()
     starts_with: Mapping[str, float] = field(default_factory=dict)
+    needs: Callable[[], str] | None = None
 
 
 @cache

@@ -11,7 +11,6 @@ app = typer.Typer(
     name="grandrounds",
     help="Fine-tune open-weight language models with GRPO so that they show their reasoning.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -26,6 +25,9 @@ Source = Annotated[
     str, typer.Option("--cases", help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
+Events = Annotated[
+    bool, typer.Option("--json", help="Print each event as a JSON object on a line of its own.")
+]
 Watch = Annotated[
     bool, typer.Option("--watch", help="Serve a page with the run's curves and groups while it trains.")
 ]
@@ -150,11 +152,13 @@ def sft(
         bool, typer.Option("--reasoning/--no-reasoning", help="Learn to reason, or the answer alone.")
     ] = True,
     out: OutFolder = None,
+    events: Events = False,
 ) -> None:
     """Supervised fine-tuning by itself: the "regular" model."""
     from grandrounds.cli.train import start_training
 
-    start_training(recipe, [*overrides, "rounds=0", f"sft.reasoning={str(reasoning).lower()}"], out)
+    overrides = [*overrides, "rounds=0", f"sft.reasoning={str(reasoning).lower()}"]
+    start_training(recipe, overrides, out, events=events)
 
 
 @app.command()
@@ -163,11 +167,12 @@ def train(
     overrides: Overrides = [],  # noqa: B006
     out: OutFolder = None,
     watch: Watch = False,
+    events: Events = False,
 ) -> None:
     """SFT warm-up, then rounds of GRPO, as the recipe says."""
     from grandrounds.cli.train import start_training
 
-    start_training(recipe, overrides, out, watch=watch)
+    start_training(recipe, overrides, out, watch=watch, events=events)
 
 
 @app.command()
@@ -205,11 +210,12 @@ def resume(
         ),
     ] = [],  # noqa: B006
     watch: Watch = False,
+    events: Events = False,
 ) -> None:
     """Go on with a run from its newest checkpoint; the result is that of an uninterrupted one."""
     from grandrounds.cli.train import resume_training
 
-    resume_training(run, overrides, watch=watch)
+    resume_training(run, overrides, watch=watch, events=events)
 
 
 @app.command()
@@ -351,8 +357,10 @@ def import_trl(
 
 
 @app.command()
-def doctor() -> None:
-    """Check this machine: versions, device, precision, memory, speed."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Check this machine: versions, device, precision, memory, sandbox, speed."""
     from grandrounds.cli.doctor import show_doctor
 
-    show_doctor()
+    show_doctor(as_json)

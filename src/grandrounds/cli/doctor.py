@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 
 
-def show_doctor() -> None:
+def show_doctor(as_json: bool) -> None:
     """Print the results of all checks. Exits with 1 where one is bad."""
     from rich.console import Console
     from rich.text import Text
@@ -15,7 +17,9 @@ def show_doctor() -> None:
     marks = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("bad ", "bold red")}
     console = Console(highlight=False)
     findings = diagnose()
-    for finding in findings:
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
+    for finding in () if as_json else findings:
         console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
         if finding.hint:
             console.print(Text(f"     {finding.hint}", style="dim"))

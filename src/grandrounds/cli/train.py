@@ -12,36 +12,45 @@ from typing import TYPE_CHECKING
 from grandrounds.recipe_file import load_recipe
 
 if TYPE_CHECKING:
-    from grandrounds.training.progress import PlainProgress
+    from grandrounds.training.progress import Progress
 
 
-def start_training(recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False) -> None:
-    """Begin a run; with `watch`, beside a page that shows it."""
+def start_training(
+    recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False, events: bool = False
+) -> None:
+    """Begin a run; with `watch`, beside a page that shows it; with `events`, reported for machines."""
     resolved = load_recipe(recipe, overrides)
     quiet_libraries()
-    from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import next_folder, train
 
-    progress, out = run_progress(), out or next_folder(resolved.name)
+    progress, out = _progress(events), out or next_folder(resolved.name)
     with _watched(out, progress, watch):
         finished = train(resolved, out, progress=progress).finished
     _end(finished)
 
 
-def resume_training(run: Path, overrides: Sequence[str], *, watch: bool = False) -> None:
-    """Go on with a run; with `watch`, beside a page that shows it."""
+def resume_training(
+    run: Path, overrides: Sequence[str], *, watch: bool = False, events: bool = False
+) -> None:
+    """Go on with a run, as `start_training`."""
     quiet_libraries()
-    from grandrounds.cli.progress import run_progress
     from grandrounds.training.run import resume
 
-    progress = run_progress()
+    progress = _progress(events)
     with _watched(run, progress, watch):
         finished = resume(run, overrides, progress=progress).finished
     _end(finished)
 
 
+def _progress(events: bool) -> Progress:
+    from grandrounds.cli.events import JsonEvents
+    from grandrounds.cli.progress import run_progress
+
+    return JsonEvents() if events else run_progress()
+
+
 @contextmanager
-def _watched(run: Path, progress: PlainProgress, watch: bool) -> Iterator[None]:
+def _watched(run: Path, progress: Progress, watch: bool) -> Iterator[None]:
     if not watch:
         yield
         return
@@ -51,7 +60,7 @@ def _watched(run: Path, progress: PlainProgress, watch: bool) -> Iterator[None]:
     require_packages()
     with watched(run, progress.note):
         yield
-    print(f"The page has ended with the training. It opens again with: grandrounds view {run}")
+    progress.note(f"The page has ended with the training. It opens again with: grandrounds view {run}")
 
 
 def _end(finished: bool) -> None:

@@ -45,6 +45,7 @@ DOMAIN = Domain(
     rewards={"unit_tests": unit_tests},
     called=("coding", "programming"),
     starts_with={"unit_tests": 1.0},
+    needs=lazily(__name__, "runtimes:sandbox_here"),
     solution=lazily(__name__, "attacks:solution_of"),
     recipes=Path(__file__).parent / "recipes",
 )

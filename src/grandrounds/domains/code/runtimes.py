@@ -18,6 +18,7 @@ from pathlib import Path
 from grandrounds.errors import RewardError
 
 PROBE_SECONDS = 20
+IMAGE = "python:3-slim"
 ISOLATED = (
     "--unshare-all --unshare-user --uid 65534 --gid 65534 --hostname sandbox "
     "--die-with-parent --new-session --cap-drop ALL"
@@ -131,6 +132,11 @@ def find_runtime(kind: str, image: str) -> Runtime:
         hint="Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap), or start Docker or Podman and "
         f"pull {image}. On a machine that holds nothing of worth: options: {{ sandbox: unsafe }}.",
     )
+
+
+def sandbox_here() -> str:
+    """What programs are run in on this machine. RewardError as `find_runtime`."""
+    return f"programs run in {find_runtime('auto', IMAGE).name}"
 
 
 @cache
