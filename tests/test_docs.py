@@ -23,7 +23,7 @@ from grandrounds.rewards.validate import gold_sample
 from grandrounds.types import Answer, Case
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/tutorials").glob("*.md")])
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 # What extending.md shows is run by test_extending.
 REWARD_PAGES = [page for page in PAGES if page.name != "extending.md"]

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rewards_support import OPTIONS, choice_case, open_case
 
+from grandrounds.cases.labels import as_labels
 from grandrounds.rewards import judge
 from grandrounds.rewards.numbers import read_number
 from grandrounds.rewards.text import mentioned
-from grandrounds.types import Answer
+from grandrounds.types import Answer, Case
 
 FORMS_OF_B = [
     "B",
@@ -251,3 +252,26 @@ def test_no_answer_makes_the_judge_raise(text: str) -> None:
     for gold in (Answer("text", "x"), Answer("number", "5", value=5, unit="mg"), Answer("label", "yes")):
         judge(text, open_case(gold))
     judge(text, choice_case())
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("low", "low; normal; high", False),
+        ("low", "low, normal, high", False),
+        ("low", "low, as 3.1 is below 3.5", True),
+        ("due", "due", True),
+        ("due", "not due", False),
+        ("due", "due, not due", False),
+        ("not due", "not due, for want of notice", True),
+        ("not due", "due", False),
+    ],
+)
+def test_a_source_s_own_labels_are_known(gold: str, answer: str, right: bool) -> None:
+    """Listing them all is no answer, and one that holds another's words is not it."""
+    labels = ("low", "normal", "high") if gold == "low" else ("due", "not due")
+    asked = as_labels(
+        [Case(str(place), "?", Answer("label", label)) for place, label in enumerate(labels)], ()
+    )
+    case = next(case for case in asked if case.gold.text == gold)
+    assert judge(answer, case).correct is right

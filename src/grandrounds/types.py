@@ -30,7 +30,8 @@ class Answer:
         (one of a fixed set of words such as yes / no / maybe); or one that a domain has a matcher for. "none": there is
         no gold answer, and only a reward of the user's own can judge.
     text: the canonical text: the option's text for a choice, the number as written for a number.
-    letter: the option's letter, for a choice only. letters: those of several right options.
+    letter: the option's letter, for a choice only. letters: those of several right options. labels: for a label, all
+        that the source's cases have: an answer that names several is none.
     synonyms: other texts that count as this answer.
     value, unit, tolerance: for a number; the tolerance is relative (0.01 is one per cent).
     """
@@ -43,6 +44,7 @@ class Answer:
     unit: str | None = None
     tolerance: float = 0.01
     letters: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

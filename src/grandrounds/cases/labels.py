@@ -24,10 +24,12 @@ def labels_in(cases: Sequence[Case]) -> list[str]:
 
 
 def as_labels(cases: Sequence[Case], labels: Collection[str]) -> list[Case]:
-    """The cases, their gold answers being labels where they are among these."""
+    """The cases, their gold answers being labels where they are among these; each label knows all others."""
+    told = {case.gold.text for case in cases if case.gold.kind == "label"}
+    every = tuple(sorted({*labels, *told}))
     return [
-        replace(case, gold=replace(case.gold, kind="label"))
-        if case.gold.kind == "text" and case.gold.text.strip().lower() in labels
+        replace(case, gold=replace(case.gold, kind="label", labels=every))
+        if case.gold.kind == "label" or (case.gold.kind == "text" and case.gold.text.strip().lower() in labels)
         else case
         for case in cases
     ]

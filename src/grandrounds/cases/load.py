@@ -44,7 +44,7 @@ def _loaded(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None, gi
     if given is not None:
         cases, left_out = cases_of(given, recipe)
         state = {"format": MEMORY, "seed": seed, "sha256": fingerprint(cases)}
-        return _split(cases, recipe, seed, state, left_out)
+        return _split(as_labels(cases, ()), recipe, seed, state, left_out)
     if recipe.source == MEMORY:
         raise CaseError(
             "these cases were Python objects, which are not saved with the run",

@@ -44,8 +44,8 @@ def consistent(response: Response, case: Case) -> bool | None:
     if case.gold.kind == "number":
         return _same_number(conclusion, answer, case)
     if case.gold.kind == "label":
-        concluded = read_label(conclusion, case.gold.text)
-        return None if concluded is None else concluded == read_label(answer, case.gold.text)
+        concluded = read_label(conclusion, case.gold)
+        return None if concluded is None else concluded == read_label(answer, case.gold)
     return same_text(conclusion, answer) is not None or mentioned(conclusion, {"answer": answer}) != []
 
 

@@ -4,7 +4,7 @@
     choices  all right options and no other                                        (choice.py)
     text     normalised, then abbreviations, names, amounts, dates, similarity     (layers.py, text.py)
     number   value within tolerance, units converted                               (numbers.py, units.py)
-    label    the whole answer, or its first word before a delimiter
+    label    the whole answer, or its first words before a delimiter
 
 A domain's matcher judges the domain's own kinds of answer. There is one set of rules, for every recipe. An answer may
 be wrapped in anything (surface.py), and what is unclear is never right. The meaning of an answer is settled before it
@@ -14,6 +14,7 @@ is compared with the gold answer, so hedging ("B or C", "yes or no", two diagnos
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from grandrounds.domain import every
 from grandrounds.rewards.choice import read_choice, read_choices
@@ -28,7 +29,7 @@ LABELS = frozenset({"yes", "no", "maybe", "true", "false", "unknown", "uncertain
 # Longer texts are not answers: a page of text may contain the right words by chance.
 LONGEST_ANSWER = 2000
 _FIRST_WORD = re.compile(
-    r"^([a-z]+)(?:\s?[,.;:!(\n–—-]|\s(?:it|they|he|she|there|this|that)\s)", re.IGNORECASE
+    r"^([a-z]+(?: [a-z]+){0,2}?)(?:\s?[,.;:!(\n–—-]|\s(?:it|they|he|she|there|this|that)\s)", re.IGNORECASE
 )
 # After one of these an explanation may take the answer back.
 _TAKEN_BACK = re.compile(
@@ -120,24 +121,36 @@ def _judge_number(answer: str, case: Case) -> Verdict:
     return _verdict(correct, layer, f"{stands_for[0]:.6g} {stands_for[1] or unit or ''}".strip())
 
 
+def _named(text: str, labels: Iterable[str]) -> set[str]:
+    """The labels that a normalised text names; "not due" does not name "due"."""
+    named = set()
+    for label in sorted(labels, key=len, reverse=True):
+        pattern = rf"(?<!\S){re.escape(label)}(?!\S)"
+        if label and re.search(pattern, text):
+            named.add(label)
+            text = re.sub(pattern, "|", text)
+    return named
+
+
 def _judge_label(answer: str, gold: Answer) -> Verdict:
-    label = read_label(answer, gold.text)
+    label = read_label(answer, gold)
     if label is None:
         return _verdict(False, "no label")
     correct = label == normalise(gold.text) or any(label == normalise(other) for other in gold.synonyms)
     return _verdict(correct, "label", label)
 
 
-def read_label(answer: str, gold: str = "") -> str | None:
+def read_label(answer: str, gold: Answer) -> str | None:
     """The label that an answer is, or begins with before a delimiter. None where it names two labels or none.
 
-    Known labels are yes / no / maybe and the like, and the gold label. Any other short answer is its own label.
+    Known labels are yes / no / maybe and the like, and those of the case's source. Any other short answer is its own
+    label.
     """
-    known = LABELS | {normalise(gold)}
+    known = LABELS | {normalise(label) for label in (gold.text, *gold.labels)}
     text = plain(said(answer))
     whole = normalise(text)
     words = whole.split()
-    named_labels = known.intersection(words)
+    named_labels = _named(whole, known)
     if whole in known:
         return whole
     lines = [plain(line) for line in said(answer).splitlines() if line.strip()]
