@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_docs import ROOT
@@ -66,6 +68,20 @@ def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pyt
                 runpy.run_path(words[0])
             elif words[0] not in ELSEWHERE:
                 run(shrunk(words, str(tmp_path / "model")), monkeypatch)
+
+
+def test_the_notebook_runs_from_the_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((ROOT / "docs/tutorials/clinic.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    small = SMALL | SMALL_CLINIC | {"evaluation.cases": "4", "evaluation.every": "1"}
+    settings = json.dumps([f"{key}={value}" for key, value in small.items()])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in cells:
+        cell = re.sub(r"SETTINGS = \[.*?\]\n", f"SETTINGS = {settings}\n", cell, flags=re.DOTALL)
+        exec(cell.replace("limit=300", "limit=4"), names)
+    assert names["run"].finished
+    assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
 
 
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
