@@ -2,12 +2,14 @@
 
     python benchmarks/trl_curves.py data clinic --run runs/clinic          a run whose cold start to take
     python benchmarks/trl_curves.py data smollm2 --run runs/laptop --model MERGED
+    python benchmarks/trl_curves.py data gsm8k --model FOLDER              medical, too
     python benchmarks/trl_curves.py ours clinic --seed 0
     python benchmarks/trl_curves.py trl clinic --seed 0 --peers-venv .venv-peers
     python benchmarks/trl_curves.py table
 
 Everything lies in runs/trl-curves; each command does one piece, and one that is done is not done again. `table` writes
-benchmarks/results/trl-curves.json and docs/trl-curves.svg. The script is benchmarks/bench/curve_script.py.
+benchmarks/results/trl-curves.json and docs/trl-curves.svg. The script is benchmarks/bench/curve_script.py; gsm8k
+and medical are those of tests/trl_scripts, with their own few cases and rewards.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +30,28 @@ from bench.chart import Panel, svg
 from bench.record import RESULTS, ROOT, record
 
 SIDES = ("trl", "ours")
+# Before and behind a tutorial's script.
+CLOCK = """
+import json, os, time
+from pathlib import Path
+from transformers import TrainerCallback as _Callback
+
+class Clock(_Callback):
+    def __init__(self):
+        self.ends = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        used = os.times()
+        self.ends.append({"wall": time.perf_counter(), "processor": used.user + used.system})
+
+clock = Clock()
+"""
+KEPT = """
+rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+"""
 SCRIPT = ROOT / "benchmarks/bench/curve_script.py"
+# Shaped after tutorials. What changes their sizes, for both sides.
+TUTORIALS = ROOT / "tests/trl_scripts"
 # What is trained. tokens: the longest completion. cases: prompts in the data.
 MODELS: dict[str, dict[str, Any]] = {
     "clinic": {
@@ -48,10 +72,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "lora": True,
         "cases": 64,
     },
+    **{name: {"steps": 8, "tokens": 48} for name in ("gsm8k", "medical")},
 }
 NAMES = {
     "clinic": "clinic's own, 1.4M weights, all trained",
     "smollm2": "SmolLM2-135M, LoRA",
+    "gsm8k": "SmolLM2-135M, all weights; `gsm8k`",
+    "medical": "SmolLM2-135M, all weights; `medical`",
 }
 COLUMNS = (
     "model",
@@ -98,6 +125,9 @@ def data(arguments: argparse.Namespace) -> None:
 
     folder = arguments.out / arguments.what
     folder.mkdir(parents=True, exist_ok=True)
+    if (TUTORIALS / f"{arguments.what}.py").exists():
+        (folder / "model").symlink_to(arguments.model.resolve())
+        return
     recipe = RunFolder.open(arguments.run).recipe()
     cases = load_cases(recipe.cases, seed=recipe.seed).train[: MODELS[arguments.what]["cases"]]
     rows = [
@@ -124,10 +154,8 @@ def side(arguments: argparse.Namespace) -> None:
         "result": str(result),
     }
     (folder / f"{name}.job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
-    script = SCRIPT
-    if arguments.piece == "ours":
-        script = folder / "ours.py"
-        script.write_text(SCRIPT.read_text().replace("from trl import", "from grandrounds.trl import"))
+    script = folder / f"{name}.py"
+    script.write_text(_script(arguments.what, job, ours=arguments.piece == "ours"), encoding="utf-8")
     python = sys.executable if arguments.piece == "ours" else arguments.peers_venv / "bin/python"
     subprocess.run(
         [python, script, folder / f"{name}.job.json"],
@@ -137,6 +165,26 @@ def side(arguments: argparse.Namespace) -> None:
     if len(json.loads(result.read_text(encoding="utf-8"))["rewards"]) < job["steps"]:
         result.unlink()
         raise SystemExit(f"{name} was interrupted: the same command begins it anew.")
+
+
+def _script(what: str, job: dict[str, Any], *, ours: bool) -> str:
+    """The script for one side."""
+    tutorial = TUTORIALS / f"{what}.py"
+    text = (tutorial if tutorial.exists() else SCRIPT).read_text(encoding="utf-8")
+    if tutorial.exists():
+        text = _resized(text, job)
+    return text.replace("from trl import", "from grandrounds.trl import") if ours else text
+
+
+def _resized(text: str, job: dict[str, Any]) -> str:
+    """A tutorial's script with as many steps and tokens, one more seed, and an end that keeps its rewards."""
+    text = re.sub(r"max_completion_length=\d+", f"max_completion_length={job['tokens']}", text)
+    text = re.sub(r"(max_steps|num_train_epochs)=\d+", f"max_steps={job['steps']}", text)
+    text = re.sub(r"logging_steps=\d+", "logging_steps=1", text)
+    text = text.replace("output_dir=output_dir,", f"output_dir=output_dir, seed={job['seed']},", 1)
+    begin = f"import sys\nsys.argv[1:] = [{job['model']!r}, {job['output']!r}]\n" + CLOCK
+    end = f"Path({job['result']!r}).write_text(json.dumps({{'rewards': rewards, 'ends': clock.ends}}))\n"
+    return f"{begin}{text.replace('.train()', '.add_callback(clock) or trainer.train()', 1)}\n{KEPT}{end}"
 
 
 def unused(folder: Path) -> str:
