@@ -97,7 +97,7 @@ class Grammar:
         prefilled: the part of the response that the chat template had opened ("<think>\\n").
         finished: False for a completion that was cut off at the maximum length.
         """
-        whole = self._opened(prefilled) + text
+        whole = self.opened(prefilled) + text
         blocks, unclosed, unopened = self._blocks(whole)
         reasonings = [block for block in blocks if block.name == self.reasoning_tag.lower()]
         answers = [block for block in blocks if block.name == self.answer_tag.lower()]
@@ -130,17 +130,18 @@ class Grammar:
         return max(counts.values(), default=0)
 
     @cached_property
-    def _tag(self) -> re.Pattern[str]:
+    def tag(self) -> re.Pattern[str]:
+        """Finds the four tags. Group 1 is a closing tag's slash, group 2 the name."""
         # Possessive quantifiers, so that a "<" before many spaces takes linear time.
         names = f"{re.escape(self.reasoning_tag)}|{re.escape(self.answer_tag)}"
         return re.compile(rf"<\s*+(?:(/)\s*+)?({names})\s*+>", re.IGNORECASE)
 
-    def _opened(self, prefilled: str) -> str:
+    def opened(self, prefilled: str) -> str:
         """The part of a template's prefill that belongs to the response: from an unclosed tag of ours to the end.
 
         The rest is the template's and not the policy's: an empty "<think></think>", or other tags.
         """
-        tags = list(self._tag.finditer(prefilled))
+        tags = list(self.tag.finditer(prefilled))
         return prefilled[tags[-1].start() :] if tags and not tags[-1][1] else ""
 
     def _blocks(self, text: str) -> tuple[list[_Block], bool, bool]:
@@ -152,7 +153,7 @@ class Grammar:
         blocks: list[_Block] = []
         opened: dict[str, re.Match[str]] = {}
         unclosed = unopened = False
-        for tag in self._tag.finditer(text):
+        for tag in self.tag.finditer(text):
             name = tag[2].lower()
             if not tag[1]:
                 unclosed |= opened.pop(name, None) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from grandrounds.types import Case, Prompt
 
 def make_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt:
     """The case as the policy sees it; PolicyError when prompt and longest completion exceed its context."""
-    prompt = _prompt(policy, case, recipe)
+    prompt = render_prompt(policy.tokenizer, case, recipe)
     if not _fits(policy, prompt, max_new_tokens):
         raise PolicyError(
             f"the prompt has {len(prompt.tokens)} tokens; with max_new_tokens = {max_new_tokens} "
@@ -39,14 +40,14 @@ def split_by_length(
     policy: Policy, cases: Iterable[Case], recipe: PromptRecipe, max_new_tokens: int
 ) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts that leave room for the longest completion within the model's context, and those that do not."""
-    prompts = [_prompt(policy, case, recipe) for case in cases]
+    prompts = [render_prompt(policy.tokenizer, case, recipe) for case in cases]
     fitting = [prompt for prompt in prompts if _fits(policy, prompt, max_new_tokens)]
     return fitting, [prompt for prompt in prompts if not _fits(policy, prompt, max_new_tokens)]
 
 
 def fitting_prompt(policy: Policy, case: Case, recipe: PromptRecipe, max_new_tokens: int) -> Prompt | None:
     """The case as the policy sees it; None where no room is left for the longest completion."""
-    prompt = _prompt(policy, case, recipe)
+    prompt = render_prompt(policy.tokenizer, case, recipe)
     return prompt if _fits(policy, prompt, max_new_tokens) else None
 
 
@@ -59,11 +60,12 @@ def begun_prompt(policy: Policy, prompt: Prompt, response: str, max_new_tokens: 
     return begun if _fits(policy, begun, max_new_tokens) else None
 
 
-def _prompt(policy: Policy, case: Case, recipe: PromptRecipe) -> Prompt:
+def render_prompt(tokenizer: Any, case: Case, recipe: PromptRecipe) -> Prompt:
+    """The case as the policy sees it, however long it is."""
     if recipe.raw and isinstance(case.question, str):
-        return Prompt(case=case, tokens=encode_raw(policy.tokenizer, case.question), text=case.question)
+        return Prompt(case=case, tokens=encode_raw(tokenizer, case.question), text=case.question)
     messages = ask(case, recipe)
-    tokens, text, prefilled = encode_prompt(policy.tokenizer, messages, recipe.template_arguments)
+    tokens, text, prefilled = encode_prompt(tokenizer, messages, recipe.template_arguments)
     return Prompt(case=case, tokens=tokens, text=text, prefilled=prefilled, messages=messages)
 
 
