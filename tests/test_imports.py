@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # From the top: a room imports from its own line and from those below.
 LAYERS = (
     ("cli", "doctor", "view", "__main__"),
+    ("serve",),
     ("trl",),
     ("domains",),
     ("api", "report", "new_recipe"),

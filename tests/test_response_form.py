@@ -14,7 +14,22 @@ from grandrounds.response.grammar import Defect, Grammar
 GRAMMAR = Grammar()
 PIECES = (
     *("<reasoning>", "</reasoning>", "<answer>", "</answer>", "< answer >", "</ Reasoning>", "<ANSWER>"),
-    *("<", ">", "/", "<a", "nswer", "<reas", "oning>", " ", "\n", "x", "pain; no fever", "</answer", "<b>", "é"),
+    *(
+        "<",
+        ">",
+        "/",
+        "<a",
+        "nswer",
+        "<reas",
+        "oning>",
+        " ",
+        "\n",
+        "x",
+        "pain; no fever",
+        "</answer",
+        "<b>",
+        "é",
+    ),
 )
 
 
@@ -60,9 +75,13 @@ class Writer:
 @example(pieces=["<answer>"], reasoning=True, prefilled="")
 @example(pieces=["<reasoning>", "x", "<answer", ">"], reasoning=True, prefilled="")
 @given(
-    st.lists(st.sampled_from(PIECES), max_size=25), st.booleans(), st.sampled_from(("", "<reasoning>\n", "<x>"))
+    st.lists(st.sampled_from(PIECES), max_size=25),
+    st.booleans(),
+    st.sampled_from(("", "<reasoning>\n", "<x>")),
 )
-def test_every_response_is_brought_to_the_form(pieces: Sequence[str], reasoning: bool, prefilled: str) -> None:
+def test_every_response_is_brought_to_the_form(
+    pieces: Sequence[str], reasoning: bool, prefilled: str
+) -> None:
     form = Form(GRAMMAR, reasoning)
     writer = Writer(form, prefilled if reasoning else "")
     for piece in pieces:

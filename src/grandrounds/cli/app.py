@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,13 @@ Faithfulness = Annotated[
         help="Also ask each case again: without a cited finding, with another in its place, with the reasoning cut.",
     ),
 ]
+
+
+class Malformed(Enum):
+    """What becomes of a response that leaves its form."""
+
+    repair = "repair"
+    refuse = "refuse"
 
 
 def _version(wanted: bool) -> None:
@@ -354,6 +362,56 @@ def import_trl(
     from grandrounds.cli.imports import write_recipe_of
 
     write_recipe_of(file, out)
+
+
+@app.command()
+def serve(
+    policies: Annotated[
+        list[str],
+        typer.Argument(help="Runs, checkpoints, model folders or GGUF files; NAME=POLICY gives one a name."),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Others can only reach one with an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", help="File with the API key; default: GRANDROUNDS_API_KEY, or none."),
+    ] = None,
+    malformed: Annotated[
+        Malformed,
+        typer.Option("--malformed", help="A response that leaves its form: repair it, or refuse it."),
+    ] = Malformed.repair,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="Completions of a policy that are decoded at once.")
+    ] = 64,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Requests that may wait for a policy; more get status 429.")
+    ] = 256,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="The most tokens that a request may ask for.")
+    ] = 4096,
+    max_body: Annotated[
+        int, typer.Option("--max-body", min=1, help="The most bytes of a request; more get status 413.")
+    ] = 2**20,
+    engine: Annotated[str, typer.Option("--engine", help="What decodes: native.")] = "native",
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Serve policies over HTTP in the shape of OpenAI's API, with a page to try them. Needs the extra `serve`."""
+    from grandrounds.cli.serve import serve_policies
+    from grandrounds.serve.options import ServeOptions
+
+    options = ServeOptions(
+        host,
+        port,
+        None,
+        malformed.value,
+        max_rows=rows,
+        max_queue=queue,
+        max_tokens=max_tokens,
+        max_body=max_body,
+    )
+    serve_policies(policies, options, key_file, engine, overrides)
 
 
 @app.command()

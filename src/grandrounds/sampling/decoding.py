@@ -28,7 +28,9 @@ class GrowingText:
         self.tokens: list[int] = []
         self.text = ""
         self._marks: list[_Mark] = []
-        self._before = self._read = 0  # tokens that are decoded with the newest, for context; and those in the text
+        self._before = self._read = (
+            0  # tokens that are decoded with the newest, for context; and those in the text
+        )
 
     @property
     def ends(self) -> list[int]:

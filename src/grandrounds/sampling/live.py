@@ -122,15 +122,14 @@ class LiveBatch:
                 tokens[place] = token
         reported = _logprobs(rows, logits, tokens)
         return [
-            Chosen(token, *reported.get(place, (0.0, ())), forced[place]) for place, token in enumerate(tokens)
+            Chosen(token, *reported.get(place, (0.0, ())), forced[place])
+            for place, token in enumerate(tokens)
         ]
 
 
 def _choosing(settings: SamplingSettings) -> SamplingSettings:
     """The settings that tokens are chosen by, so that rows that differ in others are chosen for together."""
-    return SamplingSettings(
-        1, settings.temperature, settings.top_p, settings.top_k, settings.min_p
-    )
+    return SamplingSettings(1, settings.temperature, settings.top_p, settings.top_k, settings.min_p)
 
 
 def _logprobs(

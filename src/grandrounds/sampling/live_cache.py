@@ -27,7 +27,9 @@ class LiveCache:
         self._device = device
         self._rows = 0  # B
         self._layers: dict[int, list[Tensor]] = {}  # keys and values, [B or more, H, L or more, D]
-        self._at = torch.empty(0, dtype=torch.int64, device=device)  # [B], the column of each row's newest token
+        self._at = torch.empty(
+            0, dtype=torch.int64, device=device
+        )  # [B], the column of each row's newest token
         self._columns = 0  # L
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}  # by window, of this step
 
@@ -35,10 +37,14 @@ class LiveCache:
         """Add rows that begin with this one prompt. columns: that any row may come to need, as far as is known."""
         first, self._rows = self._rows, self._rows + copies
         for number, computed in prefixes.layers.items():
-            layer = self._layers.setdefault(number, [states.new_empty(0, *states.shape[1:]) for states in computed])
+            layer = self._layers.setdefault(
+                number, [states.new_empty(0, *states.shape[1:]) for states in computed]
+            )
             for place, states in enumerate(computed):
                 if len(layer[place]) < self._rows or layer[place].shape[2] < columns:
-                    layer[place] = _sized(layer[place], first, rounded(self._rows, ROWS), rounded(columns, COLUMNS))
+                    layer[place] = _sized(
+                        layer[place], first, rounded(self._rows, ROWS), rounded(columns, COLUMNS)
+                    )
                 layer[place][first : self._rows, :, : states.shape[2]] = states
 
     def drop(self, row: int) -> None:

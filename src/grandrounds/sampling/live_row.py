@@ -15,6 +15,8 @@ from grandrounds.types import FinishReason, Prompt
 
 # What is left for the answer's content where the maximum length ends a reasoning; a quarter of short completions.
 ANSWER_TOKENS = 48
+# Tokens of reasoning and answer that a response needs beside its tags.
+LEAST_CONTENT = 8
 # So many repairs, or tokens refused in one place, and the response counts as malformed.
 MOST_REPAIRS, MOST_BANNED = 8, 32
 
@@ -37,7 +39,7 @@ class RowRequest:
     """A completion to be decoded.
 
     key, place: its randomness, as in `noise.generator`. top: how many of the likeliest tokens are reported; None reports
-    no log-probs. form: the form that the response must have, or None. on_leaving: what happens where it leaves the form.
+    no log-probs. form: the form that the response must have, or None. on_leaving: what happens where it is left.
     """
 
     prompt: Prompt
@@ -49,11 +51,22 @@ class RowRequest:
     on_leaving: Literal["repair", "refuse"] = "repair"
 
 
+def least_tokens(form: Form, tokenizer: Any) -> int:
+    """The shortest maximum length with which a response can have the form: its tags, and a few tokens of content."""
+    tags = FormReader(form).longest_closing()
+    return tokens_of(tokenizer, tags) + LEAST_CONTENT
+
+
+def tokens_of(tokenizer: Any, text: str) -> int:
+    """The tokens of a text that a repair writes, and one that a token boundary may cost."""
+    return len(tokenizer.encode(text, add_special_tokens=False)) + 1
+
+
 class LiveRow:
     """A completion while it is decoded.
 
-    chosen: its tokens so far. finish: why it has ended, or None. malformed: it left the form and was not brought back.
-    repairs: how often it was brought back.
+    chosen: its tokens so far. finish: why it has ended, or None; "length" too where a repair ended the reasoning since
+    little was left. malformed: it left the form and was not brought back. repairs: how often it was brought back.
     """
 
     def __init__(self, request: RowRequest, tokenizer: Any, ends: frozenset[int]) -> None:
@@ -63,6 +76,7 @@ class LiveRow:
         self.finish: FinishReason | None = None
         self.malformed = False
         self.repairs = 0
+        self._cut_short = False
         self.forced: deque[int] = deque()
         self.banned: set[int] = set()
         self.reader = FormReader(request.form, request.prompt.prefilled) if request.form else None
@@ -102,7 +116,7 @@ class LiveRow:
         elif repair is not None and left:
             self._mend(repair)
         elif self.reader is not None and self.reader.part is Part.done:
-            self.finish = "stop"
+            self.finish = "length" if self._cut_short else "stop"
         elif ended or not left:
             self.finish = "stop" if ended else "length"
             self.malformed = self.reader is not None
@@ -123,8 +137,10 @@ class LiveRow:
         repairs = self.request.on_leaving == "repair"
         if repair is None and repairs and not self.forced and left <= self._reserve():
             closing = self.reader.ended()
-            # A part that is still empty goes on.
-            return closing if closing and closing.then is not None else None
+            if closing is None or closing.then is None:  # a part that is still empty goes on
+                return None
+            self._cut_short = True
+            return closing
         return repair
 
     def _reserve(self) -> int:
@@ -136,7 +152,7 @@ class LiveRow:
         return self._count(self.reader.longest_closing()) + (self.reader.part is not Part.answer) * content
 
     def _count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False)) + 1
+        return tokens_of(self._tokenizer, text)
 
     def _mend(self, repair: Repair) -> None:
         """Take tokens back as far as the repair says, and have its text follow."""

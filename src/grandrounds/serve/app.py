@@ -1,0 +1,209 @@
+"""The routes: models, chat completions, health, metrics, the playground."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from grandrounds.serve.chat_request import ChatRequest, parse_request
+from grandrounds.serve.chat_response import ChatResponse, event
+from grandrounds.serve.errors import ApiError
+from grandrounds.serve.guard import Guard, error_response
+from grandrounds.serve.metrics import Metrics
+from grandrounds.serve.options import ServeOptions
+from grandrounds.serve.playground import add_playground
+from grandrounds.serve.scheduler import Job, Scheduler, Told
+from grandrounds.serve.served import Served
+
+# A body must be there after so many seconds.
+BODY_SECONDS = 30
+
+
+class Server:
+    """What the routes share."""
+
+    def __init__(self, served: dict[str, Served], options: ServeOptions) -> None:
+        self.served, self.options = served, options
+        self.metrics = Metrics()
+        self.scheduler = Scheduler(served, options, self.metrics)
+        self.started = int(time.time())
+
+    def model(self, name: str) -> dict[str, Any]:
+        """A model as OpenAI's API lists it. ApiError for one that is not served."""
+        self.known(name)
+        return {"id": name, "object": "model", "created": self.started, "owned_by": "grandrounds"}
+
+    def known(self, name: str) -> Served:
+        """The policy of this name. ApiError where there is none."""
+        if name not in self.served:
+            names = ", ".join(self.served)
+            raise ApiError(
+                404,
+                f"There is no model of this name. Served are: {names}.",
+                param="model",
+                code="model_not_found",
+            )
+        return self.served[name]
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a request for chat completions."""
+        asked = parse_request(await body_of(request, self.options.max_body))
+        served = self.known(asked.model)
+        rows = await run_in_threadpool(served.rows, asked)
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
+        job = Job(
+            asked.model,
+            rows,
+            asked.stop,
+            lambda new: loop.call_soon_threadsafe(told.put_nowait, new) and None,
+        )
+        self.scheduler.submit(job)
+        prompt_tokens = len(rows[0].prompt.tokens)
+        self.metrics.prompt_tokens += prompt_tokens
+        response = ChatResponse(asked.model, asked.n, prompt_tokens, asked.logprobs)
+        if asked.stream:
+            events = self._stream(job, told, response, asked)
+            return StreamingResponse(events, media_type="text/event-stream")
+        return await self._whole(request, job, told, response)
+
+    async def _whole(
+        self, request: Request, job: Job, told: asyncio.Queue[Told], response: ChatResponse
+    ) -> Response:
+        gone = asyncio.create_task(_gone(request))
+        try:
+            while not response.complete:
+                new = asyncio.create_task(told.get())
+                await asyncio.wait((new, gone), return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    new.cancel()
+                    return Response(status_code=499)  # nobody reads it
+                response.add(_raised(new.result()))
+            return JSONResponse(response.whole())
+        finally:
+            gone.cancel()
+            self._leave(job, response)
+
+    async def _stream(
+        self, job: Job, told: asyncio.Queue[Told], response: ChatResponse, asked: ChatRequest
+    ) -> AsyncIterator[str]:
+        try:
+            for line in response.begin():
+                yield line
+            while not response.complete:
+                updates = _raised(await told.get())
+                response.add(updates)
+                for line in response.events(updates):
+                    yield line
+            usage = asked.stream_options is not None and asked.stream_options.include_usage
+            for line in response.end(usage=usage):
+                yield line
+        except ApiError as error:  # the status is sent already
+            yield event(error.body)
+        finally:
+            self._leave(job, response)
+
+    def _leave(self, job: Job, response: ChatResponse) -> None:
+        if not response.complete:
+            self.scheduler.cancel(job)
+
+
+def _raised(told: Told) -> Any:
+    if isinstance(told, ApiError):
+        raise told
+    return told
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """The body. ApiError for one that is too large, too slow, or not said to be JSON."""
+    # A page elsewhere may send a form or plain text to this machine without being asked whether it may.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "Send JSON, and say so: `Content-Type: application/json`.")
+    too_large = ApiError(413, f"The body is larger than {most} bytes.", code="body_too_large")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > most:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise ApiError(408, "The body did not arrive in time.") from None
+    return bytes(body)
+
+
+def build_app(served: dict[str, Served], options: ServeOptions) -> FastAPI:
+    """The application, with its decoding thread running."""
+    server = Server(served, options)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(server.scheduler.close)
+
+    # No generated pages: they would load their scripts from elsewhere.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.server = server
+    app.add_middleware(Guard, options=options)  # type: ignore[arg-type]
+    _add_errors(app)
+    _add_routes(app, server)
+    add_playground(app, served, options)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        if request.url.path == "/v1/chat/completions":
+            request.app.state.server.metrics.requests[error.status] += 1
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def missing(request: Request, error: HTTPException) -> Response:
+        return error_response(ApiError(error.status_code, f"{error.detail}."))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return error_response(ApiError(500, "The server failed on this request."))
+
+
+def _add_routes(app: FastAPI, server: Server) -> None:
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [server.model(name) for name in server.served]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        return server.model(name)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        response = await server.chat(request)
+        server.metrics.requests[response.status_code] += 1
+        return response
+
+    @app.get("/health")
+    async def health() -> Response:
+        alive = server.scheduler.alive
+        return JSONResponse({"status": "ok" if alive else "failed"}, status_code=200 if alive else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        running, waiting = server.scheduler.counts()
+        return PlainTextResponse(server.metrics.text(running, waiting))

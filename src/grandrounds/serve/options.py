@@ -1,0 +1,59 @@
+"""What the operator chooses, and what a server needs before it starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal
+
+from grandrounds.errors import RunError
+
+OnLeaving = Literal["repair", "refuse"]
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How policies are served.
+
+    api_key: what requests must carry, or None. on_leaving: what becomes of a response that leaves the form.
+    max_rows: completions of one policy that are decoded at once. max_queue: requests that may wait for it.
+    max_tokens: the most that a request may ask for. max_body: bytes of a request.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    on_leaving: OnLeaving = "repair"
+    max_rows: int = 64
+    max_queue: int = 256
+    max_tokens: int = 4096
+    max_body: int = 2**20
+
+    def check(self) -> None:
+        """RunError for a server that others could reach and that asks for no key."""
+        if self.api_key is None and not is_loopback(self.host):
+            raise RunError(
+                f"`{self.host}` can be reached from other machines, and no API key is set",
+                where="--host",
+                hint="Name a file with a key by --api-key-file, or leave --host out.",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach this address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another host's name
+        return False
+
+
+def require_packages() -> None:
+    """RunError where the extra `serve` is not installed."""
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RunError(
+            f"serving needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}, not installed here",
+            hint="pip install 'grandrounds[serve]'",
+        )

@@ -1,0 +1,193 @@
+"""The thread that decodes: requests wait, join the batch of their policy, and get what is new after every step.
+
+One thread for all policies: several would fight for the same cores or the same GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+
+from grandrounds.sampling.live import LiveBatch
+from grandrounds.sampling.live_row import RowRequest
+from grandrounds.serve.choice import Choice, Update
+from grandrounds.serve.errors import ApiError
+from grandrounds.serve.metrics import Metrics
+from grandrounds.serve.options import ServeOptions
+from grandrounds.serve.served import Served
+
+# Tokens of new prompts that are computed between two steps: others must not wait long for their next token.
+PROMPT_TOKENS = 2048
+_LOG = logging.getLogger(__name__)
+
+Told = Sequence[Update] | ApiError
+
+
+@dataclass(eq=False)
+class Job:
+    """A request's rows. tell: called by the decoding thread with what is new, or with what went wrong."""
+
+    name: str
+    requests: Sequence[RowRequest]
+    stops: Sequence[str]
+    tell: Callable[[Told], None]
+    choices: list[Choice] = field(default_factory=list)
+
+    def answer(self, told: Told) -> None:
+        """Pass on what is new. The asker's event loop may be closed by now."""
+        with suppress(RuntimeError):
+            self.tell(told)
+
+
+class _Queue:
+    """A policy's batch, the jobs in it and those that wait."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self.batch = LiveBatch(served.policy)
+        self.waiting: deque[Job] = deque()
+        self.running: list[Job] = []
+
+
+class Scheduler:
+    """Owns the policies while they are served. `submit` and `cancel` may be called by any thread."""
+
+    def __init__(self, served: dict[str, Served], options: ServeOptions, metrics: Metrics) -> None:
+        self._queues = {name: _Queue(one) for name, one in served.items()}
+        self._options, self._metrics = options, metrics
+        self._changed = Condition()
+        self._cancelled: set[Job] = set()
+        self._closing = False
+        self._thread = Thread(target=self._run, name="decoding", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the decoding thread runs."""
+        return self._thread.is_alive()
+
+    def counts(self) -> tuple[int, int]:
+        """(rows being decoded, jobs waiting)."""
+        with self._changed:
+            queues = self._queues.values()
+            return sum(len(one.batch.rows) for one in queues), sum(len(one.waiting) for one in queues)
+
+    def submit(self, job: Job) -> None:
+        """Add a job. ApiError where too many wait, or where it could never be decoded."""
+        queue = self._queues[job.name]
+        if not queue.batch.fits(job.requests, alone=True):
+            raise ApiError(
+                400, "The request needs more memory than this server has; lower `n` or `max_tokens`."
+            )
+        with self._changed:
+            if len(queue.waiting) >= self._options.max_queue:
+                raise ApiError(
+                    429, "Too many requests wait already. Try again later.", headers={"Retry-After": "1"}
+                )
+            queue.waiting.append(job)
+            self._changed.notify()
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job: nobody waits for it any more."""
+        with self._changed:
+            self._cancelled.add(job)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, and with it all jobs."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._wait():
+            for queue in self._queues.values():
+                try:
+                    self._admit(queue)
+                    if queue.batch.rows:
+                        queue.batch.step()
+                        self._tell(queue)
+                except (
+                    Exception
+                ) as error:  # whatever a model raises must end its requests alone, not the server
+                    self._fail(queue, error)
+        for queue in self._queues.values():
+            for job in (*queue.waiting, *queue.running):
+                job.answer(ApiError(503, "The server is shutting down."))
+            queue.batch.close()
+
+    def _wait(self) -> bool:
+        """Wait for something to do, and remove what was cancelled. False when the server closes."""
+        with self._changed:
+            while not self._closing and not self._cancelled:
+                if any(queue.waiting or queue.batch.rows for queue in self._queues.values()):
+                    break
+                self._changed.wait()
+            for job in self._cancelled:
+                queue = self._queues[job.name]
+                if job in queue.waiting:
+                    queue.waiting.remove(job)
+                if job in queue.running:
+                    queue.running.remove(job)
+                    queue.batch.leave([choice.row for choice in job.choices])
+                    self._metrics.cancelled += 1
+            self._cancelled.clear()
+            return not self._closing
+
+    def _admit(self, queue: _Queue) -> None:
+        tokens = 0
+        for job in self._next(queue):
+            queue.running.append(job)
+            rows = queue.batch.join(job.requests)
+            tokenizer = queue.served.policy.tokenizer
+            job.choices = [Choice(place, row, job.stops, tokenizer) for place, row in enumerate(rows)]
+            tokens += len(job.requests[0].prompt.tokens)
+            if tokens >= PROMPT_TOKENS:
+                return
+
+    def _next(self, queue: _Queue) -> Iterator[Job]:
+        """Waiting jobs, in order, while there is room. One that needs much is not overtaken."""
+        while True:
+            with self._changed:
+                if not queue.waiting:
+                    return
+                requests = queue.waiting[0].requests
+                rows = len(queue.batch.rows) + len(requests)
+                if queue.batch.rows and (rows > self._options.max_rows or not queue.batch.fits(requests)):
+                    return
+                job = queue.waiting.popleft()
+            yield job
+
+    def _tell(self, queue: _Queue) -> None:
+        for job in list(queue.running):
+            updates, open_choices = [], []
+            for choice in job.choices:
+                update = choice.update()
+                if update is not None:
+                    updates.append(update)
+                if update is None or update.finish is None:
+                    open_choices.append(choice)
+                else:
+                    queue.batch.leave([choice.row])  # it may have ended by a stop string
+                    self._metrics.finished(queue.served.name, update)
+            job.choices = open_choices
+            if not open_choices:
+                queue.running.remove(job)
+            if updates:
+                job.answer(updates)
+
+    def _fail(self, queue: _Queue, error: Exception) -> None:
+        """End the running requests of a policy that raised, and begin with an empty batch."""
+        # The kind alone: a message may quote what was asked.
+        _LOG.error("decoding with %s failed: %s", queue.served.name, type(error).__name__)
+        for job in queue.running:
+            job.answer(ApiError(500, "The model failed while it decoded this request."))
+        self._metrics.failed += len(queue.running)
+        queue.running.clear()
+        queue.batch.close()
+        queue.batch = LiveBatch(queue.served.policy)
