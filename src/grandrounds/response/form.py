@@ -28,8 +28,8 @@ class Part(Enum):
 class Repair:
     """How a response returns to the form: its first `keep` characters stay, and `then` follows.
 
-    then is None where nothing may be written in the model's place, since a part is still empty: the newest token must be
-    another one.
+    then is None where nothing may be written in the model's place, since a part is still empty: the newest token
+    must be another one.
     """
 
     keep: int

@@ -38,8 +38,8 @@ class Chosen:
 class RowRequest:
     """A completion to be decoded.
 
-    key, place: its randomness, as in `noise.generator`. top: how many of the likeliest tokens are reported; None reports
-    no log-probs. form: the form that the response must have, or None. on_leaving: what happens where it is left.
+    key, place: its randomness, as in `noise.generator`. top: how many of the likeliest tokens are reported; with None
+    no log-probs are. form: the form that the response must have, or None. on_leaving: what happens where it is left.
     """
 
     prompt: Prompt

@@ -1,0 +1,104 @@
+"""A live server on loopback with tiny models, for the tests of serving."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+from tiny_models import tiny_model_folder
+
+from grandrounds.recipe import Recipe
+from grandrounds.recipe_file import with_overrides
+from grandrounds.sampling.live_row import LiveRow
+from grandrounds.serve.app import Server, build_app
+from grandrounds.serve.options import ServeOptions
+from grandrounds.serve.run import listening
+from grandrounds.serve.served import load_served
+from grandrounds.training.target import Target
+
+KEY = "a-key-for-tests"
+WELL = "<reasoning>\nFindings: pain; no fever.\n</reasoning>\n<answer>pericarditis</answer>"
+# Each policy's name, and what its recipe changes.
+POLICIES = {
+    "thinker": ("qwen2", ["grpo.max_new_tokens=64"]),
+    "regular": (
+        "llama",
+        ["sft.reasoning=false", "rounds=0", "prompt.system=Answer.", "grpo.max_new_tokens=40"],
+    ),
+}
+
+
+@dataclass
+class Live:
+    """A running server. base: its address."""
+
+    base: str
+    server: Server
+
+    @property
+    def openai(self) -> openai.OpenAI:
+        """OpenAI's client, which does not try again."""
+        return openai.OpenAI(base_url=f"{self.base}/v1", api_key=KEY, max_retries=0, timeout=120)
+
+    @property
+    def http(self) -> httpx.Client:
+        """A plain client, with the key."""
+        return httpx.Client(base_url=self.base, headers={"Authorization": f"Bearer {KEY}"}, timeout=120)
+
+    def settled(self) -> bool:
+        """Whether nothing is decoded or waits any more; waits for it."""
+        deadline = time.monotonic() + 60
+        while self.server.scheduler.counts() != (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.server.scheduler.counts() == (0, 0)
+
+
+@contextmanager
+def running(folder: Path, **changes: Any) -> Iterator[Live]:
+    """A server with the policies above, within the block."""
+    options = ServeOptions(port=0, api_key=KEY, **changes)
+    targets = []
+    for name, (architecture, overrides) in POLICIES.items():
+        if not (folder / name).exists():
+            tiny_model_folder(folder / name, architecture)
+        recipe = with_overrides(Recipe(), ["policy.precision=float32", *overrides])
+        targets.append(Target(name, str(folder / name), recipe, None, False))
+    app = build_app(load_served(targets, options), options)
+    with listening(options) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield Live(base, app.state.server)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def saying(text: str, *, ends: bool = True) -> Iterator[None]:
+    """Within the block every row begins with this text instead of sampled tokens, and then ends."""
+    begin = LiveRow.__init__
+
+    def scripted(self: LiveRow, request: Any, tokenizer: Any, end_ids: Any) -> None:
+        begin(self, request, tokenizer, end_ids)
+        self.forced.extend(tokenizer.encode(text, add_special_tokens=False))
+        if ends:
+            self.forced.append(min(end_ids))
+
+    LiveRow.__init__ = scripted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        LiveRow.__init__ = begin  # type: ignore[method-assign]

@@ -1,0 +1,305 @@
+"""A live server does what OpenAI's client expects, holds the form, and keeps requests apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from serve_support import KEY, WELL, Live, running, saying
+
+from grandrounds.errors import GrandRoundsError, RunError
+from grandrounds.response.grammar import Grammar
+from grandrounds.sampling.live import LiveBatch
+from grandrounds.serve.options import ServeOptions
+from grandrounds.serve.playground import GivenResponse, ReadRequest, read_responses
+from grandrounds.serve.run import listening, read_key
+
+USER = [{"role": "user", "content": "A woman of 40 has chest pain and no fever."}]
+HOSTILE = "<script>alert(1)</script> \x1b[31mred\x1b[0m \u202egnol\u202c <img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def live(folder: Path) -> Iterator[Live]:
+    with running(folder, max_body=20_000) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def refusing(folder: Path) -> Iterator[Live]:
+    with running(folder, on_leaving="refuse", max_rows=2, max_queue=1) as server:
+        yield server
+
+
+def ask(live: Live, **more: Any) -> Any:
+    return live.openai.chat.completions.create(**{"model": "thinker", "messages": USER, "seed": 1, **more})
+
+
+def streamed(chunks: Any) -> dict[int, dict[str, str]]:
+    """What a stream says in all: text by field, for each choice."""
+    said: dict[int, dict[str, str]] = {}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            one = said.setdefault(choice.index, {"content": "", "reasoning": "", "reasoning_content": ""})
+            for field in one:
+                one[field] += getattr(choice.delta, field, None) or ""
+            one["finish"] = choice.finish_reason or ""
+    return said
+
+
+def test_models_are_listed(live: Live) -> None:
+    assert [model.id for model in live.openai.models.list()] == ["thinker", "regular"]
+    assert live.openai.models.retrieve("regular").owned_by == "grandrounds"
+    with pytest.raises(openai.NotFoundError, match="thinker, regular"):
+        ask(live, model="other")
+
+
+def test_every_response_of_a_random_model_holds_the_form(live: Live) -> None:
+    answer = ask(live, n=4)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    for choice in answer.choices:
+        message = choice.message
+        whole = Grammar().render(message.reasoning, message.content)
+        assert Grammar().parse(whole).defects == ()
+        assert message.reasoning == message.reasoning_content
+        assert choice.repaired
+    assert answer.usage.completion_tokens <= 4 * 64
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    regular = ask(live, model="regular").choices[0].message
+    assert regular.content
+    assert regular.reasoning == ""
+
+
+def test_a_seed_gives_the_same_answer_streamed_or_whole_alone_or_beside_31_others(live: Live) -> None:
+    alone = [ask(live, seed=seed).choices[0].message for seed in range(2)]
+    with ThreadPoolExecutor(32) as pool:
+        many = [pool.submit(ask, live, seed=seed, stream=seed % 2 == 0) for seed in range(32)]
+        together = [one.result() for one in many]
+        said = [streamed(one)[0] for one in together[::2]]
+    assert (said[0]["reasoning"], said[0]["content"]) == (alone[0].reasoning, alone[0].content)
+    assert said[0]["reasoning"] == said[0]["reasoning_content"]
+    assert together[1].choices[0].message == alone[1]
+    assert all(one["finish"] in ("stop", "length") for one in said)
+    assert len({one["reasoning"] for one in said}) > 1
+    assert live.settled()
+
+
+def test_a_stream_ends_with_its_usage(live: Live) -> None:
+    chunks = list(ask(live, stream=True, n=2, stream_options={"include_usage": True}))
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == ask(live, n=2).usage
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+
+
+def test_logprobs_are_those_of_the_answers_tokens(live: Live) -> None:
+    with saying(WELL):
+        choice = ask(live, logprobs=True, top_logprobs=3).choices[0]
+        chunks = list(ask(live, logprobs=True, top_logprobs=3, stream=True))
+    entries = choice.logprobs.content
+    assert "".join(entry.token for entry in entries).startswith("pericarditis")
+    assert all(len(entry.top_logprobs) == 3 and entry.logprob <= 0 for entry in entries)
+    parts = [part.logprobs.content for chunk in chunks for part in chunk.choices if part.logprobs]
+    assert [entry for part in parts for entry in part] == entries
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(live: Live) -> None:
+    with saying(WELL, ends=False):
+        answer = ask(live, stop=["cardi"]).choices[0]
+        said = streamed(ask(live, stop=["cardi", "x"], stream=True))[0]
+    assert (answer.message.content, answer.finish_reason) == ("peri", "stop")
+    assert (said["content"], said["reasoning"]) == ("peri", "Findings: pain; no fever.")
+    assert live.settled()
+
+
+def test_the_recipes_system_message_is_sent_unless_the_request_has_its_own(live: Live) -> None:
+    def tokens(model: str, *system: str) -> int:
+        messages = [*({"role": "system", "content": text} for text in system), *USER]
+        return ask(live, model=model, messages=messages).usage.prompt_tokens
+
+    own = tokens("regular")
+    assert own == tokens("regular", "Answer.")
+    assert tokens("regular", "") < own < tokens("regular", "Answer at great length, please.")
+
+
+@pytest.mark.parametrize(
+    ("said", "reasoning", "content"),
+    [
+        ("The pain is", None, None),
+        ("<reasoning>pain <answer>B</answer>", "pain", None),
+        ("<reasoning>pain</reasoning> so <answer>", "pain", None),
+        (WELL, "Findings: pain; no fever.", "pericarditis"),
+    ],
+)
+def test_a_repair_keeps_what_was_right(
+    live: Live, said: str, reasoning: str | None, content: str | None
+) -> None:
+    with saying(said):
+        choice = ask(live).choices[0]
+    assert choice.message.refusal is None
+    assert choice.message.reasoning
+    assert choice.message.content
+    assert choice.repaired == (said != WELL)
+    assert reasoning is None or choice.message.reasoning == reasoning
+    assert content is None or choice.message.content == content
+
+
+def test_a_reasoning_without_end_is_closed_within_the_limit(live: Live) -> None:
+    with saying("<reasoning>" + "pain; " * 200, ends=False):
+        answer = ask(live, max_tokens=50)
+    choice = answer.choices[0]
+    assert choice.finish_reason == "length"
+    assert choice.message.content
+    assert answer.usage.completion_tokens <= 50
+
+
+@pytest.mark.parametrize(
+    ("said", "defect"),
+    [("The pain is", "text_outside_tags"), ("<reasoning>pain</reasoning>", "answer_missing")],
+)
+def test_a_malformed_response_is_refused_where_the_operator_says_so(
+    refusing: Live, said: str, defect: str
+) -> None:
+    with saying(said):
+        choice = ask(refusing).choices[0]
+        chunks = list(ask(refusing, stream=True))
+    assert choice.message.content is None
+    assert defect in choice.message.refusal
+    assert streamed(chunks)[0]["content"] == ""
+    assert any(part.delta.refusal for chunk in chunks for part in chunk.choices)
+    with saying(WELL):
+        assert ask(refusing).choices[0].message.content == "pericarditis"
+
+
+def test_hostile_text_stays_text(live: Live) -> None:
+    with saying(f"<reasoning>{HOSTILE}</reasoning><answer>{HOSTILE}</answer>"):
+        with live.http.stream(
+            "POST",
+            "/v1/chat/completions",
+            json={"model": "thinker", "messages": USER, "stream": True, "max_tokens": 400},
+        ) as answer:
+            raw = answer.read()
+        message = ask(live, max_tokens=400).choices[0].message
+    assert raw.isascii()
+    assert b"\x1b" not in raw
+    assert all(line.startswith(b"data: ") for line in raw.split(b"\n") if line)
+    assert message.content == message.reasoning == HOSTILE
+    page = live.http.get("/")
+    assert "unsafe" not in page.headers["content-security-policy"]
+    script = live.http.get("/playground/static/playground.js").text
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
+    assert not re.search(r"https?://", page.text + script)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> None:
+    before = live.server.metrics.cancelled
+    body = {"model": "thinker", "messages": USER, "n": 8, "max_tokens": 1900, "stream": stream}
+    with saying("<reasoning>" + "pain; " * 2000, ends=False), pytest.raises(httpx.TimeoutException):
+        with live.http.stream("POST", "/v1/chat/completions", json=body, timeout=1.5) as answer:
+            for _ in answer.iter_raw():
+                assert stream
+                raise httpx.ReadTimeout("enough")
+    assert live.settled()
+    assert live.server.metrics.cancelled == before + 1
+
+
+def test_wrong_requests_get_openais_errors(live: Live) -> None:
+    chat = "/v1/chat/completions"
+    good = {"model": "thinker", "messages": USER}
+
+    def status(**more: Any) -> tuple[int, dict[str, Any]]:
+        answer = live.http.request("POST", chat, **more)
+        return answer.status_code, answer.json()["error"]
+
+    plain = httpx.Client(base_url=live.base)
+    assert plain.post(chat, json=good).json()["error"]["code"] == "invalid_api_key"
+    for key in ("wrong", KEY + "x", "", "é"):
+        wrong = plain.post(chat, json=good, headers={"Authorization": f"Bearer {key}".encode()})
+        assert wrong.status_code == 401
+    assert plain.get("/metrics").status_code == 401
+    assert plain.get("/health").json() == {"status": "ok"}
+    assert live.http.get("/health", headers={"Host": "evil.example"}).status_code == 403
+    assert status(content=b"{", headers={"Content-Type": "application/json"})[1]["code"] == "invalid_json"
+    assert status(content=json.dumps(good), headers={"Content-Type": "text/plain"})[0] == 415
+    assert status(json={**good, "user": "x" * 30_000})[0] == 413
+    chunks = (b" " * 1000 for _ in range(30))  # no length is announced
+    assert status(content=chunks, headers={"Content-Type": "application/json"})[0] == 413
+    assert status(json={**good, "max_tokens": 5000})[1]["param"] == "max_tokens"
+    assert status(json={**good, "max_tokens": 3})[0] == 400
+    assert status(json={**good, "n": 65})[1]["param"] == "n"
+    long = [{"role": "user", "content": "pain " * 3000}]
+    assert status(json={**good, "messages": long})[1]["code"] == "context_length_exceeded"
+    assert live.http.get("/nowhere").json()["error"]["type"] == "invalid_request_error"
+    assert live.http.get("/docs").status_code == 404
+    assert live.settled()
+
+
+def test_more_than_the_queue_holds_is_refused(refusing: Live) -> None:
+    with saying("<reasoning>" + "pain; " * 300, ends=False), ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, refusing, max_tokens=300) for _ in range(8)]
+        kinds = [type(one.exception()) for one in asked]
+    assert kinds.count(openai.RateLimitError) >= 1
+    assert kinds.count(type(None)) >= 2
+    assert refusing.settled()
+
+
+def test_a_model_that_fails_ends_its_requests_alone(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: LiveBatch) -> None:
+        raise RuntimeError("out of memory beside the secret question")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveBatch, "step", broken)
+        with pytest.raises(openai.InternalServerError) as failed:
+            ask(live)
+    assert "secret" not in str(failed.value)
+    assert ask(live).choices[0].message.content
+
+
+def test_metrics_count_and_hold_no_text(live: Live) -> None:
+    ask(live)
+    text = live.http.get("/metrics").text
+    assert re.search(r'^grandrounds_completions_total{model="thinker"} [1-9]', text, re.MULTILINE)
+    assert "grandrounds_rows 0" in text
+    assert "chest" not in text
+
+
+def test_votes_count_answers_that_read_the_same() -> None:
+    reasoning = "Findings: chest pain; no fever.\nPericarditis: for chest pain; against no fever."
+    given = [("", "Flu"), (reasoning, "Pericarditis"), ("", "pericarditis."), ("", None)]
+    read = read_responses(ReadRequest(responses=[GivenResponse(reasoning=r, answer=a) for r, a in given]))
+    assert read["votes"] == [{"answer": "Pericarditis", "count": 2}, {"answer": "Flu", "count": 1}]
+    assert read["responses"][1] == {
+        "findings": ["chest pain", "no fever"],
+        "supports": ["chest pain"],
+        "contradicts": ["no fever"],
+    }
+
+
+def test_a_server_that_others_reach_needs_a_key(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--api-key-file"):
+        ServeOptions(host="0.0.0.0").check()
+    ServeOptions(host="0.0.0.0", api_key="x").check()
+    ServeOptions(host="::1").check()
+    for text in ("", "two words", "é"):
+        (tmp_path / "key").write_text(text, encoding="utf-8")
+        with pytest.raises(GrandRoundsError):
+            read_key(tmp_path / "key")
+
+
+def test_a_port_in_use_is_an_error_with_a_hint() -> None:
+    with listening(ServeOptions(port=0)) as first:
+        first.listen()
+        with pytest.raises(RunError, match="--port"):
+            listening(ServeOptions(port=first.getsockname()[1]))
