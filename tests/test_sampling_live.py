@@ -13,6 +13,7 @@ from sampling_support import KEY, make_policy, make_prompts, sample
 from grandrounds.errors import PolicyError
 from grandrounds.policy.model import Policy
 from grandrounds.sampling import live
+from grandrounds.sampling.decoding import GrowingText
 from grandrounds.sampling.live import LiveBatch
 from grandrounds.sampling.live_row import LiveRow, RowRequest
 from grandrounds.sampling.native import NativeSampler
@@ -140,3 +141,18 @@ def test_a_model_without_our_attention_is_refused_with_a_hint(tmp_path: Path) ->
     policy.kernels = policy.kernels.model_copy(update={"shared_prefix": False})
     with pytest.raises(PolicyError, match="shared_prefix"):
         LiveBatch(policy)
+
+
+def test_bytes_that_are_no_character_yet_are_taken_back_too(tmp_path: Path) -> None:
+    """A byte-level model may leave the form in the middle of a character."""
+    tokenizer = make_policy(tmp_path, "qwen2").tokenizer
+    text, bytes_of_e = GrowingText(tokenizer), tokenizer.encode("é", add_special_tokens=False)
+    assert len(bytes_of_e) == 2
+    (a,) = tokenizer.encode("a", add_special_tokens=False)
+    for token in (a, *bytes_of_e, bytes_of_e[0]):
+        text.add(token)
+    assert (text.text, text.ends) == ("aé", [1, 1, 2, 2])
+    assert [text.within(length) for length in range(3)] == [0, 1, 3]
+    text.keep(1)
+    text.add(a)
+    assert text.text == "aa"

@@ -206,12 +206,15 @@ def test_hostile_text_stays_text(live: Live) -> None:
 def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> None:
     before = live.server.metrics.cancelled
     body = {"model": "thinker", "messages": USER, "n": 8, "max_tokens": 1900, "stream": stream}
-    with saying("<reasoning>" + "pain; " * 2000, ends=False), pytest.raises(httpx.TimeoutException):
-        with live.http.stream("POST", "/v1/chat/completions", json=body, timeout=1.5) as answer:
-            for _ in answer.iter_raw():
-                assert stream
-                raise httpx.ReadTimeout("enough")
-    assert live.settled()
+    post = {"method": "POST", "url": "/v1/chat/completions", "json": body, "timeout": 60 if stream else 1.5}
+    with saying("<reasoning>" + "pain; " * 2000, ends=False):
+        if stream:
+            with live.http.stream(**post) as answer:
+                assert next(answer.iter_lines())
+        else:
+            with pytest.raises(httpx.TimeoutException):
+                live.http.request(**post)
+        assert live.settled()
     assert live.server.metrics.cancelled == before + 1
 
 
@@ -225,7 +228,7 @@ def test_wrong_requests_get_openais_errors(live: Live) -> None:
 
     plain = httpx.Client(base_url=live.base)
     assert plain.post(chat, json=good).json()["error"]["code"] == "invalid_api_key"
-    for key in ("wrong", KEY + "x", "", "é"):
+    for key in ("wrong", KEY + "x", KEY[:-1], "é"):
         wrong = plain.post(chat, json=good, headers={"Authorization": f"Bearer {key}".encode()})
         assert wrong.status_code == 401
     assert plain.get("/metrics").status_code == 401

@@ -18,19 +18,15 @@ class _Mark:
 
 
 class GrowingText:
-    """The text of tokens that are added one by one. A character appears with the token that completes it.
-
-    ends: for each token, the length of the text once it was added.
-    """
+    """The text of tokens that are added one by one. A character appears with the token that completes it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.tokens: list[int] = []
         self.text = ""
         self._marks: list[_Mark] = []
-        self._before = self._read = (
-            0  # tokens that are decoded with the newest, for context; and those in the text
-        )
+        # Tokens before `_read` are in the text. Those from `_before` on are decoded with a new one, for context.
+        self._before = self._read = 0
 
     @property
     def ends(self) -> list[int]:
@@ -46,6 +42,15 @@ class GrowingText:
             self.text += text[len(context) :]
             self._before, self._read = self._read, len(self.tokens)
         self._marks.append(_Mark(self._read, len(self.text)))
+
+    def within(self, length: int) -> int:
+        """The most tokens whose text is complete and not longer than this."""
+        fitting = (
+            count
+            for count, mark in enumerate(self._marks, start=1)
+            if mark.read == count and mark.length <= length
+        )
+        return max(fitting, default=0)
 
     def keep(self, count: int) -> None:
         """Take back all tokens but the first `count`."""

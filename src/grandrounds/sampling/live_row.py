@@ -163,9 +163,8 @@ class LiveRow:
                 self.finish, self.malformed = "stop", True
             return
         self.repairs += 1
-        count = sum(end <= repair.keep for end in self._spoken.ends)
         text = self.text
-        self._cut(count)
+        self._cut(self._spoken.within(repair.keep))
         self.banned.clear()
         lost = text[len(self.text) : repair.keep]
         self.forced = deque(self._tokenizer.encode(lost + repair.then, add_special_tokens=False))
