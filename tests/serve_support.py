@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tiny_models import tiny_model_folder
 
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import with_overrides
-from grandrounds.sampling.live_row import LiveRow
+from grandrounds.sampling.live_row import Chosen, LiveRow
 from grandrounds.serve.app import Server, build_app
 from grandrounds.serve.options import ServeOptions
 from grandrounds.serve.run import listening
@@ -88,17 +89,20 @@ def running(folder: Path, **changes: Any) -> Iterator[Live]:
 
 @contextmanager
 def saying(text: str, *, ends: bool = True) -> Iterator[None]:
-    """Within the block every row begins with this text instead of sampled tokens, and then ends."""
-    begin = LiveRow.__init__
+    """Within the block every row samples this text, and then an end token."""
+    scripts: dict[LiveRow, deque[int]] = {}
+    take = LiveRow.take
 
-    def scripted(self: LiveRow, request: Any, tokenizer: Any, end_ids: Any) -> None:
-        begin(self, request, tokenizer, end_ids)
-        self.forced.extend(tokenizer.encode(text, add_special_tokens=False))
-        if ends:
-            self.forced.append(min(end_ids))
+    def scripted(self: LiveRow, chosen: Chosen) -> None:
+        if self not in scripts:
+            tokens = self._tokenizer.encode(text, add_special_tokens=False)
+            scripts[self] = deque([*tokens, min(self._ends)] if ends else tokens)
+        if scripts[self] and not chosen.forced:
+            chosen = replace(chosen, token=scripts[self].popleft())
+        take(self, chosen)
 
-    LiveRow.__init__ = scripted  # type: ignore[method-assign]
+    LiveRow.take = scripted  # type: ignore[method-assign]
     try:
         yield
     finally:
-        LiveRow.__init__ = begin  # type: ignore[method-assign]
+        LiveRow.take = take  # type: ignore[method-assign]

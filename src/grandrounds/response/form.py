@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from grandrounds.response.grammar import Defect, Grammar, Response
 
@@ -126,7 +127,7 @@ class FormReader:
     def _may_become_tag(self, text: str) -> bool:
         return any(_begins(text, name, slash) for name in self._names.values() for slash in ("", "/"))
 
-    def _gap(self, text: str) -> Repair | bool | None:
+    def _gap(self, text: str) -> Repair | Literal[True] | None:
         """A gap: white space, then the tag that opens the next part. True where the part has ended."""
         first = self._first()
         if first == len(text):
@@ -140,7 +141,7 @@ class FormReader:
             return None
         return self._repair(first, self._open[self.part])
 
-    def _content(self, text: str) -> Repair | bool | None:
+    def _content(self, text: str) -> Repair | Literal[True] | None:
         """A part between tags. Any tag but the one that closes it leaves the form."""
         tag = self._tag.search(text, self._from)
         if tag is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,9 +12,11 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from grandrounds.serve.chat_request import ChatRequest, parse_request
 from grandrounds.serve.chat_response import ChatResponse, event
+from grandrounds.serve.choice import Update
 from grandrounds.serve.errors import ApiError
 from grandrounds.serve.guard import Guard, error_response
 from grandrounds.serve.metrics import Metrics
@@ -59,66 +61,80 @@ class Server:
         served = self.known(asked.model)
         rows = await run_in_threadpool(served.rows, asked)
         loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
-        job = Job(
-            asked.model,
-            rows,
-            asked.stop,
-            lambda new: loop.call_soon_threadsafe(told.put_nowait, new) and None,
-        )
+
+        def tell(new: Told) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, new)
+
+        job = Job(asked.model, rows, asked.stop, tell)
         self.scheduler.submit(job)
         prompt_tokens = len(rows[0].prompt.tokens)
         self.metrics.prompt_tokens += prompt_tokens
         response = ChatResponse(asked.model, asked.n, prompt_tokens, asked.logprobs)
         if asked.stream:
-            events = self._stream(job, told, response, asked)
-            return StreamingResponse(events, media_type="text/event-stream")
-        return await self._whole(request, job, told, response)
-
-    async def _whole(
-        self, request: Request, job: Job, told: asyncio.Queue[Told], response: ChatResponse
-    ) -> Response:
-        gone = asyncio.create_task(_gone(request))
+            events = self._events(_updates(request, told, response), response, asked)
+            return _Stream(events, lambda: self._leave(job, response))
         try:
-            while not response.complete:
-                new = asyncio.create_task(told.get())
-                await asyncio.wait((new, gone), return_when=asyncio.FIRST_COMPLETED)
-                if gone.done():
-                    new.cancel()
-                    return Response(status_code=499)  # nobody reads it
-                response.add(_raised(new.result()))
-            return JSONResponse(response.whole())
+            async for _ in _updates(request, told, response):
+                pass
+            # Where the client has gone, nobody reads the answer.
+            return JSONResponse(response.whole()) if response.complete else Response(status_code=499)
         finally:
-            gone.cancel()
             self._leave(job, response)
 
-    async def _stream(
-        self, job: Job, told: asyncio.Queue[Told], response: ChatResponse, asked: ChatRequest
+    async def _events(
+        self, updates: AsyncIterator[Sequence[Update]], response: ChatResponse, asked: ChatRequest
     ) -> AsyncIterator[str]:
+        for line in response.begin():
+            yield line
         try:
-            for line in response.begin():
-                yield line
-            while not response.complete:
-                updates = _raised(await told.get())
-                response.add(updates)
-                for line in response.events(updates):
+            async for new in updates:
+                for line in response.events(new):
                     yield line
-            usage = asked.stream_options is not None and asked.stream_options.include_usage
-            for line in response.end(usage=usage):
-                yield line
         except ApiError as error:  # the status is sent already
             yield event(error.body)
-        finally:
-            self._leave(job, response)
+            return
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        for line in response.end(usage=usage):
+            yield line
 
     def _leave(self, job: Job, response: ChatResponse) -> None:
         if not response.complete:
             self.scheduler.cancel(job)
 
 
-def _raised(told: Told) -> Any:
-    if isinstance(told, ApiError):
-        raise told
-    return told
+class _Stream(StreamingResponse):
+    """Server-sent events. at_end: called however the stream ends, even before its first event."""
+
+    def __init__(self, events: AsyncIterator[str], at_end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._at_end = at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._at_end()
+
+
+async def _updates(
+    request: Request, told: asyncio.Queue[Told], response: ChatResponse
+) -> AsyncIterator[Sequence[Update]]:
+    """What the decoding thread tells, until the response is complete or the client has gone."""
+    gone = asyncio.create_task(_gone(request))
+    try:
+        while not response.complete:
+            new = asyncio.create_task(told.get())
+            await asyncio.wait((new, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                new.cancel()
+                return
+            updates = new.result()
+            if isinstance(updates, ApiError):
+                raise updates
+            response.add(updates)
+            yield updates
+    finally:
+        gone.cancel()
 
 
 async def _gone(request: Request) -> None:

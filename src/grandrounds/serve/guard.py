@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from grandrounds.serve.errors import ApiError
 from grandrounds.serve.options import LOCAL_NAMES, ServeOptions, is_loopback
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 # Whoever may see the page may load it; what it asks for needs the key.
 OPEN_PATHS = ("/", "/health")

@@ -49,7 +49,7 @@ class Metrics:
         for name, kind, text, value in (
             ("cancelled_total", "counter", "Requests whose sender went away.", self.cancelled),
             ("failed_total", "counter", "Requests that ended because a model raised.", self.failed),
-            ("rows", "gauge", "Completions being decoded.", running),
+            ("rows", "gauge", "Completions of requests that are being decoded.", running),
             ("waiting", "gauge", "Requests that wait.", waiting),
         ):
             lines += _metric(name, kind, text, "", {"": value})

@@ -71,10 +71,11 @@ class Scheduler:
         return self._thread.is_alive()
 
     def counts(self) -> tuple[int, int]:
-        """(rows being decoded, jobs waiting)."""
+        """(completions of the jobs being decoded, jobs waiting)."""
         with self._changed:
             queues = self._queues.values()
-            return sum(len(one.batch.rows) for one in queues), sum(len(one.waiting) for one in queues)
+            running = [job for queue in queues for job in queue.running]
+            return sum(len(job.requests) for job in running), sum(len(one.waiting) for one in queues)
 
     def submit(self, job: Job) -> None:
         """Add a job. ApiError where too many wait, or where it could never be decoded."""
@@ -130,19 +131,17 @@ class Scheduler:
                 self._changed.wait()
             for job in self._cancelled:
                 queue = self._queues[job.name]
-                if job in queue.waiting:
-                    queue.waiting.remove(job)
-                if job in queue.running:
-                    queue.running.remove(job)
-                    queue.batch.leave([choice.row for choice in job.choices])
-                    self._metrics.cancelled += 1
+                for jobs in (queue.waiting, queue.running):
+                    if job in jobs:
+                        jobs.remove(job)
+                        self._metrics.cancelled += 1
+                queue.batch.leave([choice.row for choice in job.choices])
             self._cancelled.clear()
             return not self._closing
 
     def _admit(self, queue: _Queue) -> None:
         tokens = 0
         for job in self._next(queue):
-            queue.running.append(job)
             rows = queue.batch.join(job.requests)
             tokenizer = queue.served.policy.tokenizer
             job.choices = [Choice(place, row, job.stops, tokenizer) for place, row in enumerate(rows)]
@@ -161,6 +160,7 @@ class Scheduler:
                 if queue.batch.rows and (rows > self._options.max_rows or not queue.batch.fits(requests)):
                     return
                 job = queue.waiting.popleft()
+                queue.running.append(job)
             yield job
 
     def _tell(self, queue: _Queue) -> None:
