@@ -77,6 +77,7 @@ class LiveRow:
         self.malformed = False
         self.repairs = 0
         self._cut_short = False
+        self._counts: dict[str, int] = {}  # tokens of the tags that are still to come
         self.forced: deque[int] = deque()
         self.banned: set[int] = set()
         self.reader = FormReader(request.form, request.prompt.prefilled) if request.form else None
@@ -149,10 +150,10 @@ class LiveRow:
         if self.reader.part is Part.done:
             return 0
         content = min(ANSWER_TOKENS, self.request.settings.max_new_tokens // 4)
-        return self._count(self.reader.longest_closing()) + (self.reader.part is not Part.answer) * content
-
-    def _count(self, text: str) -> int:
-        return tokens_of(self._tokenizer, text)
+        tags = self.reader.longest_closing()
+        if tags not in self._counts:
+            self._counts[tags] = tokens_of(self._tokenizer, tags)
+        return self._counts[tags] + (self.reader.part is not Part.answer) * content
 
     def _mend(self, repair: Repair) -> None:
         """Take tokens back as far as the repair says, and have its text follow."""

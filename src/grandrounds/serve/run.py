@@ -35,8 +35,9 @@ def serve(
     with listening(options) as listener:
         served = load_served(targets, options)
         app = build_app(served, options)
-        for one in served.values():
-            say(f"{one.name}: {one.policy.description}")
+        for target in targets:
+            policy = served[target.name].policy
+            say(f"{target.name}: {target.model}, {policy.precision} on {policy.device.type}")
         host, port = options.host, listener.getsockname()[1]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         say(f"OpenAI's API: {address}/v1   playground: {address}/   stop: Ctrl-C")

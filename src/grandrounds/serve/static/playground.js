@@ -121,7 +121,11 @@ async function ask(model, body, samples, signal) {
   }
   const responses = blocks.map((block) => ({ reasoning: block.said.reasoning, answer: block.said.answer }));
   const read = await (await request("/playground/read", { responses }, signal)).json();
-  read.responses.forEach((named, number) => mark(blocks[number].reasoning, blocks[number].said.reasoning, named));
+  read.responses.forEach((named, number) => {
+    const { reasoning, said } = blocks[number];
+    if (said.reasoning) mark(reasoning, said.reasoning, named);
+    else reasoning.textContent = "none";
+  });
   if (samples > 1) showVotes(votes, read.votes, samples);
   return read.responses;
 }

@@ -1,0 +1,150 @@
+"""Throughput of `grandrounds serve`: one client at a time, and many at once, by OpenAI's own client.
+
+    python benchmarks/serving.py runs/demo/reasoning --cases clinic
+    python benchmarks/serving.py runs/demo/reasoning --cases clinic --clients 1 8 32 --json result.json
+
+Server and clients share the machine. Each number of clients asks the same questions with the same seeds, so that all
+get the same tokens; each number after the first is checked for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from bench.machine import describe_machine
+from bench.record import record
+from grandrounds.training.target import open_target
+
+COLUMNS = (
+    "clients",
+    "tokens/s",
+    "beside one",
+    "requests/s",
+    "first text, s (median)",
+    "whole, s (median)",
+    "whole, s (95 %)",
+    "answers that differ",
+)
+NOTE = "Server and clients share the cores. Answers that differ: from those that a single client got."
+READY = re.compile(r"(http://\S+)/v1")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: when its first and its last piece came, in seconds; its tokens, and its text."""
+
+    first: float
+    whole: float
+    tokens: int
+    text: str
+
+
+async def ask(client: AsyncOpenAI, model: str, question: str, seed: int, most: int | None) -> Asked:
+    """Stream one answer."""
+    started, first, text, tokens = time.perf_counter(), 0.0, [], 0
+    more: dict[str, Any] = {} if most is None else {"max_tokens": most}
+    stream = await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": question}],
+        seed=seed,
+        stream=True,
+        stream_options={"include_usage": True},
+        **more,
+    )
+    async for chunk in stream:
+        for choice in chunk.choices:
+            new = (getattr(choice.delta, "reasoning", "") or "") + (choice.delta.content or "")
+            first = first or (time.perf_counter() - started if new else 0.0)
+            text.append(new)
+        tokens = chunk.usage.completion_tokens if chunk.usage else tokens
+    return Asked(first, time.perf_counter() - started, tokens, "".join(text))
+
+
+async def measure(
+    base: str, model: str, questions: list[str], clients: int, most: int | None
+) -> tuple[float, list[Asked]]:
+    """Seconds in all, and the requests: so many clients, each asking its next question once its last is answered."""
+    waiting = list(enumerate(questions))[::-1]
+    answers: dict[int, Asked] = {}
+
+    async def one_client() -> None:
+        async with AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, timeout=3600) as client:
+            while waiting:
+                number, question = waiting.pop()
+                answers[number] = await ask(client, model, question, number, most)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_client() for _ in range(clients)))
+    return time.perf_counter() - started, [answers[number] for number in range(len(questions))]
+
+
+def row(clients: int, seconds: float, answers: list[Asked], base: float | None) -> tuple[float, list[str]]:
+    """Tokens per second, and a row of the table. base: tokens per second of the first row."""
+    rate = sum(answer.tokens for answer in answers) / seconds
+    whole = sorted(answer.whole for answer in answers)
+    return rate, [
+        str(clients),
+        f"{rate:.0f}",
+        "" if base is None else f"{rate / base:.1f}x",
+        f"{len(answers) / seconds:.2f}",
+        f"{median(answer.first for answer in answers):.3f}",
+        f"{median(whole):.2f}",
+        f"{whole[int(0.95 * (len(whole) - 1))]:.2f}",
+    ]
+
+
+def main() -> None:
+    """Start a server, measure, print a row for each number of clients, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("policy", help="a run, a checkpoint, a model folder or a GGUF file")
+    parser.add_argument("--cases", default="clinic", help="whose questions are asked")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    target = open_target(f"served={arguments.policy}", [])
+    _, cases = target.cases(arguments.cases, "auto")
+    questions = [_question(case) for case in cases[: arguments.requests]]
+    print(describe_machine())
+    command = [sys.executable, "-m", "grandrounds", "serve", f"served={arguments.policy}", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            base = next(found[1] for line in server.stdout or () if (found := READY.search(line)))
+            asyncio.run(measure(base, "served", questions[:2], 1, arguments.max_tokens))  # warm up
+            rows, first, rate = [], None, None
+            for clients in arguments.clients:
+                took, answers = asyncio.run(measure(base, "served", questions, clients, arguments.max_tokens))
+                first = first or answers
+                differ = sum(one.text != other.text for one, other in zip(first, answers, strict=True))
+                own, cells = row(clients, took, answers, rate)
+                rate = rate or own
+                rows.append([*cells, str(differ)])
+                print(rows[-1], flush=True)
+        finally:
+            server.terminate()
+    if arguments.json:
+        record(arguments.json, COLUMNS, rows, NOTE)
+
+
+def _question(case: Any) -> str:
+    """The case as its user message."""
+    from grandrounds.cases.ask import ask as messages_of
+    from grandrounds.recipe import PromptRecipe
+
+    return messages_of(case, PromptRecipe(system=""))[-1].content
+
+
+if __name__ == "__main__":
+    main()
