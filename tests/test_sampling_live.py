@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 from sampling_support import KEY, make_policy, make_prompts, sample
+from tiny_models import tiny_model_folder
 
 from grandrounds.errors import PolicyError
+from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
+from grandrounds.recipe import PolicyRecipe
 from grandrounds.sampling import live
 from grandrounds.sampling.decoding import GrowingText
 from grandrounds.sampling.live import LiveBatch
@@ -74,6 +77,23 @@ def test_a_request_is_answered_alike_whatever_is_beside_it(tmp_path: Path) -> No
     some = range(0, 32, 5)
     alone = [decode(policy, [jobs[number]])[0][0] for number in some]
     assert tokens_of([together[number] for number in some]) == tokens_of(alone)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_rows_numbers_are_the_same_to_the_last_bit_whatever_is_beside_it(
+    precision: str, tmp_path: Path
+) -> None:
+    """More rows than one pass has, and prompts of one block of columns and of several."""
+    # Widths as real models have them: a vector's length divides them.
+    tiny_model_folder(tmp_path, "llama", hidden_size=64, intermediate_size=192)
+    recipe = PolicyRecipe(model=str(tmp_path), adapter="full", device="cpu", precision=precision)
+    policy = load_policy(recipe, seed=0)
+    prompts = make_prompts(policy, [(7, 300, 40, 620)[number % 4] + number for number in range(35)])
+    settings = SamplingSettings(max_new_tokens=4)
+    jobs = [[RowRequest(prompt, settings, KEY, top=0)] for prompt in prompts]
+    together = [rows[0].chosen for rows in decode(policy, jobs)]
+    for number in (0, 1, 3, 18, 34):
+        assert together[number] == decode(policy, [jobs[number]])[0][0].chosen
 
 
 def test_rows_that_leave_take_nothing_along_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ same keyed noise, so that a completion does not depend on which of them decodes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from grandrounds.errors import PolicyError
 from grandrounds.policy.model import Policy
@@ -22,6 +23,10 @@ from grandrounds.sampling.live_row import Chosen, LiveRow, RowRequest
 from grandrounds.sampling.native import rows_at_once
 from grandrounds.sampling.prefill import Prefill
 from grandrounds.sampling.sampler import SamplingSettings
+
+# Rows of one pass. On a CPU a product's last bits are the same for 2 to 32 rows, and may differ for one or for more:
+# with these bounds a row's states do not depend on how many are beside it.
+LEAST_ROWS, PASS_ROWS = 2, 32
 
 
 class LiveBatch:
@@ -90,16 +95,31 @@ class LiveBatch:
 
     def _compute(self) -> None:
         """The states of all rows' newest tokens."""
-        device = self.policy.device
-        tokens = torch.tensor([row.newest for row in self.rows], device=device)
-        at = self._cache.place(torch.tensor([row.length - 1 for row in self.rows], device=device))
-        self._states = self.policy.hidden(tokens[None], at[None], self._cache)
+        states = []
+        for first, rows in self._passes():
+            tokens = self._filled([row.newest for row in rows])
+            lengths = self._filled([row.length - 1 for row in rows])
+            self._cache.place(first, lengths[: len(rows)])
+            states.append(self.policy.hidden(tokens[None], lengths[None], self._cache)[: len(rows)])
+        self._states = torch.cat(states)
+
+    def _passes(self) -> Iterator[tuple[int, list[LiveRow]]]:
+        """The rows that are computed together, with the number of the first."""
+        at_once = min(PASS_ROWS, rows_at_once(self.policy.head().weight.shape[0]))
+        for first in range(0, len(self.rows), at_once):
+            yield first, self.rows[first : first + at_once]
+
+    def _filled(self, numbers: list[int]) -> Tensor:
+        """Numbers of a pass, with those of rows that fill it up."""
+        filled = [*numbers, *[0] * (LEAST_ROWS - len(numbers))]
+        return torch.tensor(filled, device=self.policy.device)
 
     def _choose(self) -> list[Chosen]:
-        at_once = rows_at_once(self.policy.head().weight.shape[0])
         chosen: list[Chosen] = []
-        for first, states in zip(range(0, len(self.rows), at_once), self._states.split(at_once), strict=True):
-            chosen += self._chosen(self.rows[first : first + at_once], self.policy.logits(states))
+        for first, rows in self._passes():
+            states = self._states[first : first + len(rows)]
+            states = F.pad(states, (0, 0, 0, max(0, LEAST_ROWS - len(rows))))
+            chosen += self._chosen(rows, self.policy.logits(states)[: len(rows)])
         return chosen
 
     def _chosen(self, rows: Sequence[LiveRow], logits: Tensor) -> list[Chosen]:

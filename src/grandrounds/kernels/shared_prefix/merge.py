@@ -35,7 +35,7 @@ def attention(
     """Output [N, H, Q, D] and log-sum-exp of the scores [N, H, Q], in float32 at least."""
     if rule.softcap is None and query.device.type == "cpu" and query.shape[2] >= FUSED_QUERIES:
         return _fused(query, key, value, attn_mask=mask, scale=rule.scale)
-    scores, shares = _softmax(query, key, mask, rule)
+    scores, shares = scores_and_shares(query, key, mask, rule)
     # The largest share is exp(largest score - log-sum-exp), and not small. This takes half the steps of a log-sum-exp.
     log = scores.amax(-1) - shares.amax(-1).log_()
     return shares.to(value.dtype) @ value, log
@@ -45,11 +45,13 @@ def attention_output(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rule: AttentionRule
 ) -> Tensor:
     """The output alone, where all keys are in one tensor."""
-    _, shares = _softmax(query, key, mask, rule)
+    _, shares = scores_and_shares(query, key, mask, rule)
     return shares.to(value.dtype) @ value
 
 
-def _softmax(query: Tensor, key: Tensor, mask: Tensor | None, rule: AttentionRule) -> tuple[Tensor, Tensor]:
+def scores_and_shares(
+    query: Tensor, key: Tensor, mask: Tensor | None, rule: AttentionRule
+) -> tuple[Tensor, Tensor]:
     """Scores and their softmax, [N, H, Q, K]."""
     softcap, scores = rule.softcap, query * rule.scale @ key.mT
     if softcap is not None:
