@@ -126,7 +126,7 @@ class Grammar:
 
     def most_of_a_tag(self, text: str) -> int:
         """How often the most frequent of the four tags occurs."""
-        counts = Counter((bool(tag[1]), tag[2].lower()) for tag in self._tag.finditer(text))
+        counts = Counter((bool(tag[1]), tag[2].lower()) for tag in self.tag.finditer(text))
         return max(counts.values(), default=0)
 
     @cached_property
