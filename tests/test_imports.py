@@ -34,7 +34,7 @@ LAYERS = (
     ("recipe", "recipe_file", "recipe_guard", "recipe_help", "recipe_switches", "recipes"),
     ("domain",),
     ("types",),
-    ("response", "loading", "machine", "hub"),
+    ("response", "loading", "machine", "hub", "web"),
     ("errors", "_version"),
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -55,6 +55,7 @@ WITHOUT_TORCH = (
     "recipe_switches",
     "cli",
     "view",
+    "web",
 )
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 

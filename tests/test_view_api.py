@@ -18,9 +18,10 @@ from fastapi.testclient import TestClient
 
 from grandrounds.errors import RunError
 from grandrounds.view.app import PARTS, make_app
-from grandrounds.view.guarding import answers, host_of, is_loopback
 from grandrounds.view.run import open_run
-from grandrounds.view.serving import address_of, bound, require_packages
+from grandrounds.web.guarding import answers, host_of, is_loopback
+from grandrounds.web.parts import SHARED
+from grandrounds.web.port import address_of, bound, require_packages
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202eevil\u202c "
@@ -41,7 +42,7 @@ def client(tmp_path: Path) -> TestClient:
 
 
 def test_the_page_and_its_parts_are_served(client: TestClient) -> None:
-    for name in PARTS:
+    for name in (*SHARED, *PARTS):
         got = client.get(f"/{name}")
         assert got.status_code == 200
         assert "default-src 'none'" in got.headers["content-security-policy"]
@@ -51,19 +52,21 @@ def test_the_page_and_its_parts_are_served(client: TestClient) -> None:
 
 
 def test_every_part_that_the_page_names_is_served_and_nothing_from_elsewhere() -> None:
-    static = files("grandrounds.view").joinpath("static")
-    texts = {one.name: one.read_text(encoding="utf-8") for one in static.iterdir()}
-    assert {*texts, "page.css"} == {name or "index.html" for name in PARTS}
-    for text in texts.values():
+    places = {**SHARED, **PARTS}
+    for package in ("grandrounds.view", "grandrounds.web"):
+        there = {one.name for one in files(package).joinpath("static").iterdir()}
+        assert there == {place[-1] for place in places.values() if place[0] == package}
+    for package, *path in places.values():
+        text = files(package).joinpath(*path).read_text(encoding="utf-8")
         named = re.findall(r"""(?:src|href)="([\w.]+)"|from "\./([\w.]+)\"""", text)
-        assert {name for pair in named for name in pair if name} <= PARTS.keys()
+        assert {name for pair in named for name in pair if name} <= places.keys()
         assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}
 
 
 def test_the_scripts_make_no_html_of_text() -> None:
-    for name in PARTS:
+    for name, (package, *path) in {**SHARED, **PARTS}.items():
         if name.endswith(".js"):
-            text = files("grandrounds.view").joinpath("static", name).read_text(encoding="utf-8")
+            text = files(package).joinpath(*path).read_text(encoding="utf-8")
             forbidden = r"(inner|outer|AdjacentHT)(HTML|ML)|document\.write|\beval\(|new Function|srcdoc"
             assert not re.search(forbidden, text), name
 
@@ -221,7 +224,10 @@ def test_hosts_ports_and_addresses() -> None:
     assert is_loopback("127.9.9.9")
     assert not is_loopback("0.0.0.0")
     assert address_of("::1", 5) == "http://[::1]:5/"
-    with bound("127.0.0.1", 0) as listening, pytest.raises(RunError, match="cannot be served") as refused:
+    with (
+        bound("127.0.0.1", 0) as listening,
+        pytest.raises(RunError, match="nothing can be served") as refused,
+    ):
         bound("127.0.0.1", listening.getsockname()[1])
     assert "--port" in refused.value.hint
 
@@ -229,5 +235,5 @@ def test_hosts_ports_and_addresses() -> None:
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "polars" else object())
     with pytest.raises(RunError, match="polars, which is not installed") as refused:
-        require_packages()
+        require_packages(("fastapi", "polars"), "view")
     assert refused.value.hint == "pip install 'grandrounds[view]'"

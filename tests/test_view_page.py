@@ -21,7 +21,7 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from grandrounds.view.app import make_app  # noqa: E402
 from grandrounds.view.run import open_run  # noqa: E402
-from grandrounds.view.serving import bound  # noqa: E402
+from grandrounds.web.port import bound  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

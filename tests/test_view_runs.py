@@ -13,7 +13,7 @@ from view_support import SCHEMA, make_run, make_trl_run, row, write_lines, write
 pytest.importorskip("polars")
 
 from grandrounds.errors import RunError
-from grandrounds.view.findings import asked, cited, pieces, stated
+from grandrounds.report.findings import asked, cited, pieces, stated
 from grandrounds.view.group import group_page
 from grandrounds.view.jsonl import JsonLines
 from grandrounds.view.rollouts import Query, Rollouts

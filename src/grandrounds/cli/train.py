@@ -54,10 +54,11 @@ def _watched(run: Path, progress: Progress, watch: bool) -> Iterator[None]:
     if not watch:
         yield
         return
-    from grandrounds.view.serving import require_packages
+    from grandrounds.view.serving import PACKAGES
     from grandrounds.view.watching import watched
+    from grandrounds.web.port import require_packages
 
-    require_packages()
+    require_packages(PACKAGES, "view")
     with watched(run, progress.note):
         yield
     progress.note(f"The page has ended with the training. It opens again with: grandrounds view {run}")

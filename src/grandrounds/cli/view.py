@@ -8,8 +8,8 @@ from pathlib import Path
 
 def view_runs(runs: Sequence[Path], host: str, port: int, browser: bool) -> None:
     """Serve the page with these runs until Ctrl-C."""
-    from grandrounds.view.guarding import is_loopback
     from grandrounds.view.serving import serve
+    from grandrounds.web.guarding import is_loopback
 
     if not is_loopback(host):
         print(f"Warning: whoever reaches {host} can read these runs; there is no password.", flush=True)

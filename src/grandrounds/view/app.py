@@ -16,8 +16,6 @@ import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -25,21 +23,20 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from grandrounds.view.filters import FILTERS
 from grandrounds.view.group import group_page
-from grandrounds.view.guarding import Guarded
 from grandrounds.view.rollouts import ORDERS, Query, Rollouts, columns_of
 from grandrounds.view.run import Run, Stored
+from grandrounds.web.guarding import Guarded
+from grandrounds.web.parts import add_parts
 
 # Seconds between two looks at the folders, and after which a silent stream of events says that it is alive.
 LOOK, ALIVE = 1.0, 15.0
 LONGEST_SEARCH = 1000
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-# Every file that is served, by its address. Nothing else on the disk has one.
 PARTS = {
     "": ("grandrounds.view", "static", "index.html"),
     "page.css": ("grandrounds.report", "templates", "page.css"),
     **{
         name: ("grandrounds.view", "static", name)
-        for name in ("view.css", "main.js", "dom.js", "charts.js", "list.js", "group.js", "icon.svg")
+        for name in ("view.css", "main.js", "charts.js", "list.js", "group.js")
     },
 }
 
@@ -58,7 +55,7 @@ def make_app(runs: Mapping[str, Run], host: str = "127.0.0.1") -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)  # FastAPI's own pages load from a CDN
     app.add_middleware(Guarded, host=host)
     shown = [Shown(name, run, Rollouts(run)) for name, run in runs.items()]
-    _add_parts(app)
+    add_parts(app, PARTS)
     _add_runs(app, shown)
     _add_completions(app, shown)
 
@@ -69,21 +66,6 @@ def make_app(runs: Mapping[str, Run], host: str = "127.0.0.1") -> FastAPI:
     # What takes longest is read while the browser starts.
     app.state.read_ahead = lambda: [one.rollouts.state() for one in shown]
     return app
-
-
-def _add_parts(app: FastAPI) -> None:
-    for name in PARTS:
-        app.add_route(f"/{name}", partial(_part_response, name), methods=["GET"])
-
-
-def _part_response(name: str, request: Request) -> Response:
-    return Response(_part(name), media_type=TYPES[PARTS[name][-1].rpartition(".")[2]])
-
-
-@cache
-def _part(name: str) -> bytes:
-    package, *path = PARTS[name]
-    return files(package).joinpath(*path).read_bytes()
 
 
 def _add_runs(app: FastAPI, shown: Sequence[Shown]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from grandrounds.report.findings import asked, cited, pieces, stated
 from grandrounds.report.words import DEFECTS
 from grandrounds.response.grammar import Grammar
-from grandrounds.view.findings import asked, cited, pieces, stated
 from grandrounds.view.run import Stored
 
 # Characters of a text that the page gets at first; the rest on demand.

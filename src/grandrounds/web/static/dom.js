@@ -22,14 +22,14 @@ function filled(element, attributes, children) {
 }
 
 // Characters that change how others look or cannot be seen: controls (an ANSI code begins with one), marks of
-// direction, and what has no width. Line breaks and tabs stay.
+// direction, what has no width, and halves of characters. Line breaks and tabs stay.
 const HIDDEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
 
 // The text with such characters written out: "␛[31m", "⟨U+202E⟩".
 export function visible(text) {
   return String(text ?? "").replace(HIDDEN, (character) => {
-    const code = character.charCodeAt(0);
+    const code = character.codePointAt(0);
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     return "⟨U+" + code.toString(16).toUpperCase().padStart(4, "0") + "⟩";
   });
