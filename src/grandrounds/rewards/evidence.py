@@ -78,6 +78,12 @@ def in_case(finding: str, case: Case) -> bool:
     return _in_case(finding, case.facts, case.question, case.context)
 
 
+def forget_cases() -> None:
+    """Empty the caches that hold whole cases, for a process that may not keep what it was asked."""
+    for cached in (_in_case, _known, _case_passages):
+        cached.cache_clear()
+
+
 # Completions of a group cite the same findings repeatedly, so the cache answers most calls.
 @lru_cache(maxsize=65_536)
 def _in_case(

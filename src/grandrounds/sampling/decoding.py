@@ -60,3 +60,10 @@ class GrowingText:
 
     def _decoded(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)) if tokens else ""
+
+
+def continuation(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that follows others. A tokenizer that puts a space before the first word does not here."""
+    line, both = (tokenizer.encode(before, add_special_tokens=False) for before in ("\n", f"\n{text}"))
+    apart = both[: len(line)] == line  # not where line break and text share a token; no space is put there either
+    return list(both[len(line) :] if apart else tokenizer.encode(text, add_special_tokens=False))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from grandrounds.response.form import Form, FormReader, Part, Repair
-from grandrounds.sampling.decoding import GrowingText
+from grandrounds.sampling.decoding import GrowingText, continuation
 from grandrounds.sampling.noise import generator
 from grandrounds.sampling.sampler import Key, SamplingSettings
 from grandrounds.sampling.stop import StopStrings
@@ -59,7 +59,7 @@ def least_tokens(form: Form, tokenizer: Any) -> int:
 
 def tokens_of(tokenizer: Any, text: str) -> int:
     """The tokens of a text that a repair writes, and one that a token boundary may cost."""
-    return len(tokenizer.encode(text, add_special_tokens=False)) + 1
+    return len(continuation(tokenizer, text)) + 1
 
 
 class LiveRow:
@@ -168,7 +168,11 @@ class LiveRow:
         self._cut(self._spoken.within(repair.keep))
         self.banned.clear()
         lost = text[len(self.text) : repair.keep]
-        self.forced = deque(self._tokenizer.encode(lost + repair.then, add_special_tokens=False))
+        forced = continuation(self._tokenizer, lost + repair.then)
+        if len(forced) > self.request.settings.max_new_tokens - len(self.chosen):
+            # Bytes that are no character are more tokens when they are written again as U+FFFD: the form comes first.
+            forced = continuation(self._tokenizer, repair.then)
+        self.forced = deque(forced)
         if self.repairs > MOST_REPAIRS:
             self.finish, self.malformed = "stop", True
 

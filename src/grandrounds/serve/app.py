@@ -14,19 +14,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from grandrounds.serve.chat_request import ChatRequest, parse_request
+from grandrounds.serve.body import body_of
+from grandrounds.serve.chat_request import parse_request
 from grandrounds.serve.chat_response import ChatResponse, event
 from grandrounds.serve.choice import Update
 from grandrounds.serve.errors import ApiError
-from grandrounds.serve.guard import Guard, error_response
+from grandrounds.serve.guard import KeyGuard, error_response
 from grandrounds.serve.metrics import Metrics
 from grandrounds.serve.options import ServeOptions
-from grandrounds.serve.playground import add_playground
+from grandrounds.serve.playground import FREE_PATHS, add_playground
 from grandrounds.serve.scheduler import Job, Scheduler, Told
 from grandrounds.serve.served import Served
-
-# A body must be there after so many seconds.
-BODY_SECONDS = 30
+from grandrounds.web.guarding import Guarded
 
 
 class Server:
@@ -60,7 +59,7 @@ class Server:
         asked = parse_request(await body_of(request, self.options.max_body))
         served = self.known(asked.model)
         rows = await run_in_threadpool(served.rows, asked)
-        loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[Told | None]()
 
         def tell(new: Told) -> None:
             loop.call_soon_threadsafe(told.put_nowait, new)
@@ -69,9 +68,10 @@ class Server:
         self.scheduler.submit(job)
         prompt_tokens = len(rows[0].prompt.tokens)
         self.metrics.prompt_tokens += prompt_tokens
-        response = ChatResponse(asked.model, asked.n, prompt_tokens, asked.logprobs)
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        response = ChatResponse(asked.model, asked.n, prompt_tokens, asked.logprobs, usage)
         if asked.stream:
-            events = self._events(_updates(request, told, response), response, asked)
+            events = self._events(_updates(request, told, response), response)
             return _Stream(events, lambda: self._leave(job, response))
         try:
             async for _ in _updates(request, told, response):
@@ -82,7 +82,7 @@ class Server:
             self._leave(job, response)
 
     async def _events(
-        self, updates: AsyncIterator[Sequence[Update]], response: ChatResponse, asked: ChatRequest
+        self, updates: AsyncIterator[Sequence[Update]], response: ChatResponse
     ) -> AsyncIterator[str]:
         for line in response.begin():
             yield line
@@ -93,8 +93,7 @@ class Server:
         except ApiError as error:  # the status is sent already
             yield event(error.body)
             return
-        usage = asked.stream_options is not None and asked.stream_options.include_usage
-        for line in response.end(usage=usage):
+        for line in response.end():
             yield line
 
     def _leave(self, job: Job, response: ChatResponse) -> None:
@@ -117,18 +116,16 @@ class _Stream(StreamingResponse):
 
 
 async def _updates(
-    request: Request, told: asyncio.Queue[Told], response: ChatResponse
+    request: Request, told: asyncio.Queue[Told | None], response: ChatResponse
 ) -> AsyncIterator[Sequence[Update]]:
     """What the decoding thread tells, until the response is complete or the client has gone."""
     gone = asyncio.create_task(_gone(request))
+    gone.add_done_callback(lambda _: told.put_nowait(None))
     try:
         while not response.complete:
-            new = asyncio.create_task(told.get())
-            await asyncio.wait((new, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                new.cancel()
+            updates = await told.get()
+            if updates is None:
                 return
-            updates = new.result()
             if isinstance(updates, ApiError):
                 raise updates
             response.add(updates)
@@ -143,27 +140,6 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def body_of(request: Request, most: int) -> bytes:
-    """The body. ApiError for one that is too large, too slow, or not said to be JSON."""
-    # A page elsewhere may send a form or plain text to this machine without being asked whether it may.
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, "Send JSON, and say so: `Content-Type: application/json`.")
-    too_large = ApiError(413, f"The body is larger than {most} bytes.", code="body_too_large")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise too_large
-    except TimeoutError:
-        raise ApiError(408, "The body did not arrive in time.") from None
-    return bytes(body)
-
-
 def build_app(served: dict[str, Served], options: ServeOptions) -> FastAPI:
     """The application, with its decoding thread running."""
     server = Server(served, options)
@@ -176,10 +152,12 @@ def build_app(served: dict[str, Served], options: ServeOptions) -> FastAPI:
     # No generated pages: they would load their scripts from elsewhere.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.server = server
-    app.add_middleware(Guard, options=options)  # type: ignore[arg-type]
+    if options.api_key is not None:
+        app.add_middleware(KeyGuard, key=options.api_key, free=FREE_PATHS | {"/health"})
+    app.add_middleware(Guarded, host=options.host)  # the last one added is the first one asked
     _add_errors(app)
     _add_routes(app, server)
-    add_playground(app, served, options)
+    add_playground(app, options.max_body)
     return app
 
 

@@ -14,12 +14,13 @@ from grandrounds.serve.choice import Update
 
 @dataclass
 class ChatResponse:
-    """A response that grows by updates."""
+    """A response that grows by updates. stream_usage: whether a stream ends with its usage."""
 
     model: str
     count: int
     prompt_tokens: int
     logprobs: bool = False
+    stream_usage: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -61,7 +62,7 @@ class ChatResponse:
             "index": index,
             "message": message,
             "finish_reason": last.finish,
-            "logprobs": {"content": logprobs} if self.logprobs else None,
+            "logprobs": _logged(logprobs) if self.logprobs else None,
             "repaired": bool(last.repairs),
         }
 
@@ -74,9 +75,9 @@ class ChatResponse:
         """Events for what is new."""
         return [self._event([part]) for update in updates for part in self._parts(update)]
 
-    def end(self, *, usage: bool) -> list[str]:
+    def end(self) -> list[str]:
         """The events that close a stream."""
-        last = [self._event([], usage=self.usage)] if usage else []
+        last = [self._event([], self.usage)] if self.stream_usage else []
         return [*last, "data: [DONE]\n\n"]
 
     def _parts(self, update: Update) -> list[dict[str, Any]]:
@@ -94,11 +95,13 @@ class ChatResponse:
     def _part(
         self, index: int, delta: dict[str, Any], logprobs: Sequence[dict[str, Any]] = ()
     ) -> dict[str, Any]:
-        logs = {"content": list(logprobs)} if logprobs else None
+        logs = _logged(logprobs) if logprobs else None
         return {"index": index, "delta": delta, "finish_reason": None, "logprobs": logs}
 
-    def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
-        return event({**self._head("chat.completion.chunk"), "choices": choices, **more})
+    def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
+        # Where usage is asked for, every event has the field, and the last one fills it.
+        counted = {"usage": usage} if self.stream_usage else {}
+        return event({**self._head("chat.completion.chunk"), "choices": choices, **counted})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -107,6 +110,10 @@ class ChatResponse:
 def _reasoned(text: str) -> dict[str, str]:
     """The reasoning, under both names that clients look for."""
     return {"reasoning": text, "reasoning_content": text}
+
+
+def _logged(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"content": list(entries), "refusal": None}
 
 
 def event(value: dict[str, Any]) -> str:

@@ -1,16 +1,14 @@
-"""What the operator chooses, and what a server needs before it starts."""
+"""What the operator chooses."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 
 from grandrounds.errors import RunError
+from grandrounds.web.guarding import is_loopback
 
 OnLeaving = Literal["repair", "refuse"]
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,3 @@ class ServeOptions:
                 where="--host",
                 hint="Name a file with a key by --api-key-file, or leave --host out.",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach this address."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # another host's name
-        return False
-
-
-def require_packages() -> None:
-    """RunError where the extra `serve` is not installed."""
-    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RunError(
-            f"serving needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}, not installed here",
-            hint="pip install 'grandrounds[serve]'",
-        )

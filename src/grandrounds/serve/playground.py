@@ -1,9 +1,9 @@
-"""The playground: one page without anything from elsewhere, and what it needs to highlight findings and count votes."""
+"""The playground's page, and what it asks for beside the API: findings looked up in the question, and votes counted."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,18 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from grandrounds.response.outline import parse_outline
+from grandrounds.report.findings import Piece, asked, cited, pieces, stated
+from grandrounds.response.grammar import Response as Parsed
+from grandrounds.rewards.evidence import forget_cases
 from grandrounds.rewards.text import normalise
+from grandrounds.serve.body import body_of
 from grandrounds.serve.errors import ApiError
-from grandrounds.serve.options import ServeOptions
-from grandrounds.serve.served import Served
+from grandrounds.web.parts import SHARED, add_parts
 
-# The page's files and their types.
-_FILES = {
-    "playground.html": "text/html; charset=utf-8",
-    "playground.css": "text/css; charset=utf-8",
-    "playground.js": "text/javascript; charset=utf-8",
+PARTS = {
+    "": ("grandrounds.serve", "static", "playground.html"),
+    "page.css": ("grandrounds.report", "templates", "page.css"),
+    "playground.css": ("grandrounds.serve", "static", "playground.css"),
+    "playground.js": ("grandrounds.serve", "static", "playground.js"),
 }
+# Whoever may see the page may load it; what it asks for needs the key.
+FREE_PATHS = frozenset(f"/{name}" for name in (*SHARED, *PARTS))
+# Characters of a text in which findings are marked. The rest is shown without marks.
+MARKED = 20_000
 
 
 class GivenResponse(BaseModel):
@@ -30,62 +36,65 @@ class GivenResponse(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     reasoning: str = ""
-    answer: str | None = None
+    answer: str = ""
 
 
 class ReadRequest(BaseModel):
     """Responses of one model to one question."""
 
     model_config = ConfigDict(extra="forbid")
-    responses: list[GivenResponse] = Field(max_length=256)
+    question: str
+    responses: list[GivenResponse] = Field(max_length=1024)
 
 
-def read_responses(asked: ReadRequest) -> dict[str, Any]:
-    """What each reasoning names, and the vote: answers that read the same after normalising count together."""
-    votes: dict[str, list[int]] = defaultdict(list)
-    for number, response in enumerate(asked.responses):
-        if response.answer:
-            votes[normalise(response.answer)].append(number)
-    counted = sorted(votes.values(), key=lambda numbers: (-len(numbers), numbers[0]))
+def read_responses(request: ReadRequest) -> dict[str, Any]:
+    """The question and the reasonings in pieces, their findings marked as present, absent or not in the question; and
+    the votes."""
+    case = asked(request.question[:MARKED], None)
+    try:
+        marks = [cited(_parsed(response), case) for response in request.responses]
+        question, _ = stated(case, request.question[:MARKED], marks)
+    finally:
+        forget_cases()
+    texts = [response.reasoning for response in request.responses]
     return {
-        "votes": [
-            {"answer": asked.responses[numbers[0]].answer, "count": len(numbers)} for numbers in counted
+        "question": [*question, *_rest(request.question)],
+        "reasonings": [
+            [*pieces(text[:MARKED], found), *_rest(text)] for text, found in zip(texts, marks, strict=True)
         ],
-        "responses": [_named(response.reasoning) for response in asked.responses],
+        "votes": votes([response.answer for response in request.responses]),
     }
 
 
-def _named(reasoning: str) -> dict[str, list[str]]:
-    outline = parse_outline(reasoning)
-    return {
-        "findings": list(outline.findings),
-        "supports": sorted({claim.finding for one in outline.differential for claim in one.supports}),
-        "contradicts": sorted({claim.finding for one in outline.differential for claim in one.contradicts}),
-    }
+def votes(answers: Sequence[str]) -> list[dict[str, Any]]:
+    """Answers and how often each was given, the most frequent first. Those that read the same after normalising count
+    together; an empty one does not vote."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, answer in enumerate(answers):
+        if answer:
+            places[normalise(answer)].append(place)
+    ordered = sorted(places.values(), key=lambda given: (-len(given), given[0]))
+    return [{"answer": answers[given[0]], "count": len(given)} for given in ordered]
 
 
-def add_playground(app: FastAPI, served: dict[str, Served], options: ServeOptions) -> None:
+def _parsed(response: GivenResponse) -> Parsed:
+    return Parsed(response.reasoning[:MARKED], response.answer, (), "")
+
+
+def _rest(text: str) -> list[Piece]:
+    return [(text[MARKED:], None)] if len(text) > MARKED else []
+
+
+def add_playground(app: FastAPI, max_body: int) -> None:
     """Add the page's routes."""
-    from grandrounds.serve.app import body_of
-
-    folder = files("grandrounds.serve") / "static"
-    contents = {name: (folder / name).read_bytes() for name in _FILES}
-
-    @app.get("/")
-    async def page() -> Response:
-        return Response(contents["playground.html"], media_type=_FILES["playground.html"])
-
-    @app.get("/playground/static/{name}")
-    async def static(name: str) -> Response:
-        if name not in _FILES:
-            raise ApiError(404, "Not Found.")
-        return Response(contents[name], media_type=_FILES[name])
+    add_parts(app, PARTS)
 
     @app.post("/playground/read")
     async def read(request: Request) -> Response:
-        body = await body_of(request, 8 * options.max_body)
+        # The responses of a request are longer than the request.
+        body = await body_of(request, 8 * max_body)
         try:
-            asked = ReadRequest.model_validate_json(body)
+            given = ReadRequest.model_validate_json(body)
         except ValidationError:
-            raise ApiError(400, "Send {responses: [{reasoning, answer}]}.") from None
-        return JSONResponse(await run_in_threadpool(read_responses, asked))
+            raise ApiError(400, "Send {question, responses: [{reasoning, answer}]}.") from None
+        return JSONResponse(await run_in_threadpool(read_responses, given))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from grandrounds.errors import RunError
-from grandrounds.serve.options import ServeOptions, require_packages
+from grandrounds.serve.options import ServeOptions
 from grandrounds.training.target import open_target
+from grandrounds.web.port import address_of, bound
 
 API_KEY = "GRANDROUNDS_API_KEY"
 
@@ -18,13 +19,12 @@ def serve(
     policies: Sequence[str],
     options: ServeOptions,
     overrides: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    told: Callable[[str], None] = print,
 ) -> None:
-    """Serve policies until Ctrl-C. say: is told what is served, and where.
+    """Serve policies until Ctrl-C. told: gets what is served, and where, once requests are answered.
 
     Raises the `GrandRoundsError` family.
     """
-    require_packages()
     options.check()
     import uvicorn
 
@@ -32,15 +32,15 @@ def serve(
     from grandrounds.serve.served import load_served
 
     targets = [open_target(policy, overrides) for policy in policies]
-    with listening(options) as listener:
+    # The port is taken first: loading may take long, and what comes meanwhile waits for it.
+    with bound(options.host, options.port) as listening:
         served = load_served(targets, options)
         app = build_app(served, options)
         for target in targets:
             policy = served[target.name].policy
-            say(f"{target.name}: {target.model}, {policy.precision} on {policy.device.type}")
-        host, port = options.host, listener.getsockname()[1]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        say(f"OpenAI's API: {address}/v1   playground: {address}/   stop: Ctrl-C")
+            told(f"{target.name}: {target.model}, {policy.precision} on {policy.device.type}")
+        address = address_of(options.host, listening.getsockname()[1])
+        told(f"OpenAI's API: {address}v1   playground: {address}   stop: Ctrl-C")
         config = uvicorn.Config(
             app,
             log_level="error",
@@ -49,38 +49,21 @@ def serve(
             timeout_graceful_shutdown=5,
             limit_concurrency=4 * (options.max_queue + options.max_rows),
         )
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def listening(options: ServeOptions) -> socket.socket:
-    """A socket on the address. RunError where it cannot be had."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.port))
-    except OSError as error:
-        listener.close()
-        raise RunError(
-            f"cannot listen there: {error.strerror}",
-            where=f"{options.host}:{options.port}",
-            hint="Choose another --port (0 takes a free one) or --host.",
-        ) from error
-    return listener
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def read_key(file: Path | None) -> str | None:
-    """The API key: the file's text, or the environment's. RunError for a file without one."""
-    if file is None:
-        return os.environ.get(API_KEY) or None
+    """The API key: the file's text, or the environment's, or None. RunError for what is no key."""
+    where = API_KEY if file is None else str(file)
     try:
-        key = file.read_text(encoding="utf-8").strip()
+        key = os.environ.get(API_KEY, "") if file is None else file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(
-            "the file with the API key cannot be read", where=str(file), hint="Check the path."
+            "the file with the API key cannot be read", where=where, hint="Check the path."
         ) from error
+    if file is None and not key:
+        return None
     if not key or not key.isascii() or any(character.isspace() for character in key):
-        raise RunError(
-            "the file must hold one key, a word of ASCII", where=str(file), hint="Write one into it."
-        )
+        raise RunError("the API key must be one word of ASCII", where=where, hint="Write such a key there.")
     return key

@@ -78,13 +78,15 @@ class Scheduler:
             return sum(len(job.requests) for job in running), sum(len(one.waiting) for one in queues)
 
     def submit(self, job: Job) -> None:
-        """Add a job. ApiError where too many wait, or where it could never be decoded."""
+        """Add a job. ApiError where too many wait, where it needs too much memory, or where nothing is decoded any more."""
         queue = self._queues[job.name]
         if not queue.batch.fits(job.requests, alone=True):
             raise ApiError(
                 400, "The request needs more memory than this server has; lower `n` or `max_tokens`."
             )
         with self._changed:
+            if self._closing:
+                raise _closed()
             if len(queue.waiting) >= self._options.max_queue:
                 raise ApiError(
                     429, "Too many requests wait already. Try again later.", headers={"Retry-After": "1"}
@@ -106,20 +108,30 @@ class Scheduler:
         self._thread.join()
 
     def _run(self) -> None:
-        while self._wait():
-            for queue in self._queues.values():
-                try:
-                    self._admit(queue)
-                    if queue.batch.rows:
-                        queue.batch.step()
-                        self._tell(queue)
-                except (
-                    Exception
-                ) as error:  # whatever a model raises must end its requests alone, not the server
-                    self._fail(queue, error)
+        try:
+            while self._wait():
+                for queue in self._queues.values():
+                    self._advance(queue)
+        finally:
+            self._end()
+
+    def _advance(self, queue: _Queue) -> None:
+        """Let waiting jobs join, decode one token of each row, and tell what is new."""
+        try:
+            self._admit(queue)
+            if queue.batch.rows:
+                queue.batch.step()
+                self._tell(queue)
+        except Exception as error:  # whatever a model raises ends its own requests, not the server
+            self._fail(queue, error)
+
+    def _end(self) -> None:
+        """Answer everybody who still waits. What is submitted from now on is refused."""
+        with self._changed:
+            self._closing = True
         for queue in self._queues.values():
             for job in (*queue.waiting, *queue.running):
-                job.answer(ApiError(503, "The server is shutting down."))
+                job.answer(_closed())
             queue.batch.close()
 
     def _wait(self) -> bool:
@@ -191,3 +203,7 @@ class Scheduler:
         queue.running.clear()
         queue.batch.close()
         queue.batch = LiveBatch(queue.served.policy)
+
+
+def _closed() -> ApiError:
+    return ApiError(503, "The server does not decode any more: it is stopping, or has failed.")

@@ -42,13 +42,19 @@ class Served:
         prompt, regular = self.recipe.prompt, not self.recipe.sft.reasoning and not self.recipe.rounds
         self.form = Form(Grammar(prompt.reasoning_tag, prompt.answer_tag), reasoning=not regular)
         self._least = least_tokens(self.form, self._tokenizer)
+        if self._least > self.options.max_tokens:
+            raise RunError(
+                f"a response of {self.name} needs at least {self._least} tokens for its tags and a few words",
+                where="--max-tokens",
+                hint="Allow more.",
+            )
 
     def rows(self, request: ChatRequest) -> list[RowRequest]:
         """The completions that the request asks for. ApiError for what the policy cannot do."""
-        with self._lock:
-            prompt = self._prompt(request)
         if request.n > self.options.max_rows:
             raise ApiError(400, f"`n` is at most {self.options.max_rows} here.", param="n")
+        with self._lock:
+            prompt = self._prompt(request)
         settings = self._settings(request, self._longest(request, len(prompt.tokens)))
         seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         return [
@@ -76,22 +82,18 @@ class Served:
 
     def _longest(self, request: ChatRequest, prompt: int) -> int:
         """The maximum length. ApiError where it is above the server's, or the model's context is too short."""
-        wanted, most = request.longest, self.options.max_tokens
+        (name, wanted), most = request.longest, self.options.max_tokens
         room = self.policy.max_positions - prompt
-        if wanted is not None and wanted > most:
-            raise ApiError(400, f"`max_tokens` is at most {most} here.", param="max_tokens")
-        if max(wanted or 0, self._least) > room:
+        if wanted is not None and not self._least <= wanted <= most:
+            why = "" if wanted > most else ": a response needs so many for its tags and a few words"
+            raise ApiError(400, f"`{name}` is {self._least} to {most} here{why}.", param=name)
+        if (wanted or self._least) > room:
             raise ApiError(
                 400,
-                f"The prompt has {prompt} tokens, and the context is {self.policy.max_positions}: too little is left.",
+                f"The prompt has {prompt} tokens and the response up to {wanted or self._least}; "
+                f"the model's context is {self.policy.max_positions}.",
                 param="messages",
                 code="context_length_exceeded",
-            )
-        if wanted is not None and wanted < self._least:
-            raise ApiError(
-                400,
-                f"A response needs at least {self._least} tokens for its tags and a few words.",
-                param="max_tokens",
             )
         own = self.recipe.evaluation.max_new_tokens or self.recipe.grpo.max_new_tokens
         return wanted or max(self._least, min(own, most, room))
