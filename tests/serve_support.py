@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import uvicorn
 from tiny_models import tiny_model_folder
@@ -21,9 +21,9 @@ from grandrounds.recipe_file import with_overrides
 from grandrounds.sampling.live_row import Chosen, LiveRow
 from grandrounds.serve.app import Server, build_app
 from grandrounds.serve.options import ServeOptions
-from grandrounds.serve.run import listening
 from grandrounds.serve.served import load_served
 from grandrounds.training.target import Target
+from grandrounds.web.port import bound
 
 KEY = "a-key-for-tests"
 WELL = "<reasoning>\nFindings: pain; no fever.\n</reasoning>\n<answer>pericarditis</answer>"
@@ -50,9 +50,9 @@ class Live:
         return openai.OpenAI(base_url=f"{self.base}/v1", api_key=KEY, max_retries=0, timeout=120)
 
     @property
-    def http(self) -> httpx.Client:
+    def http(self) -> httpx2.Client:
         """A plain client, with the key."""
-        return httpx.Client(base_url=self.base, headers={"Authorization": f"Bearer {KEY}"}, timeout=120)
+        return httpx2.Client(base_url=self.base, headers={"Authorization": f"Bearer {KEY}"}, timeout=120)
 
     def settled(self) -> bool:
         """Whether nothing is decoded or waits any more; waits for it."""
@@ -73,11 +73,11 @@ def running(folder: Path, **changes: Any) -> Iterator[Live]:
         recipe = with_overrides(Recipe(), ["policy.precision=float32", *overrides])
         targets.append(Target(name, str(folder / name), recipe, None, False))
     app = build_app(load_served(targets, options), options)
-    with listening(options) as listener:
+    with bound(options.host, options.port) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
         while not server.started:
             time.sleep(0.01)
         try:

@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from serve_support import KEY, WELL, Live, running, saying
 
 from grandrounds.errors import GrandRoundsError, RunError
 from grandrounds.response.grammar import Grammar
+from grandrounds.rewards import evidence
 from grandrounds.sampling.live import LiveBatch
 from grandrounds.serve.options import ServeOptions
 from grandrounds.serve.playground import GivenResponse, ReadRequest, read_responses
-from grandrounds.serve.run import listening, read_key
+from grandrounds.serve.run import read_key
 
 USER = [{"role": "user", "content": "A woman of 40 has chest pain and no fever."}]
 HOSTILE = "<script>alert(1)</script> \x1b[31mred\x1b[0m \u202egnol\u202c <img src=x onerror=alert(1)>"
@@ -197,7 +198,7 @@ def test_hostile_text_stays_text(live: Live) -> None:
     assert message.content == message.reasoning == HOSTILE
     page = live.http.get("/")
     assert "unsafe" not in page.headers["content-security-policy"]
-    script = live.http.get("/playground/static/playground.js").text
+    script = live.http.get("/playground.js").text
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
     assert not re.search(r"https?://", page.text + script)
 
@@ -212,7 +213,7 @@ def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> Non
             with live.http.stream(**post) as answer:
                 assert next(answer.iter_lines())
         else:
-            with pytest.raises(httpx.TimeoutException):
+            with pytest.raises(httpx2.TimeoutException):
                 live.http.request(**post)
         assert live.settled()
     assert live.server.metrics.cancelled == before + 1
@@ -226,14 +227,14 @@ def test_wrong_requests_get_openais_errors(live: Live) -> None:
         answer = live.http.request("POST", chat, **more)
         return answer.status_code, answer.json()["error"]
 
-    plain = httpx.Client(base_url=live.base)
+    plain = httpx2.Client(base_url=live.base)
     assert plain.post(chat, json=good).json()["error"]["code"] == "invalid_api_key"
     for key in ("wrong", KEY + "x", KEY[:-1], "é"):
         wrong = plain.post(chat, json=good, headers={"Authorization": f"Bearer {key}".encode()})
         assert wrong.status_code == 401
     assert plain.get("/metrics").status_code == 401
     assert plain.get("/health").json() == {"status": "ok"}
-    assert live.http.get("/health", headers={"Host": "evil.example"}).status_code == 403
+    assert live.http.get("/health", headers={"Host": "evil.example"}).status_code == 421
     assert status(content=b"{", headers={"Content-Type": "application/json"})[1]["code"] == "invalid_json"
     assert status(content=json.dumps(good), headers={"Content-Type": "text/plain"})[0] == 415
     assert status(json={**good, "user": "x" * 30_000})[0] == 413
@@ -278,16 +279,27 @@ def test_metrics_count_and_hold_no_text(live: Live) -> None:
     assert "chest" not in text
 
 
-def test_votes_count_answers_that_read_the_same() -> None:
-    reasoning = "Findings: chest pain; no fever.\nPericarditis: for chest pain; against no fever."
-    given = [("", "Flu"), (reasoning, "Pericarditis"), ("", "pericarditis."), ("", None)]
-    read = read_responses(ReadRequest(responses=[GivenResponse(reasoning=r, answer=a) for r, a in given]))
-    assert read["votes"] == [{"answer": "Pericarditis", "count": 2}, {"answer": "Flu", "count": 1}]
-    assert read["responses"][1] == {
-        "findings": ["chest pain", "no fever"],
-        "supports": ["chest pain"],
-        "contradicts": ["no fever"],
+def test_findings_are_looked_up_in_the_question_and_answers_that_read_the_same_vote_together() -> None:
+    question = "A man has chest pain and no fever."
+    reasoning = "Findings: chest pain; no fever; rash.\nPericarditis: for chest pain; against no fever."
+    given = [("", "Flu"), (reasoning, "Pericarditis"), ("", "pericarditis."), ("", "")]
+    responses = [GivenResponse(reasoning=reasoning, answer=answer) for reasoning, answer in given]
+    read = read_responses(ReadRequest(question=question, models=[responses, []]))
+    assert read["models"][0]["votes"] == [
+        {"answer": "Pericarditis", "count": 2},
+        {"answer": "Flu", "count": 1},
+    ]
+    none, marked = read["models"][0]["reasonings"][:2]
+    assert none == []
+    assert "".join(piece for piece, _ in marked) == reasoning
+    assert {(piece, mark) for piece, mark in marked if mark} == {
+        ("chest pain", "present"),
+        ("no fever", "absent"),
+        ("rash", "invented"),
     }
+    assert ("chest pain", "present") in read["question"]
+    assert read["models"][1] == {"reasonings": [], "votes": []}
+    assert evidence._in_case.cache_info().currsize == 0  # the question is not kept
 
 
 def test_a_server_that_others_reach_needs_a_key(tmp_path: Path) -> None:
@@ -299,10 +311,3 @@ def test_a_server_that_others_reach_needs_a_key(tmp_path: Path) -> None:
         (tmp_path / "key").write_text(text, encoding="utf-8")
         with pytest.raises(GrandRoundsError):
             read_key(tmp_path / "key")
-
-
-def test_a_port_in_use_is_an_error_with_a_hint() -> None:
-    with listening(ServeOptions(port=0)) as first:
-        first.listen()
-        with pytest.raises(RunError, match="--port"):
-            listening(ServeOptions(port=first.getsockname()[1]))

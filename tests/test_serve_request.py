@@ -70,7 +70,7 @@ def test_no_body_raises_anything_else(body: Any) -> None:
 def test_null_and_neutral_values_are_as_good_as_nothing() -> None:
     assert parse(temperature=None, tools=[], presence_penalty=0, user="me", stop=None) == parse()
     assert parse(stop="x").stop == ["x"]
-    assert parse(max_completion_tokens=9, max_tokens=5).longest == 9
+    assert parse(max_completion_tokens=9, max_tokens=5).longest == ("max_completion_tokens", 9)
 
 
 def test_a_conversation_is_read_with_its_reasoning() -> None:

@@ -59,6 +59,13 @@ class Malformed(Enum):
     refuse = "refuse"
 
 
+class Engine(Enum):
+    """What decodes what is served."""
+
+    native = "native"
+    vllm = "vllm"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from grandrounds._version import __version__
@@ -394,7 +401,9 @@ def serve(
     max_body: Annotated[
         int, typer.Option("--max-body", min=1, help="The most bytes of a request; more get status 413.")
     ] = 2**20,
-    engine: Annotated[str, typer.Option("--engine", help="What decodes: native.")] = "native",
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What decodes. With vllm: what to do for vLLM's own server.")
+    ] = Engine.native,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Serve policies over HTTP in the shape of OpenAI's API, with a page to try them. Needs the extra `serve`."""
@@ -411,7 +420,7 @@ def serve(
         max_tokens=max_tokens,
         max_body=max_body,
     )
-    serve_policies(policies, options, key_file, engine, overrides)
+    serve_policies(policies, options, key_file, engine.value, overrides)
 
 
 @app.command()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from grandrounds.errors import RunError
-from grandrounds.serve.options import ServeOptions, require_packages
+from grandrounds.serve.options import ServeOptions
+from grandrounds.web.port import require_packages
+
+PACKAGES = ("fastapi", "uvicorn")
 
 
 def serve_policies(
@@ -20,14 +24,14 @@ def serve_policies(
     """Serve policies until Ctrl-C."""
     if engine != "native":
         raise RunError(
-            f"there is no engine `{engine}`",
-            where="--engine",
-            hint="The native engine serves. A checkpoint is a folder in the Hub's layout, which vLLM can serve itself: "
-            "vllm serve RUN/checkpoints/NNNNNN",
+            f"this server cannot decode by {engine}",
+            where=f"--engine {engine}",
+            hint="Leave --engine out. Or serve a checkpoint that holds a whole model by vLLM's own server: "
+            "`vllm serve RUN/checkpoints/NNNNNN`. That holds no response to its form.",
         )
-    require_packages()
+    require_packages(PACKAGES, "serve")
     from grandrounds.cli.train import quiet_libraries
     from grandrounds.serve.run import read_key, serve
 
     quiet_libraries()
-    serve(policies, replace(options, api_key=read_key(key_file)), overrides)
+    serve(policies, replace(options, api_key=read_key(key_file)), overrides, partial(print, flush=True))

@@ -65,5 +65,7 @@ class GrowingText:
 def continuation(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text that follows others. A tokenizer that puts a space before the first word does not here."""
     line, both = (tokenizer.encode(before, add_special_tokens=False) for before in ("\n", f"\n{text}"))
-    apart = both[: len(line)] == line  # not where line break and text share a token; no space is put there either
+    apart = (
+        both[: len(line)] == line
+    )  # not where line break and text share a token; no space is put there either
     return list(both[len(line) :] if apart else tokenizer.encode(text, add_special_tokens=False))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,29 +41,33 @@ class GivenResponse(BaseModel):
 
 
 class ReadRequest(BaseModel):
-    """Responses of one model to one question."""
+    """Responses to one question: a list for each model."""
 
     model_config = ConfigDict(extra="forbid")
     question: str
-    responses: list[GivenResponse] = Field(max_length=1024)
+    models: list[Annotated[list[GivenResponse], Field(max_length=1024)]] = Field(max_length=64)
 
 
 def read_responses(request: ReadRequest) -> dict[str, Any]:
-    """The question and the reasonings in pieces, their findings marked as present, absent or not in the question; and
-    the votes."""
+    """The question and each model's reasonings in pieces, with findings marked as present, absent or not in the
+    question; and each model's votes."""
     case = asked(request.question[:MARKED], None)
     try:
-        marks = [cited(_parsed(response), case) for response in request.responses]
-        question, _ = stated(case, request.question[:MARKED], marks)
+        marks = [[cited(_parsed(one), case) for one in responses] for responses in request.models]
+        question, _ = stated(case, request.question[:MARKED], chain.from_iterable(marks))
     finally:
         forget_cases()
-    texts = [response.reasoning for response in request.responses]
     return {
         "question": [*question, *_rest(request.question)],
-        "reasonings": [
-            [*pieces(text[:MARKED], found), *_rest(text)] for text, found in zip(texts, marks, strict=True)
+        "models": [
+            {
+                "reasonings": [
+                    _marked(one.reasoning, found) for one, found in zip(responses, own, strict=True)
+                ],
+                "votes": votes([one.answer for one in responses]),
+            }
+            for responses, own in zip(request.models, marks, strict=True)
         ],
-        "votes": votes([response.answer for response in request.responses]),
     }
 
 
@@ -81,6 +86,10 @@ def _parsed(response: GivenResponse) -> Parsed:
     return Parsed(response.reasoning[:MARKED], response.answer, (), "")
 
 
+def _marked(reasoning: str, found: Mapping[str, str]) -> list[Piece]:
+    return [*pieces(reasoning[:MARKED], found), *_rest(reasoning)] if reasoning else []
+
+
 def _rest(text: str) -> list[Piece]:
     return [(text[MARKED:], None)] if len(text) > MARKED else []
 
@@ -96,5 +105,5 @@ def add_playground(app: FastAPI, max_body: int) -> None:
         try:
             given = ReadRequest.model_validate_json(body)
         except ValidationError:
-            raise ApiError(400, "Send {question, responses: [{reasoning, answer}]}.") from None
+            raise ApiError(400, "Send {question, models: [[{reasoning, answer}]]}.") from None
         return JSONResponse(await run_in_threadpool(read_responses, given))

@@ -78,7 +78,7 @@ class Scheduler:
             return sum(len(job.requests) for job in running), sum(len(one.waiting) for one in queues)
 
     def submit(self, job: Job) -> None:
-        """Add a job. ApiError where too many wait, where it needs too much memory, or where nothing is decoded any more."""
+        """Add a job. ApiError where too many wait, it needs too much memory, or nothing is decoded any more."""
         queue = self._queues[job.name]
         if not queue.batch.fits(job.requests, alone=True):
             raise ApiError(
