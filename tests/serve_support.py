@@ -27,8 +27,9 @@ from grandrounds.web.port import bound
 
 KEY = "a-key-for-tests"
 WELL = "<reasoning>\nFindings: pain; no fever.\n</reasoning>\n<answer>pericarditis</answer>"
-# Each policy's name, and what its recipe changes.
-POLICIES = {
+# Each policy's name, its architecture, and what its recipe changes.
+Policies = dict[str, tuple[str, list[str]]]
+POLICIES: Policies = {
     "thinker": ("qwen2", ["grpo.max_new_tokens=64"]),
     "regular": (
         "llama",
@@ -63,11 +64,11 @@ class Live:
 
 
 @contextmanager
-def running(folder: Path, **changes: Any) -> Iterator[Live]:
-    """A server with the policies above, within the block."""
+def running(folder: Path, policies: Policies = POLICIES, **changes: Any) -> Iterator[Live]:
+    """A server with these policies, within the block."""
     options = ServeOptions(port=0, api_key=KEY, **changes)
     targets = []
-    for name, (architecture, overrides) in POLICIES.items():
+    for name, (architecture, overrides) in policies.items():
         if not (folder / name).exists():
             tiny_model_folder(folder / name, architecture)
         recipe = with_overrides(Recipe(), ["policy.precision=float32", *overrides])
