@@ -10,20 +10,25 @@ import pytest
 import torch
 from sampling_support import KEY, make_policy, make_prompts, sample
 from tiny_models import tiny_model_folder
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from grandrounds.errors import PolicyError
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import PolicyRecipe
-from grandrounds.sampling import live
-from grandrounds.sampling.decoding import GrowingText
+from grandrounds.response.form import Form
+from grandrounds.response.grammar import Grammar
+from grandrounds.sampling import live, live_row
+from grandrounds.sampling.decoding import GrowingText, continuation
 from grandrounds.sampling.live import LiveBatch
-from grandrounds.sampling.live_row import LiveRow, RowRequest
+from grandrounds.sampling.live_row import Chosen, LiveRow, RowRequest, least_tokens
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.types import Prompt
 
 SETTINGS = SamplingSettings(max_new_tokens=20)
+BEGUN = "<answer>" + 30 * "a"
 
 
 def requests(
@@ -176,3 +181,52 @@ def test_bytes_that_are_no_character_yet_are_taken_back_too(tmp_path: Path) -> N
     text.keep(1)
     text.add(a)
     assert text.text == "aa"
+
+
+def test_a_repair_that_would_take_too_many_tokens_gives_up_what_is_no_text(tmp_path: Path) -> None:
+    """Bytes that are no character are three times as many tokens when they are written again as U+FFFD."""
+    policy = make_policy(tmp_path, "qwen2")
+    tokenizer, (prompt,) = policy.tokenizer, make_prompts(policy, (5,))
+    written, opens = (tokenizer.encode(text, add_special_tokens=False) for text in (BEGUN, " <"))
+    byte = tokenizer.encode("é", add_special_tokens=False)[1]
+    tokens = [*written, byte, byte, byte, *opens]
+    assert len(opens) == 1  # where the answer is closed, before "<", is within this token
+    most = len(tokens) + live_row.tokens_of(tokenizer, "</answer>")
+    row = LiveRow(
+        RowRequest(prompt, SamplingSettings(most), KEY, form=Form(Grammar(), reasoning=False)),
+        tokenizer,
+        policy.eos_ids,
+    )
+    for token in tokens:
+        row.take(Chosen(token, 0.0))
+    while row.finish is None:
+        row.take(Chosen(row.forced.popleft(), 0.0, forced=True))
+    assert (row.malformed, row.finish, len(row.chosen) <= most) == (False, "length", True)
+    assert Grammar().parse(row.text).answer == 30 * "a"
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_random_models_hold_the_form_or_are_known_not_to(architecture: str, tmp_path: Path) -> None:
+    """At the shortest lengths too, where a part may end before a character of it is complete."""
+    policy, form = make_policy(tmp_path, architecture), Form(Grammar())
+    (prompt,) = make_prompts(policy, (9,))
+    rows = []
+    for most in (least_tokens(form, policy.tokenizer), 50):
+        settings = SamplingSettings(max_new_tokens=most)
+        job = [RowRequest(prompt, settings, KEY, place, form=form) for place in range(48)]
+        rows += decode(policy, [job])[0]
+    for row in rows:
+        assert len(row.chosen) <= row.request.settings.max_new_tokens
+        assert row.reader is not None
+        assert row.malformed or Grammar().parse(row.text[: row.reader.end]).defects == ()
+    assert sum(row.malformed for row in rows) <= 1
+
+
+def test_a_text_that_goes_on_gets_no_space_from_a_tokenizer_that_begins_with_one() -> None:
+    tokens = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3, "\n": 4}, [("▁", "a")]))
+    tokens.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokens.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens)
+    assert tokenizer.encode("ab") == [3, 2]
+    assert continuation(tokenizer, "ab") == [1, 2]
+    assert tokenizer.decode([2, *continuation(tokenizer, "ab")]) == "bab"
