@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,16 +63,20 @@ class Live:
         return self.server.scheduler.counts() == (0, 0)
 
 
+def target(folder: Path, name: str, policies: Policies = POLICIES) -> Target:
+    """A policy of these, made where it is not there yet."""
+    architecture, overrides = policies[name]
+    if not (folder / name).exists():
+        tiny_model_folder(folder / name, architecture)
+    recipe = with_overrides(Recipe(), ["policy.precision=float32", *overrides])
+    return Target(name, str(folder / name), recipe, None, False)
+
+
 @contextmanager
 def running(folder: Path, policies: Policies = POLICIES, **changes: Any) -> Iterator[Live]:
     """A server with these policies, within the block."""
     options = ServeOptions(port=0, api_key=KEY, **changes)
-    targets = []
-    for name, (architecture, overrides) in policies.items():
-        if not (folder / name).exists():
-            tiny_model_folder(folder / name, architecture)
-        recipe = with_overrides(Recipe(), ["policy.precision=float32", *overrides])
-        targets.append(Target(name, str(folder / name), recipe, None, False))
+    targets = [target(folder, name, policies) for name in policies]
     app = build_app(load_served(targets, options), options)
     with bound(options.host, options.port) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
@@ -89,14 +93,15 @@ def running(folder: Path, policies: Policies = POLICIES, **changes: Any) -> Iter
 
 
 @contextmanager
-def saying(text: str, *, ends: bool = True) -> Iterator[None]:
-    """Within the block every row samples this text, and then an end token."""
+def saying(text: str | Callable[[LiveRow], str], *, ends: bool = True) -> Iterator[None]:
+    """Within the block every row samples this text, or what is said of it, and then an end token."""
     scripts: dict[LiveRow, deque[int]] = {}
     take = LiveRow.take
 
     def scripted(self: LiveRow, chosen: Chosen) -> None:
         if self not in scripts:
-            tokens = self._tokenizer.encode(text, add_special_tokens=False)
+            said = text if isinstance(text, str) else text(self)
+            tokens = self._tokenizer.encode(said, add_special_tokens=False)
             scripts[self] = deque([*tokens, min(self._ends)] if ends else tokens)
         if scripts[self] and not chosen.forced:
             chosen = replace(chosen, token=scripts[self].popleft())

@@ -213,7 +213,7 @@ def test_random_models_hold_the_form_or_are_known_not_to(architecture: str, tmp_
     rows = []
     for most in (least_tokens(form, policy.tokenizer), 50):
         settings = SamplingSettings(max_new_tokens=most)
-        job = [RowRequest(prompt, settings, KEY, place, form=form) for place in range(48)]
+        job = [RowRequest(prompt, settings, KEY, place, form=form) for place in range(32)]
         rows += decode(policy, [job])[0]
     for row in rows:
         assert len(row.chosen) <= row.request.settings.max_new_tokens

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,15 +15,23 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from serve_support import KEY, WELL, Live, running, saying
+from serve_support import KEY, WELL, Live, running, saying, target
 
+from grandrounds.cli.serve import serve_policies
 from grandrounds.errors import GrandRoundsError, RunError
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import evidence
 from grandrounds.sampling.live import LiveBatch
+from grandrounds.sampling.live_row import LiveRow
+from grandrounds.serve.chat_request import parse_request
+from grandrounds.serve.chat_response import ChatResponse
+from grandrounds.serve.errors import ApiError
+from grandrounds.serve.metrics import Metrics
 from grandrounds.serve.options import ServeOptions
 from grandrounds.serve.playground import GivenResponse, ReadRequest, read_responses
 from grandrounds.serve.run import read_key
+from grandrounds.serve.scheduler import Job, Scheduler
+from grandrounds.serve.served import load_served
 
 USER = [{"role": "user", "content": "A woman of 40 has chest pain and no fever."}]
 HOSTILE = "<script>alert(1)</script> \x1b[31mred\x1b[0m \u202egnol\u202c <img src=x onerror=alert(1)>"
@@ -83,9 +94,9 @@ def test_every_response_of_a_random_model_holds_the_form(live: Live) -> None:
 
 
 def test_a_seed_gives_the_same_answer_streamed_or_whole_alone_or_beside_31_others(live: Live) -> None:
-    alone = [ask(live, seed=seed).choices[0].message for seed in range(2)]
+    alone = [ask(live, seed=seed, max_tokens=36).choices[0].message for seed in range(2)]
     with ThreadPoolExecutor(32) as pool:
-        many = [pool.submit(ask, live, seed=seed, stream=seed % 2 == 0) for seed in range(32)]
+        many = [pool.submit(ask, live, seed=seed, max_tokens=36, stream=seed % 2 == 0) for seed in range(32)]
         together = [one.result() for one in many]
         said = [streamed(one)[0] for one in together[::2]]
     assert (said[0]["reasoning"], said[0]["content"]) == (alone[0].reasoning, alone[0].content)
@@ -102,6 +113,7 @@ def test_a_stream_ends_with_its_usage(live: Live) -> None:
     assert chunks[-1].usage == ask(live, n=2).usage
     assert len({chunk.id for chunk in chunks}) == 1
     assert chunks[0].choices[0].delta.role == "assistant"
+    assert all("usage" in chunk.model_fields_set for chunk in chunks)  # null until the last one
 
 
 def test_logprobs_are_those_of_the_answers_tokens(live: Live) -> None:
@@ -208,7 +220,7 @@ def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> Non
     before = live.server.metrics.cancelled
     body = {"model": "thinker", "messages": USER, "n": 8, "max_tokens": 1500, "stream": stream}
     post = {"method": "POST", "url": "/v1/chat/completions", "json": body, "timeout": 60 if stream else 0.3}
-    with saying("<reasoning>" + "pain; " * 2000, ends=False):
+    with saying("<reasoning>" + "pain; " * 1000, ends=False):
         if stream:
             with live.http.stream(**post) as answer:
                 assert next(answer.iter_lines())
@@ -217,6 +229,59 @@ def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> Non
                 live.http.request(**post)
         assert live.settled()
     assert live.server.metrics.cancelled == before + 1
+    assert kept(live) == []
+
+
+def kept(live: Live) -> list[Any]:
+    """What is left of requests in memory; waits until the event loop has let go of them."""
+    found: list[Any] = []
+    for _ in range(200):
+        gc.collect()
+        found = [one for one in gc.get_objects() if type(one) in (Job, LiveRow, ChatResponse)]
+        found += [
+            queue.batch for queue in live.server.scheduler._queues.values() if queue.batch._cache._layers
+        ]
+        if not found:
+            break
+        time.sleep(0.05)
+    return found
+
+
+def test_each_of_many_requests_gets_its_own_words_and_no_others(live: Live) -> None:
+    """32 clients at once, each with a word of its own that its response repeats. They join and leave at all times."""
+    words = [f"w{number:02d}x" for number in range(32)]
+
+    def repeats(row: LiveRow) -> str:
+        (word,) = re.findall(r"w\d\dx", row.request.prompt.text)
+        return f"<reasoning>{word}</reasoning><answer>{' '.join([word] * (1 + int(word[1:3]) % 5))}</answer>"
+
+    def one(word: str) -> tuple[str, set[str]]:
+        message = ask(live, messages=[{"role": "user", "content": word}]).choices[0].message
+        return message.reasoning, set(message.content.split())
+
+    with saying(repeats), ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(one, words)) == [(word, {word}) for word in words]
+    assert live.settled()
+    assert kept(live) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_requests_are_refused_once_nothing_is_decoded_any_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = load_served([target(folder, "thinker")], ServeOptions())
+    scheduler = Scheduler(served, ServeOptions(), Metrics())
+    rows = served["thinker"].rows(parse_request(json.dumps({"model": "thinker", "messages": USER}).encode()))
+    told: list[Any] = []
+    monkeypatch.setattr(
+        LiveBatch, "step", lambda self: sys.exit()
+    )  # ends the thread, as no error of a model's can
+    scheduler.submit(Job("thinker", rows, (), told.append))
+    scheduler._thread.join()
+    assert not scheduler.alive
+    assert [one.status for one in told] == [503]
+    with pytest.raises(ApiError, match="does not decode any more"):
+        scheduler.submit(Job("thinker", rows, (), told.append))
 
 
 def test_wrong_requests_get_openais_errors(live: Live) -> None:
@@ -252,7 +317,7 @@ def test_wrong_requests_get_openais_errors(live: Live) -> None:
 
 def test_more_than_the_queue_holds_is_refused(refusing: Live) -> None:
     with saying("<reasoning>" + "pain; " * 300, ends=False), ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(ask, refusing, max_tokens=300) for _ in range(8)]
+        asked = [pool.submit(ask, refusing, max_tokens=150) for _ in range(8)]
         kinds = [type(one.exception()) for one in asked]
     assert kinds.count(openai.RateLimitError) >= 1
     assert kinds.count(type(None)) >= 2
@@ -300,6 +365,14 @@ def test_findings_are_looked_up_in_the_question_and_answers_that_read_the_same_v
     assert ("chest pain", "present") in read["question"]
     assert read["models"][1] == {"reasonings": [], "votes": []}
     assert evidence._in_case.cache_info().currsize == 0  # the question is not kept
+
+
+def test_what_is_not_there_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match="vllm serve"):
+        serve_policies([], ServeOptions(), None, "vllm", [])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RunError, match=re.escape("pip install 'grandrounds[serve]'")):
+        serve_policies([], ServeOptions(), None, "native", [])
 
 
 def test_a_server_that_others_reach_needs_a_key(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def parse(**more: Any) -> Any:
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
         ("messages", [{"role": "user", "content": "\ud800"}]),
         ("no_such_field", 1),
+        ("reasoning_effort", "high"),
+        ("stream_options", {"include_usage": True}),
     ],
 )
 def test_what_cannot_be_done_is_refused(field: str, value: Any) -> None:
@@ -52,6 +54,26 @@ def test_what_cannot_be_done_is_refused(field: str, value: Any) -> None:
         parse(**{field: value})
     assert refused.value.status == 400
     assert refused.value.code == "invalid_json" or field in (refused.value.param or "")
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "tools"),
+        ({"role": "assistant", "tool_calls": [{}]}, "tools"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "image_url"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "input_audio"),
+        ({"role": "user", "content": ["x"]}, "without a type"),
+        ({"role": "user"}, "no `content`"),
+        ({"role": "user", "content": None}, "no `content`"),
+        ({"role": "user", "content": 5}, "valid string"),
+        ({"role": "user", "content": "x", "colour": 1}, "colour"),
+    ],
+)
+def test_a_message_is_refused_by_the_name_of_what_is_not_done(message: Any, named: str) -> None:
+    with pytest.raises(ApiError, match=named) as refused:
+        parse(messages=[message])
+    assert (refused.value.param or "").startswith("messages.0")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"x"', b"[" * 100_000, b'{"model": 1}'])
@@ -78,7 +100,7 @@ def test_a_conversation_is_read_with_its_reasoning() -> None:
         messages=[
             {"role": "developer", "content": "Be brief."},
             {"role": "user", "content": [{"type": "text", "text": "Why"}, {"type": "text", "text": "?"}]},
-            {"role": "assistant", "content": "So.", "reasoning": "Because.", "refusal": None},
+            {"role": "assistant", "content": "So.", "reasoning": "Because.", "tool_calls": None},
             {"role": "user", "content": "And?"},
         ]
     )
@@ -88,6 +110,12 @@ def test_a_conversation_is_read_with_its_reasoning() -> None:
         Message("assistant", "<reasoning>\nBecause.\n</reasoning>\n<answer>So.</answer>"),
         Message("user", "And?"),
     )
+
+
+@pytest.mark.parametrize("content", ["", " \n", []])
+def test_an_empty_question_is_refused(content: Any) -> None:
+    with pytest.raises(ApiError, match="is empty"):
+        parse(messages=[{"role": "user", "content": content}]).conversation(Grammar())
 
 
 def test_the_user_has_the_last_word() -> None:
