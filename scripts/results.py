@@ -29,6 +29,7 @@ PAGES = tuple(
         "memory.md",
         "viewer.md",
         "rewards.md",
+        "serving.md",
     )
 )
 PROVENANCE = ("commit", "command", "processor", "instructions", "date")

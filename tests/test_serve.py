@@ -324,7 +324,9 @@ def test_more_than_the_queue_holds_is_refused(refusing: Live) -> None:
     assert refusing.settled()
 
 
-def test_a_model_that_fails_ends_its_requests_alone(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_ends_its_requests_alone(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(self: LiveBatch) -> None:
         raise RuntimeError("out of memory beside the secret question")
 
@@ -332,7 +334,8 @@ def test_a_model_that_fails_ends_its_requests_alone(live: Live, monkeypatch: pyt
         patch.setattr(LiveBatch, "step", broken)
         with pytest.raises(openai.InternalServerError) as failed:
             ask(live)
-    assert "secret" not in str(failed.value)
+    assert "secret" not in f"{failed.value}{caplog.text}"
+    assert "RuntimeError at test_serve.py:" in caplog.text
     assert ask(live).choices[0].message.content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from grandrounds.serve.body import body_of
 from grandrounds.serve.chat_request import parse_request
 from grandrounds.serve.chat_response import ChatResponse, event
 from grandrounds.serve.choice import Update
-from grandrounds.serve.errors import ApiError
+from grandrounds.serve.errors import ApiError, described
 from grandrounds.serve.guard import KeyGuard, error_response
 from grandrounds.serve.metrics import Metrics
 from grandrounds.serve.options import ServeOptions
@@ -26,6 +27,8 @@ from grandrounds.serve.playground import FREE_PATHS, add_playground
 from grandrounds.serve.scheduler import Job, Scheduler, Told
 from grandrounds.serve.served import Served
 from grandrounds.web.guarding import Guarded
+
+_LOG = logging.getLogger(__name__)
 
 
 class Server:
@@ -174,6 +177,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
+        _LOG.error("a request failed: %s", described(error))
         return error_response(ApiError(500, "The server failed on this request."))
 
 

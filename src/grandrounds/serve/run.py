@@ -43,7 +43,7 @@ def serve(
         told(f"OpenAI's API: {address}v1   playground: {address}   stop: Ctrl-C")
         config = uvicorn.Config(
             app,
-            log_level="error",
+            log_level="critical",  # its log would show messages of errors, which may quote what was asked
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=5,

@@ -15,7 +15,7 @@ from threading import Condition, Thread
 from grandrounds.sampling.live import LiveBatch
 from grandrounds.sampling.live_row import RowRequest
 from grandrounds.serve.choice import Choice, Update
-from grandrounds.serve.errors import ApiError
+from grandrounds.serve.errors import ApiError, described
 from grandrounds.serve.metrics import Metrics
 from grandrounds.serve.options import ServeOptions
 from grandrounds.serve.served import Served
@@ -195,8 +195,7 @@ class Scheduler:
 
     def _fail(self, queue: _Queue, error: Exception) -> None:
         """End the running requests of a policy that raised, and begin with an empty batch."""
-        # The kind alone: a message may quote what was asked.
-        _LOG.error("decoding with %s failed: %s", queue.served.name, type(error).__name__)
+        _LOG.error("decoding with %s failed: %s", queue.served.name, described(error))
         for job in queue.running:
             job.answer(ApiError(500, "The model failed while it decoded this request."))
         self._metrics.failed += len(queue.running)

@@ -2,7 +2,7 @@
 import { count, foreign, h, number, visible } from "./dom.js";
 
 const byId = (id) => document.getElementById(id);
-const MARKS = { present: "present in the question", absent: "absent by the question", invented: "not found in the question's words" };
+const MARKS = { present: "present in the question", absent: "absent, says the question", invented: "not found in the question's words" };
 const OPEN = 3; // samples that are unfolded at first
 const DRAWN = 100; // milliseconds between two drawings of what came
 let running = null; // the AbortController of the questions that are being answered
