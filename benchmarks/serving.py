@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from openai import AsyncOpenAI
 
 from bench.machine import describe_machine
@@ -30,14 +32,19 @@ COLUMNS = (
     "clients",
     "tokens/s",
     "beside one",
-    "requests/s",
+    "tokens per second of the server's processor time",
+    "beside one",
     "first text, s (median)",
     "whole, s (median)",
     "whole, s (95 %)",
+    "cores that server and clients got",
     "answers that differ",
 )
-NOTE = "Server and clients share the cores. Answers that differ: from those that a single client got."
-READY = re.compile(r"(http://\S+)/v1")
+NOTE = (
+    "Where server and clients got less than the cores that are there, other processes took the rest. Answers that differ: "
+    "from those that a single client got."
+)
+READY = re.compile(r"(http://\S+/)v1")
 
 
 @dataclass(frozen=True)
@@ -71,37 +78,68 @@ async def ask(client: AsyncOpenAI, model: str, question: str, seed: int, most: i
     return Asked(first, time.perf_counter() - started, tokens, "".join(text))
 
 
-async def measure(
-    base: str, model: str, questions: list[str], clients: int, most: int | None
-) -> tuple[float, list[Asked]]:
-    """Seconds in all, and the requests: so many clients, each asking its next question once its last is answered."""
+async def measure(base: str, model: str, questions: list[str], clients: int, most: int | None) -> list[Asked]:
+    """So many clients, each asking its next question once its last is answered."""
     waiting = list(enumerate(questions))[::-1]
     answers: dict[int, Asked] = {}
 
     async def one_client() -> None:
-        async with AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, timeout=3600) as client:
+        async with AsyncOpenAI(base_url=f"{base}v1", api_key="none", max_retries=0, timeout=3600) as client:
             while waiting:
                 number, question = waiting.pop()
                 answers[number] = await ask(client, model, question, number, most)
 
-    started = time.perf_counter()
     await asyncio.gather(*(one_client() for _ in range(clients)))
-    return time.perf_counter() - started, [answers[number] for number in range(len(questions))]
+    return [answers[number] for number in range(len(questions))]
 
 
-def row(clients: int, seconds: float, answers: list[Asked], base: float | None) -> tuple[float, list[str]]:
-    """Tokens per second, and a row of the table. base: tokens per second of the first row."""
-    rate = sum(answer.tokens for answer in answers) / seconds
-    whole = sorted(answer.whole for answer in answers)
-    return rate, [
-        str(clients),
-        f"{rate:.0f}",
-        "" if base is None else f"{rate / base:.1f}x",
-        f"{len(answers) / seconds:.2f}",
-        f"{median(answer.first for answer in answers):.3f}",
-        f"{median(whole):.2f}",
-        f"{whole[int(0.95 * (len(whole) - 1))]:.2f}",
-    ]
+@dataclass(frozen=True)
+class Measured:
+    """What so many clients got. seconds, server, ours: on the clock, and of the processor's time."""
+
+    clients: int
+    answers: list[Asked]
+    seconds: float
+    server: float
+    ours: float
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """(tokens per second on the clock, tokens per second of the server's processor time)."""
+        tokens = sum(answer.tokens for answer in self.answers)
+        return tokens / self.seconds, tokens / self.server
+
+    def row(self, first: Measured) -> list[str]:
+        """A row of the table. first: what is compared with."""
+        whole = sorted(answer.whole for answer in self.answers)
+        pairs = zip(self.answers, first.answers, strict=True)
+        compared = [
+            (f"{own:.0f}", f"{own / base:.1f}x") for own, base in zip(self.rates, first.rates, strict=True)
+        ]
+        return [
+            str(self.clients),
+            *chain.from_iterable(compared),
+            f"{median(answer.first for answer in self.answers):.3f}",
+            f"{median(whole):.2f}",
+            f"{whole[int(0.95 * (len(whole) - 1))]:.2f}",
+            f"{(self.server + self.ours) / self.seconds:.2f}",
+            str(sum(own.text != other.text for own, other in pairs)),
+        ]
+
+
+def measured(
+    base: str, server: psutil.Process, questions: list[str], clients: int, most: int | None
+) -> Measured:
+    """Ask all questions by so many clients."""
+
+    def processor() -> float:
+        times = server.cpu_times()
+        return float(times.user + times.system)
+
+    before, ours, started = processor(), time.process_time(), time.perf_counter()
+    answers = asyncio.run(measure(base, "served", questions, clients, most))
+    took = time.perf_counter() - started
+    return Measured(clients, answers, took, processor() - before, time.process_time() - ours)
 
 
 def main() -> None:
@@ -122,15 +160,14 @@ def main() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             base = next(found[1] for line in server.stdout or () if (found := READY.search(line)))
-            asyncio.run(measure(base, "served", questions[:2], 1, arguments.max_tokens))  # warm up
-            rows, first, rate = [], None, None
+            process = psutil.Process(server.pid)
+            measured(base, process, questions[:2], 1, arguments.max_tokens)  # warm up
+            rows: list[list[str]] = []
+            first: Measured | None = None
             for clients in arguments.clients:
-                took, answers = asyncio.run(measure(base, "served", questions, clients, arguments.max_tokens))
-                first = first or answers
-                differ = sum(one.text != other.text for one, other in zip(first, answers, strict=True))
-                own, cells = row(clients, took, answers, rate)
-                rate = rate or own
-                rows.append([*cells, str(differ)])
+                one = measured(base, process, questions, clients, arguments.max_tokens)
+                first = first or one
+                rows.append(one.row(first))
                 print(rows[-1], flush=True)
         finally:
             server.terminate()

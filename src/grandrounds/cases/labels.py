@@ -29,7 +29,8 @@ def as_labels(cases: Sequence[Case], labels: Collection[str]) -> list[Case]:
     every = tuple(sorted({*labels, *told}))
     return [
         replace(case, gold=replace(case.gold, kind="label", labels=every))
-        if case.gold.kind == "label" or (case.gold.kind == "text" and case.gold.text.strip().lower() in labels)
+        if case.gold.kind == "label"
+        or (case.gold.kind == "text" and case.gold.text.strip().lower() in labels)
         else case
         for case in cases
     ]
