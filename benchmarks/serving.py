@@ -41,8 +41,8 @@ COLUMNS = (
     "answers that differ",
 )
 NOTE = (
-    "Where server and clients got less than the cores that are there, other processes took the rest. Answers that differ: "
-    "from those that a single client got."
+    "Where server and clients got less than the cores that are there, other processes took the rest. "
+    "Answers that differ: from those that a single client got."
 )
 READY = re.compile(r"(http://\S+/)v1")
 
