@@ -33,6 +33,7 @@ EXTRAS = {
     "gguf": ("gguf", "models in GGUF files"),
     "math": ("math_verify", "expressions as answers"),
     "view": ("polars", "the page of a run"),
+    "serve": ("uvicorn", "policies behind OpenAI's API"),
 }
 
 
