@@ -20,6 +20,7 @@ from grandrounds.evaluation import evaluate as evaluate_prompts
 from grandrounds.evaluation.evaluate import restricted
 from grandrounds.evaluation.faithfulness import ANSWER_TOKENS, Asking
 from grandrounds.evaluation.faithfulness import faithfulness as measure_faithfulness
+from grandrounds.evaluation.robustness import robustness as measure_robustness
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
 from grandrounds.policy.model import Policy
@@ -47,6 +48,7 @@ class EvaluationRequest:
     source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as for `train`.
     split: auto (held-out cases of the run's own source, else all), test, train or all.
     faithfulness: also ask each case again, changed and early: some eight short or long responses more for each.
+    robustness: also ask each case again with changed options: up to four responses more for each.
     """
 
     source: Any
@@ -55,6 +57,7 @@ class EvaluationRequest:
     samples: int | None = None
     overrides: tuple[str, ...] = ()
     faithfulness: bool = False
+    robustness: bool = False
 
 
 def _source(cases: Any) -> Any:
@@ -109,6 +112,13 @@ def compare_targets(
     """As `compare`, for opened targets."""
     if len(targets) < 2:
         raise RecipeError("a comparison needs two policies", hint="Name another, for example the cold start.")
+    return evaluate_together(targets, how, progress)
+
+
+def evaluate_together(
+    targets: Sequence[Target], how: EvaluationRequest, progress: Done | None = None
+) -> Comparison:
+    """As `compare_targets`, for one target or more."""
     host = next((target for target in targets if target.is_run), targets[0])
     book, cases = host.cases(how.source, how.split)
     evaluations = {
@@ -167,24 +177,26 @@ def _evaluate(
         skipped=skipped,
         progress=progress,
     )
-    faithful = None
-    if how.faithfulness and evaluation.reasoned.value > 0:
-        faithful = measure_faithfulness(
-            _asking(policy, sampler, grammar, settings, recipe), prompts, progress
-        )
+    asking = _asking(policy, sampler, grammar, settings, recipe)
+    faithful = (
+        measure_faithfulness(asking, prompts, progress)
+        if how.faithfulness and evaluation.reasoned.value > 0
+        else None
+    )
+    robust = measure_robustness(asking, prompts, progress) if how.robustness else None
     cases = [prompt.case for prompt in prompts]
     trained_on = None if target.owns(how.source) else (target.fitted or {}).get(FREQUENCY)
     found = label_baselines(book, cases, trained_on)
     if book.knowledge is not None:
         found |= book.knowledge.baselines(cases)
     baselines = tuple(Baseline(name, correct) for name, correct in found.items())
-    return replace(evaluation, baselines=baselines, faithfulness=faithful)
+    return replace(evaluation, baselines=baselines, faithfulness=faithful, robustness=robust)
 
 
 def _asking(
     policy: Policy, sampler: NativeSampler, grammar: Grammar, settings: SamplingSettings, recipe: Recipe
 ) -> Asking:
-    """How the trials of faithfulness ask the policy."""
+    """How the trials of faithfulness and robustness ask the policy."""
     most = settings.max_new_tokens
     return Asking(
         sampler,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,8 +13,9 @@ from grandrounds.behaviour.trace import trace_of
 from grandrounds.cases.ask import lettered_gold
 from grandrounds.cases.check import Knowledge
 from grandrounds.errors import CaseError
-from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths, Subgroup
-from grandrounds.evaluation.statistics import Share, effective_count, maj_at_k, pass_at_k, wilson
+from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths
+from grandrounds.evaluation.statistics import Share, maj_at_k, pass_at_k, wilson
+from grandrounds.evaluation.subgroups import accuracy_of, subgroups
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.consistency import consistent
 from grandrounds.rewards.evidence import evidence
@@ -136,7 +136,7 @@ def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Eva
         count=len(cases),
         samples=len(cases[0].answers),
         skipped=dict(skipped),
-        accuracy=_accuracy(cases),
+        accuracy=accuracy_of(cases),
         answered=_share(bool(answer.answer) for answer in answers),
         reasoned=_share(bool(answer.reasoning) for answer in answers),
         format=_share(not answer.defects for answer in answers),
@@ -151,7 +151,7 @@ def summarise(cases: Sequence[CaseResult], *, skipped: Mapping[str, int]) -> Eva
             p95=float(np.quantile(lengths, 0.95)),
             cut_off=float(np.mean([answer.finish == "length" for answer in answers])),
         ),
-        subgroups=_subgroups(cases),
+        subgroups=subgroups(cases, lambda case: case.tags),
         cases=tuple(cases),
         behaviours=_behaviours([answer for answer in answers if answer.reasoning]),
     )
@@ -171,15 +171,8 @@ def restricted(evaluation: Evaluation, ids: set[str], reason: str) -> Evaluation
         for own in evaluation.baselines
     )
     faithful = evaluation.faithfulness.on(ids) if evaluation.faithfulness else None
-    return replace(again, baselines=baselines, faithfulness=faithful)
-
-
-def _accuracy(cases: Sequence[CaseResult]) -> Share:
-    """Accuracy with Wilson's interval. Several answers per case count as their effective number."""
-    means = np.array([case.share_correct for case in cases])
-    samples = len(cases[0].answers)
-    worth, mean = effective_count(means, samples), float(means.mean())
-    return Share(mean, len(cases) * samples, wilson(min(mean * worth, worth), worth))
+    robust = evaluation.robustness.on(ids) if evaluation.robustness else None
+    return replace(again, baselines=baselines, faithfulness=faithful, robustness=robust)
 
 
 def _share(values: Iterable[float | bool]) -> Share:
@@ -226,17 +219,3 @@ def _passes(cases: Sequence[CaseResult]) -> dict[int, float]:
     ks = sorted({*(2**power for power in range(samples.bit_length()) if 2**power <= samples), samples})
     correct = [sum(answer.correct for answer in case.answers) for case in cases]
     return {k: float(np.mean([pass_at_k(samples, count, k) for count in correct])) for k in ks}
-
-
-def _subgroups(cases: Sequence[CaseResult]) -> tuple[Subgroup, ...]:
-    """Subgroups by tag in order of appearance, then by value in alphabetical order."""
-    members: dict[str, dict[str, list[CaseResult]]] = defaultdict(lambda: defaultdict(list))
-    for case in cases:
-        for tag, value in case.tags.items():
-            members[tag][str(value)].append(case)
-    groups = []
-    for tag, values in members.items():
-        for value, chosen in sorted(values.items()):
-            accuracy = _accuracy(chosen)
-            groups.append(Subgroup(tag, value, len(chosen), accuracy.value, accuracy.interval))
-    return tuple(groups)

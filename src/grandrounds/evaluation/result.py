@@ -10,7 +10,7 @@ from typing import Any
 from grandrounds.behaviour.trace import Span
 from grandrounds.cases.check import ReasoningCheck
 from grandrounds.evaluation.statistics import Interval, Share, wilson
-from grandrounds.evaluation.trials import Faithfulness
+from grandrounds.evaluation.trials import Faithfulness, Robustness
 from grandrounds.types import PUBLICATION, TRAINED_ON
 
 # Subgroups with fewer cases are flagged in the report: their intervals are some 35 points wide.
@@ -145,6 +145,7 @@ class Evaluation:
     maj_at_k, pass_at_k: k -> share; empty for one sample.
     baselines: methods without a language model, on the same cases.
     faithfulness: what became of answers when case or reasoning were changed; None where that was not asked for.
+    robustness: what became of answers when the options were changed; None where that was not asked for.
     """
 
     count: int
@@ -165,6 +166,7 @@ class Evaluation:
     baselines: tuple[Baseline, ...] = ()
     behaviours: Mapping[str, Share] = field(default_factory=dict)
     faithfulness: Faithfulness | None = None
+    robustness: Robustness | None = None
 
     @property
     def trained_on(self) -> int:
@@ -196,6 +198,8 @@ class Evaluation:
         }
         if self.faithfulness is not None:
             row["faithfulness"] = self.faithfulness.to_json(cases=cases)
+        if self.robustness is not None:
+            row["robustness"] = self.robustness.to_json(cases=cases)
         if cases:
             row["cases"] = [case.to_json(responses=responses) for case in self.cases]
         return row

@@ -5,6 +5,7 @@ mcnemar_exact     do two policies differ on paired cases  McNemar 1947, doi:10.1
 paired_bootstrap  interval of their difference            Efron & Tibshirani 1993, chapter 13
 pass_at_k         is one of k samples right, unbiased     Chen et al. 2021, arXiv:2107.03374, equation 1
 maj_at_k          is the vote of k samples right          Wang et al. 2022, arXiv:2203.11171
+holm              p-values of several tests at once       Holm 1979, Scandinavian Journal of Statistics 6(2)
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ class Share:
     interval: Interval
 
 
-def wilson(successes: float, count: float) -> Interval:
+def wilson(successes: float, count: float, z: float = Z95) -> Interval:
     """Wilson's score interval of a proportion; (0, 1) where nothing was counted.
 
         centre ± z / (1 + z²/n) sqrt(p (1 - p) / n + z² / 4n²),   centre = (p + z²/2n) / (1 + z²/n)
 
-    Both arguments may be fractional, since an effective sample size may be.
+    successes and count may be fractional, since an effective sample size may be.
     """
     if count <= 0:
         return 0.0, 1.0
     if not 0 <= successes <= count:
         raise ValueError(f"{successes} successes of {count}")
-    share, square = successes / count, Z95 * Z95
+    share, square = successes / count, z * z
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = share * (1 - share) / count + square / (4 * count * count)
-    half = Z95 / (1 + square / count) * math.sqrt(spread)
+    half = z / (1 + square / count) * math.sqrt(spread)
     # At the ends the interval reaches 0 or 1 exactly; rounding must not change that.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == count else min(1.0, centre + half)
@@ -126,7 +127,7 @@ def paired_bootstrap(
     member = np.array([index[name] for name in names])
     sums = np.bincount(member, weights=values)  # [G]
     sizes = np.bincount(member).astype(np.float64)  # [G]
-    generator = _generator(key)
+    generator = keyed_generator(key)
     rows = max(1, _BLOCK // len(sums))
     means = np.empty(resamples)
     for start in range(0, resamples, rows):
@@ -166,6 +167,20 @@ def maj_at_k(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
     return float(np.mean([np.mean(mark) for mark in marks.values() if len(mark) == most]))
 
 
-def _generator(key: tuple[int | str, ...]) -> np.random.Generator:
+def holm(log10_ps: Sequence[float]) -> list[float]:
+    """The p-values (as log10, in and out) that allow for all of these tests at once.
+
+    Sorted upwards, the i-th of m is multiplied by m - i + 1, never below the one before, and at most 1.
+    """
+    order = sorted(range(len(log10_ps)), key=lambda place: log10_ps[place])
+    adjusted, reached = [0.0] * len(log10_ps), -math.inf
+    for rank, place in enumerate(order):
+        reached = max(reached, min(0.0, log10_ps[place] + math.log10(len(log10_ps) - rank)))
+        adjusted[place] = reached
+    return adjusted
+
+
+def keyed_generator(key: tuple[int | str, ...]) -> np.random.Generator:
+    """A random generator that depends on the key alone."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))

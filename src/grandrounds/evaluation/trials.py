@@ -1,4 +1,4 @@
-"""The trials of faithfulness, and the shares of answers that moved in them."""
+"""The trials of faithfulness and of robustness, and what became of the answers in them."""
 
 from __future__ import annotations
 
@@ -71,3 +71,62 @@ class Faithfulness:
         moved = self.moved(kind, share)
         known = {} if moved is None else {"moved": moved.value, "interval": list(moved.interval)}
         return {**known, "of": moved.of if moved else 0, "unread": self.unread(kind, share)}
+
+
+Disturbance = Literal["shuffled", "none_added", "none_instead"]
+DISTURBANCES: tuple[Disturbance, ...] = ("shuffled", "none_added", "none_instead")
+
+
+@dataclass(frozen=True)
+class DisturbedCase:
+    """One change to one case's options.
+
+    before, after: what was answered, as the option's text where it names one; None where it names none.
+    right_before, right_after: whether that is right, each in its own case. chose_none: it is "None of the above".
+    """
+
+    case_id: str
+    kind: Disturbance
+    before: str | None
+    after: str | None
+    right_before: bool
+    right_after: bool
+    chose_none: bool = False
+
+    @property
+    def moved(self) -> bool:
+        """Whether the answer says something else. An answer that names no option is one of its own."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """All cases with changed options. Those to which a change does not apply are not among them."""
+
+    cases: tuple[DisturbedCase, ...]
+
+    def of(self, kind: Disturbance) -> tuple[DisturbedCase, ...]:
+        """The cases with this change."""
+        return tuple(case for case in self.cases if case.kind == kind)
+
+    def share(self, kind: Disturbance, name: str) -> Share | None:
+        """The share of cases with a field or property of this name; None without a case."""
+        found = [bool(getattr(case, name)) for case in self.of(kind)]
+        return Share(sum(found) / len(found), len(found), wilson(sum(found), len(found))) if found else None
+
+    def on(self, ids: set[str]) -> Robustness:
+        """The trials of these cases."""
+        return Robustness(tuple(case for case in self.cases if case.case_id in ids))
+
+    def to_json(self, *, cases: bool = True) -> dict[str, Any]:
+        """Shares by kind, and with `cases` each case."""
+        row: dict[str, Any] = {kind: self._row(kind) for kind in DISTURBANCES}
+        return {**row, **({"cases": [asdict(case) for case in self.cases]} if cases else {})}
+
+    def _row(self, kind: Disturbance) -> dict[str, Any]:
+        names = ("right_before", "right_after", "moved", "chose_none")
+        shares = {name: self.share(kind, name) for name in names}
+        return {
+            "of": len(self.of(kind)),
+            **{name: share.value for name, share in shares.items() if share is not None},
+        }

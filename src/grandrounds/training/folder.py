@@ -5,7 +5,7 @@ environment.json   versions, machine, data hashes   rollouts/          every com
 cases.json         what was fitted on the cases     checkpoints/       one folder per checkpoint
 changes.jsonl      settings changed by a resume     left_out.json      rows and cases that are not trained on
 evaluations.jsonl  one row per held-out evaluation        monitor.jsonl      what the monitor reads and finds, by round
-rolled_back.jsonl  alarms that took the run back
+rolled_back.jsonl  alarms that took the run back      split.json         how many cases, and their hashes
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grandrounds.cases.memory import fingerprint
 from grandrounds.errors import RunError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import dump_recipe, load_recipe
@@ -26,11 +27,12 @@ from grandrounds.training.checkpoint import Checkpoints
 from grandrounds.training.environment import differences, environment
 from grandrounds.training.files import saving, sweep, write_json, write_text
 from grandrounds.training.lock import lock
-from grandrounds.types import ScoredGroup
+from grandrounds.types import CaseBook, ScoredGroup
 
 RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.json", "metrics.jsonl"
 CHANGES, LEFT_OUT, EVALUATIONS = "changes.jsonl", "left_out.json", "evaluations.jsonl"
 MONITOR, ROLLED_BACK = "monitor.jsonl", "rolled_back.jsonl"
+SPLIT = "split.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class RunFolder:
             with lock(folder.path):
                 folder.write_recipe(recipe)
                 write_json(folder.path / ENVIRONMENT, environment(data_files(recipe)))
-                (folder.path / CASES).unlink(missing_ok=True)
+                for name in (CASES, SPLIT):
+                    (folder.path / name).unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -132,7 +135,7 @@ class RunFolder:
 
     def environment_changes(self) -> list[str]:
         """What changed since the run began and may change its numbers. RunError where a data file changed."""
-        before = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        before = self.environment()
         now = environment(data_files(self.recipe()))
         for name, digest in now["data"].items():
             if before["data"].get(name, digest) != digest:
@@ -151,6 +154,18 @@ class RunFolder:
     def fitted(self) -> dict[str, Any] | None:
         """What `write_fitted` saved; None before that."""
         path = self.path / CASES
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write_split(self, book: CaseBook) -> None:
+        """Save how many cases are for training and how many are held out, and the hash of each part."""
+        parts = {"train": book.train, "held_out": book.test}
+        rows = {name: {"cases": len(cases), "sha256": fingerprint(cases)} for name, cases in parts.items()}
+        with saving(SPLIT, self.path):
+            write_json(self.path / SPLIT, rows)
+
+    def split(self) -> dict[str, Any] | None:
+        """What `write_split` saved; None before that, and of runs by earlier versions."""
+        path = self.path / SPLIT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -180,6 +195,23 @@ class RunFolder:
     def append_rolled_back(self, row: Mapping[str, Any]) -> None:
         """Add one row to rolled_back.jsonl, which no resume rewinds."""
         self._append(ROLLED_BACK, row)
+
+    def rolled_back(self) -> list[dict[str, Any]]:
+        """Every row of rolled_back.jsonl."""
+        return self._rows(ROLLED_BACK)
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Every row of changes.jsonl: the settings that resumes have changed."""
+        return self._rows(CHANGES)
+
+    def left_out(self) -> list[str]:
+        """What `write_left_out` saved; nothing where nothing was left out."""
+        path = self.path / LEFT_OUT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    def environment(self) -> dict[str, Any]:
+        """The versions, machine and data hashes with which the run began."""
+        return json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         line = json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False) + "\n"

@@ -150,6 +150,8 @@ def _read_cases(recipe: Recipe, folder: RunFolder, objects: Objects) -> CaseBook
             hint="Lower it, or read more cases.",
         )
     _require_same_cases(folder, book)
+    if folder.split() is None:
+        folder.write_split(book)
     return book
 
 

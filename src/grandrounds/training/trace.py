@@ -92,8 +92,13 @@ def _json(note: Any) -> str:
     return json.dumps(note, ensure_ascii=False, default=str)
 
 
-def read_trace(run: Path | str, rounds: Sequence[int] | None = None) -> pyarrow.Table:
-    """A run's completions in order, of all rounds or of some. `.to_pylist()` or `.to_pandas()` makes rows."""
+def read_trace(
+    run: Path | str, rounds: Sequence[int] | None = None, without: Sequence[str] = ()
+) -> pyarrow.Table:
+    """A run's completions in order, of all rounds or of some. `.to_pylist()` or `.to_pandas()` makes rows.
+
+    without: columns that are not read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -104,4 +109,9 @@ def read_trace(run: Path | str, rounds: Sequence[int] | None = None) -> pyarrow.
         raise RunError(
             "there are no rollouts here", where=str(run), hint="Name the folder of a run that has trained."
         )
-    return pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")
+
+    def read(path: Path) -> pyarrow.Table:
+        names = [name for name in pq.read_schema(path).names if name not in without]
+        return pq.read_table(path, columns=names)
+
+    return pa.concat_tables([read(path) for path in paths], promote_options="default")
