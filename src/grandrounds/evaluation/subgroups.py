@@ -65,12 +65,15 @@ def labels_of_content(cases: Sequence[CaseResult]) -> dict[str, dict[str, str]]:
     return found
 
 
+def gold_letter(case: CaseResult) -> str:
+    """The letter of the right option; "" where there is none, or where several are right."""
+    return next((letter for letter, text in case.options.items() if case.gold == f"{letter}. {text}"), "")
+
+
 def _answer(case: CaseResult) -> tuple[str, str]:
     """(letter of the right option or "", right answer)."""
-    for letter, text in case.options.items():
-        if case.gold == f"{letter}. {text}":
-            return letter, text
-    return "", case.gold
+    letter = gold_letter(case)
+    return letter, case.options.get(letter, case.gold)
 
 
 def _third(size: int, ends: Sequence[int]) -> str:

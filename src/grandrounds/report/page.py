@@ -19,10 +19,12 @@ from grandrounds.errors import RunError
 from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
 from grandrounds.evaluation.result import SMALL, Evaluation, Subgroup
 from grandrounds.evaluation.statistics import Share
+from grandrounds.evaluation.subgroups import gold_letter
 from grandrounds.report import words
 from grandrounds.report.curves import curves
 from grandrounds.report.layout import ReasoningLayout, layout_of
 from grandrounds.report.tables import shown_tags
+from grandrounds.report.visible import finalised, shown_answer, shown_case
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,7 +37,11 @@ _FIRST, _LAST, _BETWEEN = 0, 2, (1, 3, 4, 5)
 
 def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
     """Write `comparison_page(comparison, **options)`. RunError where the file cannot be written."""
-    page = comparison_page(comparison, **options)
+    write_text(path, comparison_page(comparison, **options), "Choose another --html file.")
+
+
+def write_text(path: Path, page: str, hint: str) -> None:
+    """Write a page, and the folder it is in. RunError with this hint where the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -43,7 +49,7 @@ def write_page(path: Path, comparison: Comparison, **options: Any) -> None:
         raise RunError(
             f"the page cannot be written: {error.strerror}",
             where=str(path),
-            hint="Choose another --html file.",
+            hint=hint,
         ) from error
 
 
@@ -64,9 +70,9 @@ def comparison_page(
     about: further facts for the reader (model, seed, command), in order.
     """
     names = comparison.names
-    script, style = _resource("page.js"), _resource("page.css")
+    script, style = resource("page.js"), resource("page.css")
     return (
-        _environment()
+        templates()
         .get_template("page.html.j2")
         .render(
             title=title,
@@ -77,22 +83,22 @@ def comparison_page(
             last=names[-1],
             count=comparison.count,
             samples=comparison.evaluations[names[0]].samples,
-            colours=_colours(names),
-            rows=_score_rows(comparison),
+            colours=colours_of(names),
+            rows=score_rows(comparison),
             headline=comparison.headline,
             pairs=comparison.pairs,
             baselines=words.baselines(comparison),
             warning=words.trained_on(comparison.evaluations[names[0]]),
             outcomes=_outcomes(comparison),
-            measures=_measures(comparison),
+            measures=measures_of(comparison),
             further=[
-                RowGroup(name, other.count, other.count < SMALL, tuple(_score_rows(other)))
+                RowGroup(name, other.count, other.count < SMALL, tuple(score_rows(other)))
                 for name, other in (further or {}).items()
             ],
             grouped=any(case.group for case in comparison.evaluations[names[0]].cases),
             subgroups=_subgroups(comparison),
             curves=curves(metrics),
-            examples=[_shown(comparison, example) for example in comparison.examples(EXAMPLES_EACH)],
+            examples=[shown_example(comparison, example) for example in comparison.examples(EXAMPLES_EACH)],
             each=EXAMPLES_EACH,
             skipped=comparison.evaluations[names[0]].skipped,
             about=about or {},
@@ -135,12 +141,14 @@ class Side:
     layout: ReasoningLayout
 
 
-def _colours(names: Sequence[str]) -> dict[str, int]:
+def colours_of(names: Sequence[str]) -> dict[str, int]:
+    """Policy -> the number of its colour in the style sheet."""
     between = {name: _BETWEEN[place % len(_BETWEEN)] for place, name in enumerate(names[1:-1])}
     return {names[-1]: _LAST, names[0]: _FIRST, **between}
 
 
-def _score_rows(comparison: Comparison) -> list[TableRow]:
+def score_rows(comparison: Comparison) -> list[TableRow]:
+    """Each policy's accuracy and interval."""
     return [
         TableRow(name, evaluation.accuracy.value, evaluation.accuracy.interval)
         for name, evaluation in comparison.evaluations.items()
@@ -161,7 +169,7 @@ def _outcomes(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _measures(comparison: Comparison) -> list[dict[str, Any]]:
+def measures_of(comparison: Comparison) -> list[dict[str, Any]]:
     """Rows of the table of form and reasoning: None where a measure does not apply, no row where it never does."""
     evaluations = list(comparison.evaluations.values())
     k = evaluations[0].samples
@@ -238,13 +246,13 @@ def _subgroup(comparison: Comparison, wanted: Subgroup) -> RowGroup:
     return RowGroup(wanted.value, wanted.count, wanted.small, tuple(rows))
 
 
-def _shown(comparison: Comparison, example: Example) -> dict[str, Any]:
+def shown_example(comparison: Comparison, example: Example) -> dict[str, Any]:
     """A case with the responses of the first and the last policy."""
     first, last = comparison.names[0], comparison.names[-1]
     results = comparison.results(example.id)
     sides = []
     for name in dict.fromkeys((first, last)):
-        answered = results[name].first
+        answered = shown_answer(results[name].first)
         sides.append(
             Side(
                 name=name,
@@ -257,19 +265,29 @@ def _shown(comparison: Comparison, example: Example) -> dict[str, Any]:
             )
         )
     label = words.outcome(example.outcome, first, last)
-    return {"outcome": example.outcome, "label": label, "case": results[first], "sides": sides}
+    case = results[first]
+    return {
+        "outcome": example.outcome,
+        "label": label,
+        "case": shown_case(case),
+        "gold_letter": gold_letter(case),
+        "sides": sides,
+    }
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file beside the templates."""
     return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The template engine: it escapes what it inserts, and makes it visible."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
+        finalize=finalised,
         loader=PackageLoader("grandrounds.report"),
         autoescape=True,
         undefined=StrictUndefined,

@@ -1,0 +1,78 @@
+"""Makes any text fit to be shown: what cannot be seen becomes visible, what is endless is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from grandrounds.evaluation.result import Answered, CaseResult
+
+# Characters of a response or question that are shown, and of what should be short: an answer, an option, an id.
+LONGEST, LONGEST_SHORT, MOST_LISTED = 8000, 400, 20
+# Join and separate letters in several scripts, and harm nothing.
+_JOINERS = "\u200c\u200d"
+
+
+def visible(text: str) -> str:
+    """Control and formatting characters written out: an escape as ␛, a right-to-left override as [U+202E]."""
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, text.replace("\r\n", "\n")))
+
+
+def _visible(char: str) -> str:
+    if char.isprintable() or char in "\n\t" or char in _JOINERS or char.isspace():
+        return char if char not in "\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029" else _written_out(char)
+    return _written_out(char)
+
+
+def _written_out(char: str) -> str:
+    code = ord(char)
+    return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """The text, or its beginning and how much is left out."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}\n[cut here: {len(text) - longest:,} more characters are not shown]"
+
+
+def short(text: str) -> str:
+    """What should be short, cut."""
+    return text if len(text) <= LONGEST_SHORT else f"{text[:LONGEST_SHORT]}… ({len(text):,} characters)"
+
+
+def shown_case(case: CaseResult) -> CaseResult:
+    """The case with its long texts cut. The id stays."""
+    return replace(
+        case,
+        question=cut(case.question),
+        options={letter: short(text) for letter, text in case.options.items()},
+        gold=short(case.gold),
+    )
+
+
+def shown_answer(answered: Answered) -> Answered:
+    """The response with its long texts cut."""
+    check = answered.check
+    if check is not None:
+        check = replace(check, false_claims=_few(check.false_claims))
+    return replace(
+        answered,
+        answer=None if answered.answer is None else short(answered.answer),
+        reasoning=None if answered.reasoning is None else cut(answered.reasoning),
+        text=cut(answered.text),
+        invented=_few(answered.invented),
+        check=check,
+    )
+
+
+def _few(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(short(text) for text in list(texts)[:MOST_LISTED])
+
+
+def finalised(value: Any) -> Any:
+    """For a template: text made visible, anything else, and what is HTML already, as it is."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
