@@ -217,7 +217,7 @@ def _ranked(before: list[CaseResult], after: list[CaseResult], seed: int) -> dic
     ids: dict[Outcome, list[str]] = {outcome: [] for outcome in OUTCOMES}
     for one, other in zip(before, after, strict=True):
         ids[_outcome(one.first.correct, other.first.correct)].append(one.id)
-    return {outcome: tuple(sorted(found, key=lambda id: _lot(seed, id))) for outcome, found in ids.items()}
+    return {outcome: tuple(sorted(found, key=lambda id: lot(seed, id))) for outcome, found in ids.items()}
 
 
 def _alone(evaluation: Evaluation, seed: int) -> dict[Outcome, tuple[str, ...]]:
@@ -231,5 +231,6 @@ def _outcome(before: bool, after: bool) -> Outcome:
     return "gained" if after else "lost"
 
 
-def _lot(seed: int, id: str) -> bytes:
+def lot(seed: int, id: str) -> bytes:
+    """A key to sort cases by, which depends on nothing that they hold."""
     return hashlib.blake2b(f"{seed}\x1f{id}".encode(), digest_size=16).digest()

@@ -17,7 +17,7 @@ class Suspect:
 
     answer: what all completions gave when the case was last asked, in that round. completions: how many there were.
     asked: the rounds in which the case was asked. times: those of them in which all completions gave this answer.
-    prompt, reasoning: of that last time, for the reader.
+    prompt, reasoning: of that last time, for the reader; "" where the rows do not have them.
     """
 
     case_id: str
@@ -69,6 +69,6 @@ def _suspect(case_id: str, times: list[list[Mapping[str, Any]]]) -> Suspect:
         completions=len(last),
         times=len(agreeing),
         asked=len(times),
-        prompt=row["prompt"],
-        reasoning=row["completion"],
+        prompt=row.get("prompt", ""),
+        reasoning=row.get("completion", ""),
     )

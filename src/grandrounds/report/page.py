@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import RunError
 from grandrounds.evaluation.compare import OUTCOMES, Comparison, Example
-from grandrounds.evaluation.result import SMALL, Evaluation, Subgroup
+from grandrounds.evaluation.result import SMALL, CaseResult, Evaluation, Subgroup
 from grandrounds.evaluation.statistics import Share
 from grandrounds.evaluation.subgroups import gold_letter
 from grandrounds.report import words
@@ -250,9 +250,16 @@ def shown_example(comparison: Comparison, example: Example) -> dict[str, Any]:
     """A case with the responses of the first and the last policy."""
     first, last = comparison.names[0], comparison.names[-1]
     results = comparison.results(example.id)
+    chosen = {name: results[name] for name in dict.fromkeys((first, last))}
+    return example_card(example.outcome, words.outcome(example.outcome, first, last), chosen)
+
+
+def example_card(outcome: str, label: str, results: Mapping[str, CaseResult]) -> dict[str, Any]:
+    """A case with the first responses of these policies, long texts cut."""
+    case = next(iter(results.values()))
     sides = []
-    for name in dict.fromkeys((first, last)):
-        answered = shown_answer(results[name].first)
+    for name, result in results.items():
+        answered = shown_answer(result.first)
         sides.append(
             Side(
                 name=name,
@@ -264,12 +271,11 @@ def shown_example(comparison: Comparison, example: Example) -> dict[str, Any]:
                 layout=layout_of(answered),
             )
         )
-    label = words.outcome(example.outcome, first, last)
-    case = results[first]
+    shown = shown_case(case)
     return {
-        "outcome": example.outcome,
+        "outcome": outcome,
         "label": label,
-        "case": shown_case(case),
+        "case": shown,
         "gold_letter": gold_letter(case),
         "sides": sides,
     }

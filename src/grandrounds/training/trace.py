@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +94,11 @@ def _json(note: Any) -> str:
 
 
 def read_trace(
-    run: Path | str, rounds: Sequence[int] | None = None, without: Sequence[str] = ()
+    run: Path | str, rounds: Sequence[int] | None = None, columns: Sequence[str] | None = None
 ) -> pyarrow.Table:
     """A run's completions in order, of all rounds or of some. `.to_pylist()` or `.to_pandas()` makes rows.
 
-    without: columns that are not read.
+    columns: those that are read, where they are there; a name with an asterisk stands for several ("rewards/*").
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -111,7 +112,8 @@ def read_trace(
         )
 
     def read(path: Path) -> pyarrow.Table:
-        names = [name for name in pq.read_schema(path).names if name not in without]
+        wanted = ["*"] if columns is None else columns
+        names = [name for name in pq.read_schema(path).names if any(fnmatch(name, one) for one in wanted)]
         return pq.read_table(path, columns=names)
 
     return pa.concat_tables([read(path) for path in paths], promote_options="default")

@@ -7,7 +7,7 @@ for it. The slope of its score on the feature is taken within these sets, and it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,23 @@ def _slope(
     groups: Sequence[ScoredGroup], name: str, values: Sequence[Sequence[float | None]], weight: float
 ) -> float | None:
     """The weighted slope of a component's score on a feature. None where it is not clearly positive."""
+    pairs = [
+        list(_equally_right(group, name, of_group)) for group, of_group in zip(groups, values, strict=True)
+    ]
+    found = clustered_slope(pairs)
+    if found is None:
+        return None
+    slope, error = found
+    return weight * slope if weight * slope > NAMED * abs(weight) * error else None
+
+
+def clustered_slope(groups: Iterable[Sequence[tuple[float, float]]]) -> tuple[float, float] | None:
+    """Slope and standard error of y on x, through the origin, the error over groups of (x, y).
+
+    None where fewer than `LEAST` groups have any x but 0.
+    """
     products, squares = [], []
-    for group, of_group in zip(groups, values, strict=True):
-        pairs = list(_equally_right(group, name, of_group))
+    for pairs in groups:
         if sum(x * x for x, _ in pairs) > 0:
             products.append(sum(x * y for x, y in pairs))
             squares.append(sum(x * x for x, _ in pairs))
@@ -56,8 +70,7 @@ def _slope(
         return None
     slope = sum(products) / sum(squares)
     residuals = np.array(products) - slope * np.array(squares)
-    error = math.sqrt(float((residuals**2).sum())) / sum(squares)
-    return weight * slope if weight * slope > NAMED * abs(weight) * error else None
+    return slope, math.sqrt(float((residuals**2).sum())) / sum(squares)
 
 
 def _equally_right(

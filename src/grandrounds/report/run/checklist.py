@@ -1,0 +1,177 @@
+"""The items of TRIPOD-LLM that apply to a run, each with what the run's folder says, for a reviewer to complete.
+
+Item numbers are those of Gallifant et al. 2025, Nature Medicine 31, 60-69, doi:10.1038/s41591-024-03425-5; the wording
+is ours. Items that a program cannot know are left to be filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grandrounds.evaluation.result import Evaluation
+from grandrounds.report.run.facts import RunFacts
+from grandrounds.report.run.provenance import NOT_KNOWN, licence_of
+from grandrounds.report.words import gain, percent, percents
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item. found: what the logs say, "" where it is to be filled by a person."""
+
+    number: str
+    topic: str
+    asks: str
+    found: str = ""
+
+
+def checklist(facts: RunFacts) -> list[Item]:
+    """All items, in the guideline's order."""
+    return [*_introduction(facts), *_data(facts), *_methods(facts), *_openness(), *_results(facts), *_discussion()]
+
+
+def _introduction(facts: RunFacts) -> list[Item]:
+    recipe = facts.logs.recipe
+    return [
+        Item("1", "Title", "Says that a language model was fine-tuned and tested, for which task and for whom"),
+        Item("2", "Abstract", "Sums up aim, cases, model, measures, results and limits"),
+        Item("3a", "Background", "The problem in practice, and why a language model is tried for it"),
+        Item("3b", "Background", "Who would use it, for which people, and how care goes without it"),
+        Item(
+            "4",
+            "Aim",
+            "What was to be found out, and which stage of development this is",
+            f"Fine-tuning with GRPO so that the model shows its reasoning (recipe “{recipe.name}”), and a comparison on "
+            "held-out cases. What the purpose is remains to be filled.",
+        ),
+    ]
+
+
+def _data(facts: RunFacts) -> list[Item]:
+    logs, cases = facts.logs, facts.measured.cases
+    source = f"{logs.recipe.cases.source}. {logs.notice}".strip()
+    split = ""
+    if cases is not None and cases.own:
+        split = (
+            f"{cases.train:,} training and {cases.held_out:,} held-out cases; {cases.evaluated:,} evaluated here, of which "
+            f"{cases.leakage.exact:,} copy a training case. What the base model had seen before is not known."
+        )
+    elif logs.split:
+        counts = {part: logs.split[part]["cases"] for part in ("train", "held_out")}
+        split = f"{counts['train']:,} training and {counts['held_out']:,} held-out cases."
+    missing = ""
+    if cases is not None:
+        missing = (
+            "; ".join(f"{count:,} left out: {reason}" for reason, count in cases.dropped.items()) or "No case was left out."
+        )
+        missing += f" Balance of answers in training: {logs.recipe.cases.balance}."
+    return [
+        Item("5a", "Data", "Where the cases come from, and whom they represent", source),
+        Item("5b", "Data", "How they were divided, and what keeps test cases out of training", split),
+        Item("5c", "Data", "From which dates they are, and up to when the base model had learned"),
+        Item("5d", "Data", "How they were cleaned, de-identified and checked"),
+        Item("5e", "Data", "What became of missing, unfit and unevenly frequent cases", missing),
+    ]
+
+
+def _methods(facts: RunFacts) -> list[Item]:
+    logs = facts.logs
+    recipe, policy, grpo = logs.recipe, logs.recipe.policy, logs.recipe.grpo
+    licence = "none applies" if policy.model == "scratch" else licence_of(policy.model) or NOT_KNOWN
+    how = recipe.evaluation
+    decoding = "greedy" if how.samples == 1 else f"temperature {how.temperature:g}, top-p {how.top_p:g}"
+    machine = logs.environment.get("accelerator") or logs.environment.get("platform") or ""
+    seconds = sum(float(row.get("step_time") or 0) for row in logs.metrics)
+    system = "the default" if recipe.prompt.system is None else "none" if not recipe.prompt.system else "its own"
+    return [
+        Item("6a", "Model", "Name, version and date of the model", f"{policy.model}; licence: {licence}"),
+        Item(
+            "6b",
+            "Model",
+            "How it was developed or adapted",
+            f"{recipe.sft.steps:,} steps of SFT, then {logs.rounds_done:,} rounds of GRPO, loss {grpo.loss}, "
+            f"{policy.adapter if policy.model != 'scratch' else 'all'} weights, seed {recipe.seed}; the whole recipe is "
+            "in this report.",
+        ),
+        Item(
+            "6c",
+            "Model",
+            "Settings with which text is generated",
+            f"{decoding}, at most {how.max_new_tokens or grpo.max_new_tokens} new tokens.",
+        ),
+        Item(
+            "6d",
+            "Model",
+            "The output's form, and how an answer is read out of it",
+            f"A reasoning between <{recipe.prompt.reasoning_tag}> tags and an answer between <{recipe.prompt.answer_tag}> "
+            "tags; only the answer's text is judged, by fixed rules.",
+        ),
+        Item(
+            "6e",
+            "Model",
+            "How outputs become classes or decisions, with which threshold",
+            "An answer counts as right or wrong; no threshold is used.",
+        ),
+        Item(
+            "7a",
+            "Measures",
+            "Which measures, and why these",
+            "Accuracy with intervals, paired tests, self-consistency calibration, risk and coverage, changes to options.",
+        ),
+        Item("7b", "Measures", "What the measures mean for practice"),
+        Item("7c", "Measures", "Which answer counts as right, and who decided that"),
+        Item("7d", "Measures", "Who judged by eye, and how far judges agreed"),
+        Item("7e", "Measures", "With what it was compared", _compared(facts)),
+        Item("8a-c", "Annotation", "Who labelled the cases, with what training and agreement"),
+        Item("9a-b", "Prompts", "How prompts were made, and on which cases", f"System message: {system}; see the recipe."),
+        Item("12", "Compute", "Machine and time", f"{machine}; {seconds / 60:,.1f} minutes of rounds." if machine else ""),
+        Item("13", "Ethics", "Approval or waiver, and consent"),
+    ]
+
+
+def _compared(facts: RunFacts) -> str:
+    comparison = facts.measured.comparison
+    others = comparison.names[:-1] if comparison is not None else ()
+    return f"{', '.join(others)}, on the same cases. No person answered them." if others else ""
+
+
+def _openness() -> list[Item]:
+    return [
+        Item("14a", "Openness", "Funding"),
+        Item("14b", "Openness", "Conflicts of interest"),
+        Item("14c", "Openness", "Protocol"),
+        Item("14d", "Openness", "Registration"),
+        Item("14e", "Openness", "Where the data can be had"),
+        Item("14f", "Openness", "Where code, prompts and weights can be had"),
+        Item("15", "Public", "Patients' and the public's part in it"),
+    ]
+
+
+def _results(facts: RunFacts) -> list[Item]:
+    comparison = facts.measured.comparison
+    flow = performance = ""
+    if comparison is not None:
+        last: Evaluation = comparison.evaluations[comparison.names[-1]]
+        left_out = "; ".join(f"{count:,} {reason}" for reason, count in last.skipped.items())
+        flow = f"{last.count:,} cases evaluated{f'; left out: {left_out}' if left_out else ''}."
+        performance = f"{percent(last.accuracy.value)} right (95 % interval {percents(last.accuracy.interval)})"
+        if comparison.headline is not None:
+            performance += f"; against {comparison.headline.before}: {gain(comparison.headline)}"
+        performance += ". Subgroups are in this report."
+    changes = "; ".join(f"after round {row.get('after_round')}: {row.get('key')}" for row in facts.logs.changes)
+    return [
+        Item("16a-d", "Cases", "How cases went through the study, and what they are like", flow),
+        Item("17", "Performance", "Results with their uncertainty, also in groups", performance),
+        Item("18", "Updating", "Changes of the model during the study", changes or "No setting was changed."),
+    ]
+
+
+def _discussion() -> list[Item]:
+    return [
+        Item("19a", "Discussion", "What the results mean"),
+        Item("19b", "Discussion", "Limits", "Listed in this report under “What these numbers cannot say”."),
+        Item("19c", "Discussion", "Where and under which conditions it may be used"),
+        Item("19d", "Discussion", "Intended use, and use that is ruled out"),
+        Item("19e", "Discussion", "What happens with poor or missing input"),
+        Item("19f", "Discussion", "What users must know, and who supervises"),
+        Item("19g", "Discussion", "What should come next"),
+    ]
