@@ -15,12 +15,24 @@ __all__ = [
     "evaluate",
     "load_recipe",
     "plan",
+    "report_run",
     "resume",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from grandrounds.api import Plan, Recipe, Run, compare, evaluate, load_recipe, plan, resume, train
+    from grandrounds.api import (
+        Plan,
+        Recipe,
+        Run,
+        compare,
+        evaluate,
+        load_recipe,
+        plan,
+        report_run,
+        resume,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:

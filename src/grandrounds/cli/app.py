@@ -271,6 +271,50 @@ def compare(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run's folder; NAME=FOLDER gives it a name.")],
+    compare: Annotated[
+        list[str],
+        typer.Option(
+            "--compare",
+            help="Another run or policy on the same cases, such as regular=runs/regular. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    cases: Annotated[
+        str | None, typer.Option("--cases", help="Other cases than those held out from the run's own.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Evaluate at most this many cases.")] = 300,
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials",
+            min=0,
+            help="Measure calibration and robustness on at most this many of them; 0 leaves both out.",
+        ),
+    ] = 50,
+    samples: Annotated[
+        int, typer.Option("--samples", min=2, help="Answers to each case, for calibration.")
+    ] = 8,
+    logs_only: Annotated[
+        bool, typer.Option("--logs-only", help="Load no model: report only what the run's folder holds.")
+    ] = False,
+    overrides: Overrides = [],  # noqa: B006
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The report's file. Default: report.html in the run's folder."),
+    ] = None,
+) -> None:
+    """Write a report on a run as one HTML file: provenance, curves, results, calibration, audit, limits, sign-off."""
+    from grandrounds.cli.report import write_report
+
+    if logs_only and (compare or cases):
+        raise typer.BadParameter(
+            "it evaluates nothing: leave out --compare and --cases", param_hint="--logs-only"
+        )
+    write_report(run, compare, cases, limit, trials, samples, logs_only, overrides, out)
+
+
+@app.command()
 def recipe(
     name: Annotated[str | None, typer.Argument(help="A recipe to print in full.")] = None,
     overrides: Overrides = [],  # noqa: B006

@@ -31,7 +31,7 @@ def show_evaluation(
     from grandrounds.report.tables import print_evaluation
     from grandrounds.training.target import open_target
 
-    _writable(json_file)
+    writable(json_file)
     target = open_target(policy, overrides)
     request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
@@ -64,8 +64,8 @@ def show_comparison(
     from grandrounds.report.tables import print_comparison
     from grandrounds.training.target import open_target
 
-    _writable(json_file)
-    _writable(html)
+    writable(json_file)
+    writable(html)
     targets = [open_target(policy, overrides) for policy in policies]
     request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
@@ -100,7 +100,7 @@ def write_json(path: Path, value: Any) -> None:
         path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _writable(path: Path | None) -> None:
+def writable(path: Path | None) -> None:
     """RunError if the file cannot be written, before minutes of work. Opens it without changing its content."""
     if path is None:
         return

@@ -26,13 +26,22 @@ class Item:
 
 def checklist(facts: RunFacts) -> list[Item]:
     """All items, in the guideline's order."""
-    return [*_introduction(facts), *_data(facts), *_methods(facts), *_openness(), *_results(facts), *_discussion()]
+    return [
+        *_introduction(facts),
+        *_data(facts),
+        *_methods(facts),
+        *_openness(),
+        *_results(facts),
+        *_discussion(),
+    ]
 
 
 def _introduction(facts: RunFacts) -> list[Item]:
     recipe = facts.logs.recipe
     return [
-        Item("1", "Title", "Says that a language model was fine-tuned and tested, for which task and for whom"),
+        Item(
+            "1", "Title", "Says that a language model was fine-tuned and tested, for which task and for whom"
+        ),
         Item("2", "Abstract", "Sums up aim, cases, model, measures, results and limits"),
         Item("3a", "Background", "The problem in practice, and why a language model is tried for it"),
         Item("3b", "Background", "Who would use it, for which people, and how care goes without it"),
@@ -61,7 +70,8 @@ def _data(facts: RunFacts) -> list[Item]:
     missing = ""
     if cases is not None:
         missing = (
-            "; ".join(f"{count:,} left out: {reason}" for reason, count in cases.dropped.items()) or "No case was left out."
+            "; ".join(f"{count:,} left out: {reason}" for reason, count in cases.dropped.items())
+            or "No case was left out."
         )
         missing += f" Balance of answers in training: {logs.recipe.cases.balance}."
     return [
@@ -81,7 +91,9 @@ def _methods(facts: RunFacts) -> list[Item]:
     decoding = "greedy" if how.samples == 1 else f"temperature {how.temperature:g}, top-p {how.top_p:g}"
     machine = logs.environment.get("accelerator") or logs.environment.get("platform") or ""
     seconds = sum(float(row.get("step_time") or 0) for row in logs.metrics)
-    system = "the default" if recipe.prompt.system is None else "none" if not recipe.prompt.system else "its own"
+    system = (
+        "the default" if recipe.prompt.system is None else "none" if not recipe.prompt.system else "its own"
+    )
     return [
         Item("6a", "Model", "Name, version and date of the model", f"{policy.model}; licence: {licence}"),
         Item(
@@ -122,8 +134,18 @@ def _methods(facts: RunFacts) -> list[Item]:
         Item("7d", "Measures", "Who judged by eye, and how far judges agreed"),
         Item("7e", "Measures", "With what it was compared", _compared(facts)),
         Item("8a-c", "Annotation", "Who labelled the cases, with what training and agreement"),
-        Item("9a-b", "Prompts", "How prompts were made, and on which cases", f"System message: {system}; see the recipe."),
-        Item("12", "Compute", "Machine and time", f"{machine}; {seconds / 60:,.1f} minutes of rounds." if machine else ""),
+        Item(
+            "9a-b",
+            "Prompts",
+            "How prompts were made, and on which cases",
+            f"System message: {system}; see the recipe.",
+        ),
+        Item(
+            "12",
+            "Compute",
+            "Machine and time",
+            f"{machine}; {seconds / 60:,.1f} minutes of rounds." if machine else "",
+        ),
         Item("13", "Ethics", "Approval or waiver, and consent"),
     ]
 
@@ -153,11 +175,15 @@ def _results(facts: RunFacts) -> list[Item]:
         last: Evaluation = comparison.evaluations[comparison.names[-1]]
         left_out = "; ".join(f"{count:,} {reason}" for reason, count in last.skipped.items())
         flow = f"{last.count:,} cases evaluated{f'; left out: {left_out}' if left_out else ''}."
-        performance = f"{percent(last.accuracy.value)} right (95 % interval {percents(last.accuracy.interval)})"
+        performance = (
+            f"{percent(last.accuracy.value)} right (95 % interval {percents(last.accuracy.interval)})"
+        )
         if comparison.headline is not None:
             performance += f"; against {comparison.headline.before}: {gain(comparison.headline)}"
         performance += ". Subgroups are in this report."
-    changes = "; ".join(f"after round {row.get('after_round')}: {row.get('key')}" for row in facts.logs.changes)
+    changes = "; ".join(
+        f"after round {row.get('after_round')}: {row.get('key')}" for row in facts.logs.changes
+    )
     return [
         Item("16a-d", "Cases", "How cases went through the study, and what they are like", flow),
         Item("17", "Performance", "Results with their uncertainty, also in groups", performance),

@@ -47,11 +47,11 @@ def run_report(facts: RunFacts) -> str:
     """The whole report as HTML."""
     comparison = facts.measured.comparison
     style = resource("page.css") + resource("run.css")
-    digest = base64.b64encode(hashlib.sha256(f"\n{style}".encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     names = comparison.names if comparison else (facts.name,)
     return (
         templates()
-        .get_template("run.html.j2")
+        .get_template("run/page.html.j2")
         .render(
             facts=facts,
             logs=facts.logs,
