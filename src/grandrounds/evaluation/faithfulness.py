@@ -1,5 +1,6 @@
 """Faithfulness: is the answer what the shown reasoning leads to? Measured by asking again, greedily.
 
+    decisive     the cited finding that speaks most for what is concluded, by the reasoning's own points, is taken out
     removed      one cited finding is taken out of the case    the answer should move more often than
     uncited      one finding that is not cited is taken out    ... here
     corrupted    another case's finding in the cited one's place
@@ -98,6 +99,8 @@ def _changes(samples: Sequence[Sample], asking: Asking) -> Iterator[tuple[Trial,
         id, before = sample.case.id, answer_of(sample) or ""
         for kind in CHANGES:
             places, drawn = (uncited, "uncited") if kind == "uncited" else (cited, "cited")
+            if kind == "decisive":
+                places = _decisive(sample, cited)
             placed = _foreign(sample.case, donors, asking.seed) if kind == "corrupted" else None
             if not places or (kind == "corrupted" and placed is None):
                 continue
@@ -151,6 +154,22 @@ def _places(sample: Sample) -> tuple[list[_Place], list[_Place]]:
             elif not named:
                 uncited.append(_Place(number, item))
     return cited, uncited
+
+
+def _decisive(sample: Sample, cited: Sequence[_Place]) -> list[_Place]:
+    """The cited items to which the reasoning gives most points for what it concludes; none where it gives none."""
+    outline = sample.response.outline
+    concluded = normalise(outline.conclusion or "")
+    claims = [
+        claim
+        for candidate in outline.differential
+        if normalise(candidate.name) == concluded
+        for claim in candidate.supports
+        if claim.points is not None
+    ]
+    most = max((claim.points or 0 for claim in claims), default=0)
+    heaviest = [claim.finding for claim in claims if claim.points == most]
+    return [place for place in cited if says(place.item.text, heaviest)]
 
 
 def _foreign(case: Case, donors: Sequence[tuple[str, str]], seed: int) -> str | None:

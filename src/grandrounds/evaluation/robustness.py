@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from grandrounds.evaluation.faithfulness import Asking
-from grandrounds.evaluation.trials import DisturbedCase, Disturbance, Robustness
+from grandrounds.evaluation.trials import Disturbance, DisturbedCase, Robustness
 from grandrounds.rewards.text import normalise
 from grandrounds.types import Answer, Case, Prompt, Sample
 

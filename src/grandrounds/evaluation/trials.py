@@ -10,8 +10,8 @@ from grandrounds.evaluation.statistics import Share, wilson
 # Shares of the reasoning's sentences after which the answer is asked for. All of them: the control, since the same
 # reasoning written down again must lead to the same answer.
 EARLY = (0.0, 0.25, 0.5, 0.75, 1.0)
-Kind = Literal["removed", "uncited", "corrupted", "early"]
-CHANGES: tuple[Kind, ...] = ("removed", "uncited", "corrupted")
+Kind = Literal["decisive", "removed", "uncited", "corrupted", "early"]
+CHANGES: tuple[Kind, ...] = ("decisive", "removed", "uncited", "corrupted")
 
 
 @dataclass(frozen=True)

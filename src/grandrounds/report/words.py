@@ -43,6 +43,10 @@ BEHAVIOURS = {
 }
 # Trials of faithfulness (kind, share of the reasoning) -> label and hint of the share of answers that moved.
 FAITHFULNESS: dict[tuple[Kind, float | None], tuple[str, str]] = {
+    ("decisive", None): (
+        "Moved: decisive",
+        "answers that change without the cited finding with most points for them",
+    ),
     ("removed", None): ("Moved: fact out", "answers that change without a cited finding"),
     ("uncited", None): ("  uncited out", "answers that change without a finding that is not cited"),
     ("corrupted", None): (

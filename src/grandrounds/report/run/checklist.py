@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from grandrounds.evaluation.result import Evaluation
 from grandrounds.report.run.facts import RunFacts
-from grandrounds.report.run.provenance import NOT_KNOWN, licence_of
+from grandrounds.report.run.licences import licence_of
+from grandrounds.report.run.provenance import NOT_KNOWN, SCRATCH, trained_weights
 from grandrounds.report.words import gain, percent, percents
 
 
@@ -49,8 +50,8 @@ def _introduction(facts: RunFacts) -> list[Item]:
             "4",
             "Aim",
             "What was to be found out, and which stage of development this is",
-            f"Fine-tuning with GRPO so that the model shows its reasoning (recipe “{recipe.name}”), and a comparison on "
-            "held-out cases. What the purpose is remains to be filled.",
+            f"Fine-tuning with GRPO so that the model shows its reasoning (recipe “{recipe.name}”), and a comparison "
+            "on held-out cases. The purpose is to be filled in.",
         ),
     ]
 
@@ -59,10 +60,12 @@ def _data(facts: RunFacts) -> list[Item]:
     logs, cases = facts.logs, facts.measured.cases
     source = f"{logs.recipe.cases.source}. {logs.notice}".strip()
     split = ""
+    scratch = logs.recipe.policy.model == SCRATCH
+    seen = "" if scratch else "What the base model had seen before is not known."
     if cases is not None and cases.own:
         split = (
-            f"{cases.train:,} training and {cases.held_out:,} held-out cases; {cases.evaluated:,} evaluated here, of which "
-            f"{cases.leakage.exact:,} copy a training case. What the base model had seen before is not known."
+            f"{cases.train:,} training and {cases.held_out:,} held-out cases; {cases.evaluated:,} evaluated here, of "
+            f"which {cases.leakage.exact:,} copy a training case. {seen}"
         )
     elif logs.split:
         counts = {part: logs.split[part]["cases"] for part in ("train", "held_out")}
@@ -86,23 +89,27 @@ def _data(facts: RunFacts) -> list[Item]:
 def _methods(facts: RunFacts) -> list[Item]:
     logs = facts.logs
     recipe, policy, grpo = logs.recipe, logs.recipe.policy, logs.recipe.grpo
-    licence = "none applies" if policy.model == "scratch" else licence_of(policy.model) or NOT_KNOWN
+    scratch = policy.model == SCRATCH
+    model = (
+        "made from scratch"
+        if scratch
+        else f"{policy.model}; licence: {licence_of(policy.model) or NOT_KNOWN}"
+    )
     how = recipe.evaluation
-    decoding = "greedy" if how.samples == 1 else f"temperature {how.temperature:g}, top-p {how.top_p:g}"
+    decoding = "Greedy" if how.samples == 1 else f"Temperature {how.temperature:g}, top-p {how.top_p:g}"
     machine = logs.environment.get("accelerator") or logs.environment.get("platform") or ""
     seconds = sum(float(row.get("step_time") or 0) for row in logs.metrics)
     system = (
         "the default" if recipe.prompt.system is None else "none" if not recipe.prompt.system else "its own"
     )
     return [
-        Item("6a", "Model", "Name, version and date of the model", f"{policy.model}; licence: {licence}"),
+        Item("6a", "Model", "Name, version and date of the model", model),
         Item(
             "6b",
             "Model",
             "How it was developed or adapted",
             f"{recipe.sft.steps:,} steps of SFT, then {logs.rounds_done:,} rounds of GRPO, loss {grpo.loss}, "
-            f"{policy.adapter if policy.model != 'scratch' else 'all'} weights, seed {recipe.seed}; the whole recipe is "
-            "in this report.",
+            f"trained weights: {trained_weights(policy)}, seed {recipe.seed}. The whole recipe is in this report.",
         ),
         Item(
             "6c",
@@ -114,7 +121,7 @@ def _methods(facts: RunFacts) -> list[Item]:
             "6d",
             "Model",
             "The output's form, and how an answer is read out of it",
-            f"A reasoning between <{recipe.prompt.reasoning_tag}> tags and an answer between <{recipe.prompt.answer_tag}> "
+            f"A reasoning between <{recipe.prompt.reasoning_tag}> tags, an answer between <{recipe.prompt.answer_tag}> "
             "tags; only the answer's text is judged, by fixed rules.",
         ),
         Item(
@@ -127,7 +134,7 @@ def _methods(facts: RunFacts) -> list[Item]:
             "7a",
             "Measures",
             "Which measures, and why these",
-            "Accuracy with intervals, paired tests, self-consistency calibration, risk and coverage, changes to options.",
+            "Accuracy with intervals, paired tests, calibration by self-consistency, risk and coverage, changed cases.",
         ),
         Item("7b", "Measures", "What the measures mean for practice"),
         Item("7c", "Measures", "Which answer counts as right, and who decided that"),
@@ -144,7 +151,9 @@ def _methods(facts: RunFacts) -> list[Item]:
             "12",
             "Compute",
             "Machine and time",
-            f"{machine}; {seconds / 60:,.1f} minutes of rounds." if machine else "",
+            f"{machine}; {seconds / 60:,.1f} minutes of rounds, without warm-up and evaluations."
+            if machine
+            else "",
         ),
         Item("13", "Ethics", "Approval or waiver, and consent"),
     ]

@@ -32,8 +32,8 @@ def limits_of(facts: RunFacts) -> list[str]:
         "program can check it; no person has read the responses for this report."
     )
     found.append(
-        "Nobody has used this model on real work for this report. It says nothing of how people would use it, and is no "
-        "approval for any use."
+        "Nobody has used this model on real work for this report. It says nothing of how people would use it, and it "
+        "approves no use."
     )
     return found
 
@@ -42,8 +42,8 @@ def _of_the_run(logs: Logs) -> Iterator[str]:
     if not logs.finished:
         yield f"The run has not come to its end: {logs.rounds_done:,} of {logs.recipe.rounds:,} rounds are done."
     yield (
-        f"One run with one seed ({logs.recipe.seed}). Another seed gives another model; how different it would be was not "
-        "measured, and the intervals do not include it."
+        f"One run with one seed ({logs.recipe.seed}). Another seed gives another model; how different it would be was "
+        "not measured, and the intervals do not include it."
     )
     if logs.rolled_back:
         yield f"The run was taken back to an earlier checkpoint {len(logs.rolled_back):,} times by its monitor."
@@ -58,8 +58,8 @@ def _of_the_run(logs: Logs) -> Iterator[str]:
 def _of_the_cases(cases: CaseFacts) -> Iterator[str]:
     if cases.evaluated < FEW:
         yield (
-            f"{count_cases(cases.evaluated).capitalize()} are few: only differences of several percentage points can be "
-            "told from chance, and fewer still within groups."
+            f"{count_cases(cases.evaluated)} are few: only differences of several percentage points can be told from "
+            "chance, and fewer still within groups."
         )
     if cases.own:
         yield (
@@ -76,8 +76,8 @@ def _of_the_cases(cases: CaseFacts) -> Iterator[str]:
             )
         elif count:
             yield (
-                f"{name} was trained on copies of {count:,} of the {cases.evaluated:,} evaluated cases: its accuracy is "
-                "not that on new cases."
+                f"{name} was trained on copies of {count:,} of the {cases.evaluated:,} evaluated cases: its accuracy "
+                "is not that on new cases."
             )
 
 
@@ -86,7 +86,7 @@ def _of_the_comparison(comparison: Comparison) -> Iterator[str]:
     if warning := words.trained_on(last):
         yield warning
     if all(case.options for case in last.cases):
-        yield "All cases offer options to choose from. Without options, answers are right less often."
+        yield "All cases offer options to choose from. How often it is right without options was not measured."
     if last.samples == 1:
         yield "Each case was answered once, by the likeliest token at every step. Sampled answers can differ."
     if any(case.group for case in last.cases):
@@ -105,6 +105,7 @@ def _of_choosing(logs: Logs, comparison: Comparison) -> Iterator[str]:
     if logs.recipe.evaluation.patience:
         use += " and when to stop"
     yield (
-        f"{both:,} of the {comparison.count:,} evaluated cases were also looked at while training, {use}. The checkpoint "
-        f"reported on is {logs.checkpoint}; if it was chosen by these cases, its accuracy on them is somewhat too high."
+        f"{both:,} of the {comparison.count:,} evaluated cases were also looked at while training, {use}. The "
+        f"checkpoint reported on is {logs.checkpoint}; if it was chosen by these cases, its accuracy on them is "
+        "somewhat too high."
     )

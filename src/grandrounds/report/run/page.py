@@ -24,16 +24,20 @@ from grandrounds.report.visible import short
 
 MOST_SUSPECTS = 10
 CHANGED_OPTIONS: Mapping[Disturbance, tuple[str, str]] = {
-    "shuffled": ("Options in another order", "the right one under another letter; a robust answer stays"),
-    "none_added": ("“None of the above” added", "it is wrong; a robust answer stays"),
+    "shuffled": ("Options in another order", "The right one under another letter; a robust answer stays"),
+    "none_added": ("“None of the above” added", "It is wrong; a robust answer stays"),
     "none_instead": (
         "Right option taken out, “None of the above” added",
-        "now it is the right one",
+        "Now it is the right one",
     ),
 }
 CHANGED_CASES: Mapping[Kind, tuple[str, str]] = {
-    "removed": ("One decisive finding removed", "decisive: the reasoning cites it, one is drawn by lot"),
-    "uncited": ("One other finding removed", "the control: the reasoning does not cite it"),
+    "decisive": (
+        "The decisive finding removed",
+        "to which the reasoning gives most points for its conclusion; only where it gives points",
+    ),
+    "removed": ("One cited finding removed", "drawn by lot from those that the reasoning cites"),
+    "uncited": ("One other finding removed", "the control: one that the reasoning does not cite"),
     "corrupted": ("A cited finding replaced", "by one of another case"),
 }
 

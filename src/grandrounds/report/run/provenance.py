@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from grandrounds.recipe import PolicyRecipe
 from grandrounds.report.run.facts import CaseFacts, Logs, RunFacts
 from grandrounds.report.run.licences import licence_of
 from grandrounds.report.words import cases as count_cases
 from grandrounds.report.words import listed
 
 NOT_RECORDED = "not recorded"
+SCRATCH = "scratch"
 NOT_KNOWN = "not known: no card that states one was found on this machine"
 Rows = list[tuple[str, str]]
 
@@ -130,8 +132,8 @@ def _evaluated_rows(cases: CaseFacts) -> Iterator[tuple[str, str]]:
     if cases.own:
         yield (
             "Copies of training cases",
-            f"{leak.exact:,} of these; {leak.contained:,} of {leak.compared:,} that are long enough share at least half "
-            "of their runs of eight words with one",
+            f"{leak.exact:,} of these; {leak.contained:,} of {leak.compared:,} that are long enough share at least "
+            "half of their runs of eight words with one",
         )
     for name, count in cases.trained_on.items():
         known = "not known" if count is None else f"{count:,}"
@@ -141,7 +143,7 @@ def _evaluated_rows(cases: CaseFacts) -> Iterator[tuple[str, str]]:
 def model_rows(logs: Logs) -> Rows:
     """The base model and how it was trained."""
     policy = logs.recipe.policy
-    scratch = policy.model == "scratch"
+    scratch = policy.model == SCRATCH
     shape = policy.scratch
     rows = [("Base model", policy.model)]
     if scratch:
@@ -154,12 +156,16 @@ def model_rows(logs: Logs) -> Rows:
     rows.append(
         ("Licence of the base model", "none applies" if scratch else licence_of(policy.model) or NOT_KNOWN)
     )
-    whole = scratch or policy.adapter == "full"
-    rows.append(
-        ("Trained weights", "all" if whole else f"LoRA, rank {policy.lora_rank}, on {policy.lora_targets}")
-    )
+    rows.append(("Trained weights", trained_weights(policy)))
     rows.append(("Precision", f"{policy.precision}; quantized base: {policy.quantize}"))
     return rows
+
+
+def trained_weights(policy: PolicyRecipe) -> str:
+    """Which weights were trained."""
+    if policy.model == SCRATCH or policy.adapter == "full":
+        return "all"
+    return f"LoRA, rank {policy.lora_rank}, on {policy.lora_targets}"
 
 
 def machine_rows(facts: RunFacts) -> Rows:

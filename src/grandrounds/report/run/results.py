@@ -22,6 +22,7 @@ class Test:
     pair: Pair
     log10_adjusted: float
     odds: str
+    odds_interval: str
     cohens_h: str
 
 
@@ -31,15 +32,15 @@ def paired_tests(comparison: Comparison) -> list[Test]:
     found = []
     for pair, log10_p in zip(comparison.pairs, adjusted, strict=True):
         effect = effect_of(pair, comparison.evaluations[pair.before].accuracy.value)
-        found.append(Test(pair, log10_p, _odds(effect), f"{effect.cohens_h:+.2f}"))
+        found.append(Test(pair, log10_p, *_odds(effect), f"{effect.cohens_h:+.2f}"))
     return found
 
 
-def _odds(effect: Effect) -> str:
+def _odds(effect: Effect) -> tuple[str, str]:
     if effect.odds_ratio is None or effect.odds_interval is None:
-        return "none differ"
+        return "none differ", ""
     low, high = effect.odds_interval
-    return f"{_times(effect.odds_ratio)} ({_times(low)} to {_times(high)})"
+    return _times(effect.odds_ratio), f"{_times(low)} to {_times(high)}"
 
 
 def _times(value: float) -> str:
