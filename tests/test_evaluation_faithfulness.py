@@ -174,3 +174,17 @@ def test_a_begun_response_goes_on_after_what_the_template_opened():
     assert begun.text == f"<user>?<think>\n{written}"
     assert grammar.parse("B</answer>", prefilled=begun.prefilled).answer == "B"
     assert begun_prompt(policy, prompt, grammar.begun("A rub."), max_new_tokens=20) is None
+
+
+def test_the_finding_with_most_points_is_taken_out_where_the_reasoning_gives_points():
+    class Weighing(Clinician):
+        def whole(self, prompt):
+            rub = "friction rub" in str(prompt.case.question)
+            sweats = "Pericarditis: for friction rub +3, night sweats +1; total 4."
+            reasoning = f"Findings: friction rub; night sweats.\n{sweats}\nConclusion: Pericarditis."
+            return Grammar().render(reasoning, "Pericarditis" if rub else "Migraine")
+
+    case = rub_case("a", facts=("friction rub", "night sweats"))
+    (decisive,) = [trial for trial in measured(Weighing(), [case]).trials if trial.kind == "decisive"]
+    assert (decisive.changed, decisive.before, decisive.after) == ("friction rub", "B", "A")
+    assert "decisive" not in {trial.kind for trial in measured(Clinician(), [case]).trials}  # it gives none
