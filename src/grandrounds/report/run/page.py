@@ -101,7 +101,7 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         "regressions": worst,
         "regression_cards": regression_cards(comparison, worst),
         "most": MOST_REGRESSIONS,
-        "drawn": drawn_cards(comparison),
+        "drawn": drawn_cards(comparison, worst),
         "each": EACH,
         "samples": comparison.evaluations[comparison.names[0]].samples,
     }

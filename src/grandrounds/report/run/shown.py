@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +56,17 @@ def _card(comparison: Comparison, one: Regression) -> dict[str, Any]:
     return example_card("lost", label, {name: results[name] for name in (one.other, last)})
 
 
-def drawn_cards(comparison: Comparison) -> list[dict[str, Any]]:
-    """Up to `EACH` cases of every outcome, by lot."""
+def drawn_cards(comparison: Comparison, shown: list[Regression]) -> list[dict[str, Any]]:
+    """Up to `EACH` cases of every outcome, by lot, without the regressions that are shown already."""
+    known = {one.id for one in shown[:MOST_REGRESSIONS]}
     alone = len(comparison.names) == 1
     labels = {"both_right": "right", "both_wrong": "wrong"} if alone else {}
+    count: Counter[str] = Counter()
     cards = []
-    for example in comparison.examples(EACH):
+    for example in comparison.examples(EACH + MOST_REGRESSIONS):
+        if example.id in known or count[example.outcome] == EACH:
+            continue
+        count[example.outcome] += 1
         card = shown_example(comparison, example)
         cards.append({**card, "label": labels.get(example.outcome, card["label"])})
     return cards
