@@ -10,7 +10,6 @@ from typing import Any
 
 from grandrounds.evaluation.compare import Comparison
 from grandrounds.evaluation.trials import CHANGES, DISTURBANCES, Disturbance, Kind
-from grandrounds.report import words
 from grandrounds.report.curves import all_curves
 from grandrounds.report.page import colours_of, measures_of, resource, score_rows, templates, write_text
 from grandrounds.report.run import confidence, provenance
@@ -96,7 +95,9 @@ def _results(comparison: Comparison) -> dict[str, Any]:
         "rows": score_rows(comparison),
         "tests": paired_tests(comparison),
         "measures": measures_of(comparison),
-        "baselines": words.baselines(comparison),
+        "baselines": list(
+            zip(comparison.evaluations[comparison.names[-1]].baselines, comparison.baselines, strict=True)
+        ),
         "groups": grouped(comparison),
         "regressions": worst,
         "regression_cards": regression_cards(comparison, worst),
