@@ -33,7 +33,7 @@ def write_cases(path: Path, count: int = 40) -> Path:
                 "options": options,
                 "answer": "A",
             }
-            file.write(json.dumps({**row, "sex": "man" if i % 2 else "woman"}) + "\n")
+            file.write(json.dumps({**row, "tags": {"sex": "man" if i % 2 else "woman"}}) + "\n")
     return path
 
 
