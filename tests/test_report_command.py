@@ -111,7 +111,7 @@ def test_everything_was_measured(page: Page) -> None:
         "Options in another order The right one under another letter; a robust answer stays. 4 cases"
         in page.text
     )
-    assert "By sex man" in page.text
+    assert "By sex Accuracy by sex" in page.text
 
 
 def test_the_command_writes_the_report_where_it_is_told(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from grandrounds.errors import RunError
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.environment import differences, environment
 from grandrounds.training.folder import RunFolder
+from grandrounds.types import Answer, Case, CaseBook
 
 HOLDER = """
 import os, sys, time
@@ -107,6 +109,18 @@ def test_what_was_fitted_comes_back(run: RunFolder) -> None:
     assert run.fitted() is None
     run.write_fitted({"labels": ["OMIM:1"], "seed": 0})
     assert run.fitted() == {"labels": ["OMIM:1"], "seed": 0}
+
+
+def test_the_split_is_recorded_by_what_it_asks(run: RunFolder) -> None:
+    case = Case("1", "Which?", Answer("choice", "gout", letter="A"), {"A": "gout", "B": "mumps"})
+    run.write_split(CaseBook(train=[case], test=[]))
+    line = '["1", "Which?", [], [["A", "gout"], ["B", "mumps"]], "choice", "gout", null]\n'
+    assert run.split() == {
+        "train": {"cases": 1, "sha256": hashlib.sha256(line.encode()).hexdigest()},
+        "held_out": {"cases": 0, "sha256": hashlib.sha256().hexdigest()},
+    }
+    RunFolder.create(run.path, recipe_from({}))  # begun anew, perhaps on other cases
+    assert run.split() is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -45,4 +46,20 @@ def fingerprint(cases: Iterable[Case]) -> str:
     digest = hashlib.sha256()
     for case in cases:
         digest.update(repr(case).encode())
+    return digest.hexdigest()
+
+
+def content_hash(cases: Iterable[Case]) -> str:
+    """SHA-256 of what the cases ask and of their gold answers, in order; the same in every version.
+
+    A line of JSON for each case: [id, question or [[role, content], …], context, [[letter, option], …], kind of gold
+    answer, gold answer, group].
+    """
+    digest = hashlib.sha256()
+    for case in cases:
+        question = case.question
+        asked = question if isinstance(question, str) else [[one.role, one.content] for one in question]
+        options = [list(option) for option in case.options.items()]
+        row = [case.id, asked, list(case.context), options, case.gold.kind, case.gold.text, case.group]
+        digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grandrounds.cases.memory import fingerprint
+from grandrounds.cases.memory import content_hash
 from grandrounds.errors import RunError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import dump_recipe, load_recipe
@@ -159,7 +159,7 @@ class RunFolder:
     def write_split(self, book: CaseBook) -> None:
         """Save how many cases are for training and how many are held out, and the hash of each part."""
         parts = {"train": book.train, "held_out": book.test}
-        rows = {name: {"cases": len(cases), "sha256": fingerprint(cases)} for name, cases in parts.items()}
+        rows = {name: {"cases": len(cases), "sha256": content_hash(cases)} for name, cases in parts.items()}
         with saving(SPLIT, self.path):
             write_json(self.path / SPLIT, rows)
 

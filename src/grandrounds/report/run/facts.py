@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grandrounds.cases.memory import content_hash
 from grandrounds.cases.overlap import Leakage, content, leakage
 from grandrounds.domain import every
 from grandrounds.evaluation.compare import Comparison
@@ -115,15 +116,13 @@ def case_facts(
     source: str, own: bool, book: CaseBook, chosen: Sequence[Case], held_out: Sequence[Case]
 ) -> CaseFacts:
     """book: the source's cases; chosen: those of `held_out` that are evaluated."""
-    from grandrounds.cases.memory import fingerprint
-
     return CaseFacts(
         source=source,
         own=own,
         train=len(book.train) if own else 0,
         held_out=len(held_out),
         evaluated=len(chosen),
-        hashes={"train": fingerprint(book.train), "held_out": fingerprint(book.test)} if own else {},
+        hashes={"train": content_hash(book.train), "held_out": content_hash(book.test)} if own else {},
         leakage=leakage(book.train if own else (), chosen),
         dropped=book.dropped,
     )
