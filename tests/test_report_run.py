@@ -32,8 +32,8 @@ HOSTILE = (
     "</pre></article><script>alert('x')</script><img src=x onerror=\"alert(1)\">{{ 7 * 7 }}<b>"
     "\x1b[31mred\x1b[0m\x07\u202egpj.exe\u2066\x00\ud800&lt;"
 )
-SHOWN = HOSTILE.replace("\x1b", "␛").replace("\x07", "␇").replace("\x00", "␀")
-for _char in ("\u202e", "\u2066", "\ud800"):
+SHOWN = HOSTILE
+for _char in ("\x1b", "\x07", "\x00", "\u202e", "\u2066", "\ud800"):
     SHOWN = SHOWN.replace(_char, f"[U+{ord(_char):04X}]")
 
 

@@ -192,10 +192,8 @@ def report_run(
     logs_only: load no model; only what the folder holds is reported.
     Raises the `GrandRoundsError` family.
     """
-    text = str(run)
-    folder = Path(text if Path(text).exists() else text.partition("=")[2] or text)
+    name, folder, page = place_of_report(run, out)
     logs = read_logs(folder)
-    name = text.partition("=")[0] if str(folder) != text else folder.resolve().name
     if logs_only:
         why = "the report was made from the logs alone"
         measured = Measured(not_compared=why, not_tried=why)
@@ -203,10 +201,19 @@ def report_run(
         targets = [open_target(str(policy), overrides) for policy in compare]
         asked = ReportRequest(None if cases is None else str(cases), limit, trials, samples)
         measured = _measured(name, logs, targets, asked, overrides, progress)
-    page = Path(out) if out is not None else folder / "report.html"
     today = datetime.now(UTC).date().isoformat()
     write_run_report(page, RunFacts(name, logs, measured, today, __version__))
     return page
+
+
+def place_of_report(run: str | Path, out: str | Path | None) -> tuple[str, Path, Path]:
+    """(the run's name, its folder, the report's file). run: a folder, or NAME=FOLDER."""
+    text = str(run)
+    name, separator, rest = text.partition("=")
+    if not separator or Path(text).exists():
+        name, rest = Path(text).resolve().name, text
+    folder = Path(rest)
+    return name, folder, Path(out) if out is not None else folder / "report.html"
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ def write_report(
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import report_run
+    from grandrounds.api import place_of_report, report_run
     from grandrounds.cli.progress import counted
 
-    writable(out)
+    _, folder, page = place_of_report(run, out)
+    writable(page if folder.is_dir() else None)
     with counted("answered") as progress:
         page = report_run(
             run,

@@ -15,7 +15,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def visible(text: str) -> str:
-    """Control and formatting characters written out: an escape as ␛, a right-to-left override as [U+202E]."""
+    """Control and formatting characters written out: an escape as [U+001B], a right-to-left override as [U+202E]."""
     if text.isprintable():
         return text
     return "".join(map(_visible, text.replace("\r\n", "\n")))
@@ -28,8 +28,7 @@ def _visible(char: str) -> str:
 
 
 def _written_out(char: str) -> str:
-    code = ord(char)
-    return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
+    return f"[U+{ord(char):04X}]"
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

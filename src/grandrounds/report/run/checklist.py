@@ -12,7 +12,7 @@ from grandrounds.evaluation.result import Evaluation
 from grandrounds.report.run.facts import RunFacts
 from grandrounds.report.run.licences import licence_of
 from grandrounds.report.run.provenance import NOT_KNOWN, SCRATCH, trained_weights
-from grandrounds.report.words import gain, percent, percents
+from grandrounds.report.words import gain, listed, percent, percents
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ def checklist(facts: RunFacts) -> list[Item]:
         *_introduction(facts),
         *_data(facts),
         *_methods(facts),
+        *_measures(facts),
+        *_conduct(facts),
         *_openness(),
         *_results(facts),
         *_discussion(),
@@ -97,11 +99,6 @@ def _methods(facts: RunFacts) -> list[Item]:
     )
     how = recipe.evaluation
     decoding = "Greedy" if how.samples == 1 else f"Temperature {how.temperature:g}, top-p {how.top_p:g}"
-    machine = logs.environment.get("accelerator") or logs.environment.get("platform") or ""
-    seconds = sum(float(row.get("step_time") or 0) for row in logs.metrics)
-    system = (
-        "the default" if recipe.prompt.system is None else "none" if not recipe.prompt.system else "its own"
-    )
     return [
         Item("6a", "Model", "Name, version and date of the model", model),
         Item(
@@ -130,31 +127,44 @@ def _methods(facts: RunFacts) -> list[Item]:
             "How outputs become classes or decisions, with which threshold",
             "An answer counts as right or wrong; no threshold is used.",
         ),
-        Item(
-            "7a",
-            "Measures",
-            "Which measures, and why these",
-            "Accuracy with intervals, paired tests, calibration by self-consistency, risk and coverage, changed cases.",
+    ]
+
+
+def _measures(facts: RunFacts) -> list[Item]:
+    comparison, tried = facts.measured.comparison, facts.measured.tried
+    used = [
+        *(["accuracy with intervals", "paired tests and effect sizes"] if comparison else []),
+        *(
+            ["calibration by self-consistency", "risk and coverage", "changed options and findings"]
+            if tried
+            else []
         ),
+    ]
+    return [
+        Item("7a", "Measures", "Which measures, and why these", listed(used).capitalize()),
         Item("7b", "Measures", "What the measures mean for practice"),
         Item("7c", "Measures", "Which answer counts as right, and who decided that"),
         Item("7d", "Measures", "Who judged by eye, and how far judges agreed"),
         Item("7e", "Measures", "With what it was compared", _compared(facts)),
         Item("8a-c", "Annotation", "Who labelled the cases, with what training and agreement"),
+    ]
+
+
+def _conduct(facts: RunFacts) -> list[Item]:
+    logs = facts.logs
+    prompt = logs.recipe.prompt
+    system = "the default" if prompt.system is None else "its own" if prompt.system else "none"
+    machine = logs.environment.get("accelerator") or logs.environment.get("platform") or ""
+    minutes = sum(float(row.get("step_time") or 0) for row in logs.metrics) / 60
+    time = f"{machine}; {minutes:,.1f} minutes of rounds, without warm-up and evaluations." if machine else ""
+    return [
         Item(
             "9a-b",
             "Prompts",
             "How prompts were made, and on which cases",
             f"System message: {system}; see the recipe.",
         ),
-        Item(
-            "12",
-            "Compute",
-            "Machine and time",
-            f"{machine}; {seconds / 60:,.1f} minutes of rounds, without warm-up and evaluations."
-            if machine
-            else "",
-        ),
+        Item("12", "Compute", "Machine and time", time),
         Item("13", "Ethics", "Approval or waiver, and consent"),
     ]
 

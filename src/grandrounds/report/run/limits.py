@@ -40,7 +40,12 @@ def limits_of(facts: RunFacts) -> list[str]:
 
 def _of_the_run(logs: Logs) -> Iterator[str]:
     if not logs.finished:
-        yield f"The run has not come to its end: {logs.rounds_done:,} of {logs.recipe.rounds:,} rounds are done."
+        stopped = (
+            " It may have stopped by itself (evaluation.patience)." if logs.recipe.evaluation.patience else ""
+        )
+        yield (
+            f"The run has not come to its end: {logs.rounds_done:,} of {logs.recipe.rounds:,} rounds are done.{stopped}"
+        )
     yield (
         f"One run with one seed ({logs.recipe.seed}). Another seed gives another model; how different it would be was "
         "not measured, and the intervals do not include it."
