@@ -239,6 +239,7 @@ def test_what_was_not_run_is_marked_and_never_empty(tmp_path: Path) -> None:
     assert page.text.count("Not run: there was no time") >= 5
     assert "From the run’s logs alone" in page.text
     assert "No policy was evaluated for this report: there was no time." in page.text
+    assert "7a Measures Which measures, and why these to be filled" in page.text
     assert "What the run itself measured on held-out cases while training" in page.text
 
 

@@ -141,7 +141,7 @@ def _measures(facts: RunFacts) -> list[Item]:
         ),
     ]
     return [
-        Item("7a", "Measures", "Which measures, and why these", listed(used).capitalize()),
+        Item("7a", "Measures", "Which measures, and why these", listed(used).capitalize() if used else ""),
         Item("7b", "Measures", "What the measures mean for practice"),
         Item("7c", "Measures", "Which answer counts as right, and who decided that"),
         Item("7d", "Measures", "Who judged by eye, and how far judges agreed"),
