@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from grandrounds.recipe import PolicyRecipe
+from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.report.run.facts import CaseFacts, Logs, RunFacts
 from grandrounds.report.run.licences import licence_of
 from grandrounds.report.words import cases as count_cases
@@ -23,16 +23,11 @@ def run_rows(facts: RunFacts) -> Rows:
     recipe = logs.recipe
     warm_up = f"{recipe.sft.steps:,} steps of SFT" if recipe.sft.steps else "no SFT"
     kind = "with reasoning" if recipe.sft.reasoning else "on the answers alone"
-    grpo = recipe.grpo
     rows = [
         ("Run", f"{facts.name} (recipe “{recipe.name}”), seed {recipe.seed}"),
         ("Warm-up", f"{warm_up} {kind}" if recipe.sft.steps else warm_up),
         ("Training", _rounds(logs)),
-        (
-            "Each round",
-            f"{grpo.cases_per_round} cases, {grpo.group_size} responses to each, loss {grpo.loss}",
-        ),
-        ("Rewards", "; ".join(_reward(name, spec) for name, spec in recipe.rewards.items()) or "none"),
+        *(_round_rows(recipe) if recipe.rounds else ()),
         ("Checkpoint reported on", logs.checkpoint or "none: the run has none yet"),
     ]
     if logs.best:
@@ -50,6 +45,18 @@ def run_rows(facts: RunFacts) -> Rows:
             )
         )
     return rows
+
+
+def _round_rows(recipe: Recipe) -> Rows:
+    grpo = recipe.grpo
+    rewards = "; ".join(_reward(name, spec) for name, spec in recipe.rewards.items())
+    return [
+        (
+            "Each round",
+            f"{grpo.cases_per_round} cases, {grpo.group_size} responses to each, loss {grpo.loss}",
+        ),
+        ("Rewards", rewards or "none"),
+    ]
 
 
 def _rounds(logs: Logs) -> str:
