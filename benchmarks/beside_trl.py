@@ -29,10 +29,10 @@ from bench.chart import Panel, svg
 from bench.record import RESULTS, ROOT, record
 from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.grpo import Round
-from grandrounds.api import EvaluationRequest, evaluate_target
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.mix import case_weights
 from grandrounds.cli.train import quiet_libraries
+from grandrounds.evaluating import EvaluationRequest, evaluate_target
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.merged import ADAPTER_CONFIG, merged
 from grandrounds.recipe import Recipe

@@ -10,8 +10,8 @@ from test_cases_phenopackets import world
 from tiny_models import tiny_model_folder
 
 from grandrounds import compare, evaluate, load_recipe, train
-from grandrounds.api import _distinct_names
 from grandrounds.cases.load import load_cases
+from grandrounds.evaluating import distinct_names
 from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 from grandrounds.recipe import Recipe
 from grandrounds.training.target import Target
@@ -37,7 +37,7 @@ TINY = [
 )
 def test_only_equal_names_are_numbered(names: list[str], distinct: list[str]) -> None:
     targets = [Target(name, name, Recipe(), None, False) for name in names]
-    assert _distinct_names(targets) == distinct
+    assert distinct_names(targets) == distinct
 
 
 def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) -> None:

@@ -129,9 +129,9 @@ def run_demo(out: Path, demo: Demo) -> None:
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import EvaluationRequest, compare_targets
     from grandrounds.cli.progress import counted
     from grandrounds.cli.whole import Whole, pace_of_products
+    from grandrounds.evaluating import EvaluationRequest, compare_targets
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
     from grandrounds.training.progress import duration
@@ -185,7 +185,7 @@ def _first_answer(console: Console, demo: Demo) -> None:
 
 
 def _print_answer(console: Console, target: Target, cases: Any) -> None:
-    from grandrounds.api import EvaluationRequest, evaluate_target
+    from grandrounds.evaluating import EvaluationRequest, evaluate_target
     from grandrounds.report.side_by_side import side_by_side
 
     answered = evaluate_target(target, EvaluationRequest(cases, limit=1)).cases[0]
@@ -250,8 +250,8 @@ def _held_out(console: Console, targets: list[Target], demo: Demo, whole: Whole)
         return {}
     from rich.table import Table
 
-    from grandrounds.api import EvaluationRequest, compare_targets
     from grandrounds.cli.progress import counted
+    from grandrounds.evaluating import EvaluationRequest, compare_targets
     from grandrounds.report.words import percent, percents
 
     cases = max(demo.held_out.values())

@@ -26,8 +26,8 @@ def show_evaluation(
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import EvaluationRequest, evaluate_target
     from grandrounds.cli.progress import counted
+    from grandrounds.evaluating import EvaluationRequest, evaluate_target
     from grandrounds.report.tables import print_evaluation
     from grandrounds.training.target import open_target
 
@@ -57,8 +57,8 @@ def show_comparison(
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import EvaluationRequest, compare_targets
     from grandrounds.cli.progress import counted
+    from grandrounds.evaluating import EvaluationRequest, compare_targets
     from grandrounds.report.page import write_page
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison

@@ -24,8 +24,8 @@ def write_report(
     quiet_libraries()
     from rich.console import Console
 
-    from grandrounds.api import place_of_report, report_run
     from grandrounds.cli.progress import counted
+    from grandrounds.reporting import place_of_report, report_run
 
     _, folder, page = place_of_report(run, out)
     writable(page if folder.is_dir() else None)
