@@ -1,16 +1,17 @@
 """The Python API: what the command line does, as functions.
 
-from grandrounds import Recipe, compare, evaluate, load_recipe, plan, resume, train
+from grandrounds import Recipe, compare, evaluate, export, load_recipe, plan, resume, train
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grandrounds.evaluating import Done, EvaluationRequest, compare_targets, evaluate_target
 from grandrounds.evaluation import Comparison, Evaluation
+from grandrounds.exporting.export import Exported, Wish, export_run
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
 from grandrounds.recipe import Recipe
@@ -25,6 +26,7 @@ __all__ = [
     "Run",
     "compare",
     "evaluate",
+    "export",
     "load_recipe",
     "plan",
     "report_run",
@@ -77,3 +79,44 @@ def compare(
     targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
     how = EvaluationRequest(_source(cases), split, limit, samples, tuple(overrides), faithfulness)
     return compare_targets(targets, how, progress)
+
+
+def export(
+    run: str | Path,
+    to: str | Sequence[str] = (),
+    *,
+    checkpoint: str | int | None = None,
+    out: str | Path | None = None,
+    prompts: int = 20,
+    cases: Any = None,
+    bfloat16: bool = False,
+    overwrite: bool = False,
+    base: str | None = None,
+    license: str | None = None,
+    converter: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    note: Callable[[str], None] = print,
+) -> list[Exported]:
+    """Write a run's policy for use elsewhere: `adapter`, `merged`, `gguf`, each into a folder of its own in `out`.
+
+    Each is loaded again by transformers (and PEFT), and its greedy tokens are compared with the run's own policy on
+    `prompts` held-out prompts. An export that differs is an error and leaves nothing behind.
+
+    checkpoint: `best`, `newest`, or a round. bfloat16: round the weights of whole models. base, license: for adapter
+    and model card. converter: llama.cpp's convert_hf_to_gguf.py. note: is told of each step.
+    Raises the `GrandRoundsError` family.
+    """
+    wish = Wish(
+        kinds=(to,) if isinstance(to, str) else tuple(to),
+        checkpoint=checkpoint,
+        out=Path(out) if out is not None else None,
+        prompts=prompts,
+        cases=_source(cases),
+        bfloat16=bfloat16,
+        overwrite=overwrite,
+        base=base,
+        license=license,
+        converter=Path(converter) if converter is not None else None,
+        overrides=tuple(overrides),
+    )
+    return export_run(run, wish, note)

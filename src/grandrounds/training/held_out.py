@@ -134,7 +134,7 @@ def _row(number: int, evaluation: Evaluation) -> dict[str, Any]:
         "round": number,
         "cases": evaluation.count,
         **{name: shown[name] for name in MEASURES},
-        "accuracy_interval": shown["accuracy_interval"],
+        **{f"{name}_interval": shown[f"{name}_interval"] for name in MEASURES},
         "mean_length": evaluation.lengths.mean,
         "right": {case.id: case.share_correct for case in evaluation.cases},
     }
