@@ -124,11 +124,11 @@ def test_a_field_that_is_refused_at_all_is_refused_at_any_other_value() -> None:
 
 
 def test_what_is_set_and_has_no_effect_is_said() -> None:
-    translated = made(bf16=True, gradient_checkpointing=False, report_to=["wandb"], vllm_mode="server")
+    translated = made(bf16=True, gradient_checkpointing=False, project="other", vllm_mode="server")
     assert {note.field for note in translated.of_kind("no effect")} == {
         "bf16",
         "gradient_checkpointing",
-        "report_to",
+        "project",
         "vllm_mode",
     }
     assert all(

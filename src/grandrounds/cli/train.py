@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grandrounds.recipe_file import load_recipe
 
@@ -16,21 +16,30 @@ if TYPE_CHECKING:
 
 
 def start_training(
-    recipe: str, overrides: Sequence[str], out: Path | None, *, watch: bool = False, events: bool = False
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    watch: bool = False,
+    events: bool = False,
+    **tracked: Any,
 ) -> None:
-    """Begin a run; with `watch`, beside a page that shows it; with `events`, reported for machines."""
+    """Begin a run; with `watch`, beside a page that shows it; with `events`, reported for machines.
+
+    tracked: `track`, the trackers, and `track_completions`, as for `train`.
+    """
     resolved = load_recipe(recipe, overrides)
     quiet_libraries()
     from grandrounds.training.run import next_folder, train
 
     progress, out = _progress(events), out or next_folder(resolved.name)
     with _watched(out, progress, watch):
-        finished = train(resolved, out, progress=progress).finished
+        finished = train(resolved, out, progress=progress, **_trackers(**tracked)).finished
     _end(finished)
 
 
 def resume_training(
-    run: Path, overrides: Sequence[str], *, watch: bool = False, events: bool = False
+    run: Path, overrides: Sequence[str], *, watch: bool = False, events: bool = False, **tracked: Any
 ) -> None:
     """Go on with a run, as `start_training`."""
     quiet_libraries()
@@ -38,8 +47,12 @@ def resume_training(
 
     progress = _progress(events)
     with _watched(run, progress, watch):
-        finished = resume(run, overrides, progress=progress).finished
+        finished = resume(run, overrides, progress=progress, **_trackers(**tracked)).finished
     _end(finished)
+
+
+def _trackers(track: Sequence[str] = (), track_completions: int | None = None) -> dict[str, Any]:
+    return {"trackers": track, "track_completions": track_completions}
 
 
 def _progress(events: bool) -> Progress:

@@ -14,6 +14,8 @@ from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.sampler import Sampler
+from grandrounds.tracking.known import open_trackers
+from grandrounds.tracking.tracker import Tracker
 from grandrounds.training.changes import change_recipe
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
@@ -27,6 +29,7 @@ from grandrounds.training.out_of_memory import memory_boundary
 from grandrounds.training.progress import PlainProgress, Progress
 from grandrounds.training.saving import restore_rounds, restore_warmup, save_checkpoint
 from grandrounds.training.setup import Setup, assemble, grpo_learner, with_frequencies
+from grandrounds.training.tracked import Tracking
 from grandrounds.training.warmup import run_warmup, teachable
 
 # Returns True to end the run after this round; anything else lets it go on.
@@ -52,6 +55,8 @@ def train(
     sampler: Callable[[Policy], Sampler] = NativeSampler,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
+    trackers: Sequence[str | Tracker] = (),
+    track_completions: int | None = None,
 ) -> Run:
     """SFT warm-up, then rounds of GRPO, in a new folder (default: runs/NAME, with a number where that exists).
 
@@ -64,13 +69,17 @@ def train(
     sampler: called once with the policy, returns its sampler.
     callbacks: each is called with every `Round` after it has been written down; one that returns True ends the run,
         which is saved and can be resumed. progress: shows the run's progress; prints lines by default.
+    trackers: names of `tracking.known.TRACKERS`, or objects with a `Tracker`'s methods; one that fails is dropped.
+    track_completions: rounds between their tables of completions, 0 for none; None: as often as it evaluates.
 
     Raises the `GrandRoundsError` family. Ctrl-C saves the run and returns it unfinished.
     """
+    progress = progress or PlainProgress()
+    tracking = Tracking(open_trackers(trackers), track_completions, progress.note)
     objects = Objects(cases, rewards, model, sampler)
     recipe = objects.named_in(recipe)
     folder = RunFolder.create(Path(out) if out else next_folder(recipe.name), recipe)
-    return _run(recipe, folder, progress or PlainProgress(), objects, callbacks)
+    return _run(recipe, folder, progress, objects, callbacks, tracking)
 
 
 def resume(
@@ -83,15 +92,18 @@ def resume(
     sampler: Callable[[Policy], Sampler] = NativeSampler,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
+    trackers: Sequence[str | Tracker] = (),
+    track_completions: int | None = None,
 ) -> Run:
     """Resume from the newest checkpoint. The result equals that of an uninterrupted run on the same machine.
 
     overrides: "key=value" changes of the recipe that contradict nothing that was done, such as "rounds=200" for a run
     that has finished; `training.changes` lists them. What `train` was given in memory must be given again. RunError
-    where something is missing or other than it was.
+    where something is missing or other than it was. trackers: go on with the run that they began.
     """
     folder = RunFolder.open(path)
     progress = progress or PlainProgress()
+    tracking = Tracking(open_trackers(trackers), track_completions, progress.note)
     with folder.locked():
         newest = folder.checkpoints.latest(lambda damage: None)
         for change in change_recipe(folder, overrides, int(newest.name) if newest else 0):
@@ -99,7 +111,7 @@ def resume(
     recipe, objects = folder.recipe(), Objects(cases, rewards, model, sampler)
     for change in folder.environment_changes():
         progress.note(f"Since the run began: {change}. Numbers may differ.")
-    return _run(recipe, folder, progress, objects, callbacks)
+    return _run(recipe, folder, progress, objects, callbacks, tracking)
 
 
 def next_folder(name: str) -> Path:
@@ -117,11 +129,13 @@ def _run(
     progress: Progress,
     objects: Objects,
     callbacks: Sequence[Callback],
+    tracking: Tracking,
 ) -> Run:
     with (
         folder.locked(),
         interruptible() as interrupt,
         progress,
+        tracking,
         memory_boundary(recipe, folder.path),
         ExitStack() as at_the_end,
     ):
@@ -132,20 +146,23 @@ def _run(
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
             folder.warmup.clear()
+            tracking.begin(folder, setup.recipe, rounds=position.round, sft=recipe.sft.steps)
         else:
             half_warm = folder.warmup.latest(progress.note)
             setup = assemble(recipe, folder, progress, half_warm, objects)
             at_the_end.callback(setup.rewards.close)
             folder.write_fitted(with_frequencies(setup.book))
-            if not _warmed_up(setup, restore_warmup(setup, half_warm) if half_warm else 0, interrupt):
-                return _stopped(folder, 0, progress)
+            step = restore_warmup(setup, half_warm) if half_warm else 0
+            tracking.begin(folder, setup.recipe, rounds=0, sft=step)
+            if not _warmed_up(setup, step, interrupt, tracking):
+                return _stopped(folder, 0, progress, tracking)
             position = _start(setup)
         held_out = HeldOut.of(setup)
-        ended = _rounds(setup, position, interrupt, held_out, callbacks)
+        ended = _rounds(setup, position, interrupt, held_out, callbacks, tracking)
         if held_out.rows:
             progress.note(held_out.summary())
         if ended.early:
-            return _stopped(folder, ended.round, progress)
+            return _stopped(folder, ended.round, progress, tracking)
         progress.finished(f"Done: {folder.path}")
         return Run(folder.path, ended.round, finished=True)
 
@@ -164,13 +181,14 @@ def _rounds(
     interrupt: Interrupt,
     held_out: HeldOut,
     callbacks: Sequence[Callback],
+    tracking: Tracking,
 ) -> _Ended:
     """Rounds from the one after `position` on, each written down, watched and saved."""
     recipe, folder = setup.recipe, setup.folder
     guard, monitor = Guard(recipe.guard, folder.metrics()), Monitor.of(setup, held_out)
     stop = interrupt.requested or held_out.exhausted
     if held_out.prompts and not held_out.rows and not stop:
-        held_out.evaluate(position.round)
+        tracking.evaluated(position.round, held_out.evaluate(position.round))
     for done in () if stop else run_rounds(setup.grpo(), position):
         position, row = done.position, round_metrics(done)
         row["memory_gib"] = memory_in_use(str(setup.policy.device)) / GIB
@@ -179,6 +197,7 @@ def _rounds(
         folder.write_rollouts(position.round, done.groups, tokens=recipe.rollouts.tokens)
         folder.append_metrics(row)
         setup.progress.round(position.round, recipe.rounds, row)
+        tracking.round(position.round, row, done.groups)
         alarm = monitor.check(done, row, evaluated=held_out.due(position.round))
         if alarm is not None:
             tell(setup, alarm)
@@ -212,10 +231,10 @@ def _tell_of_patience(setup: Setup, held_out: HeldOut) -> None:
         )
 
 
-def _warmed_up(setup: Setup, step: int, interrupt: Interrupt) -> bool:
+def _warmed_up(setup: Setup, step: int, interrupt: Interrupt, tracking: Tracking) -> bool:
     """Do the rest of the warm-up and save the cold start. False where it was interrupted."""
     if setup.recipe.sft.steps:
-        step = run_warmup(setup, teachable(setup), step, interrupt)
+        step = run_warmup(setup, teachable(setup), step, interrupt, tracking.sft)
         if step < setup.recipe.sft.steps:
             return False
     setup.learner = grpo_learner(setup.recipe, setup.policy, setup.loss)
@@ -230,6 +249,7 @@ def _start(setup: Setup) -> Position:
     return Position(draws=sft.steps * min(sft.batch_cases, len(setup.book.train)))
 
 
-def _stopped(folder: RunFolder, rounds: int, progress: Progress) -> Run:
+def _stopped(folder: RunFolder, rounds: int, progress: Progress, tracking: Tracking) -> Run:
+    tracking.ending = "stopped"
     progress.finished(f"Stopped and saved. Resume it with: grandrounds resume {folder.path}")
     return Run(folder.path, rounds, finished=False)

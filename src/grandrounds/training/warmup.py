@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from grandrounds.errors import CaseError, RunError
 from grandrounds.sampling.prompts import make_prompt
 from grandrounds.training.fitting import demonstration_tokens, too_long_demonstrations
 from grandrounds.training.interrupt import Interrupt
+from grandrounds.training.progress import MetricsRow
 from grandrounds.training.saving import save_warmup
 from grandrounds.training.setup import Setup
 from grandrounds.types import Case
@@ -47,8 +49,17 @@ def teachable(setup: Setup) -> list[Case]:
     return [case for case, example in lengths if example is not None]
 
 
-def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt) -> int:
-    """SFT steps from the one after `step` to the last. Returns the number of the step where it stopped."""
+def run_warmup(
+    setup: Setup,
+    cases: list[Case],
+    step: int,
+    interrupt: Interrupt,
+    each: Callable[[int, MetricsRow], None],
+) -> int:
+    """SFT steps from the one after `step` to the last. Returns the number of the step where it stopped.
+
+    each: is told of every step and its metrics.
+    """
     sft, saved = setup.recipe.sft, time.monotonic()
     weights = setup.weights_of(cases)
     while step < sft.steps and not interrupt.requested:
@@ -57,6 +68,7 @@ def run_warmup(setup: Setup, cases: list[Case], step: int, interrupt: Interrupt)
         chosen = [cases[i] for i in take(len(cases), (step - 1) * count, count, setup.recipe.seed, weights)]
         metrics = _learn(setup, chosen, sft.learning_rate * sft_share(step, sft.steps))
         setup.progress.warmup(step, sft.steps, metrics)
+        each(step, metrics)
         if not math.isfinite(metrics["loss"]):
             raise RunError(
                 f"the loss is {metrics['loss']}", where=f"SFT step {step}", hint="Lower sft.learning_rate."

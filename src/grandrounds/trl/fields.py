@@ -127,7 +127,7 @@ GRPO_FIELDS: tuple[ConfigField, ...] = (
     *ignored("there is no DeepSpeed", ds3_gather_for_generation=True),
     *ignored("completions are written to files, not printed", num_completions_to_print=None),
     *ignored("models read text alone", log_multimodal=True),
-    *ignored("there is no tracker to send a table to", log_unique_prompts=False),
+    *ignored("tables of completions have every sample of some prompts", log_unique_prompts=False),
     *ignored(
         "it belongs to sync_ref_model, which is refused", ref_model_mixup_alpha=0.6, ref_model_sync_steps=512
     ),

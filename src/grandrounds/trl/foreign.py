@@ -54,6 +54,7 @@ OWN = {
     "reward_funcs": "rewards",
     "reward_model_name_or_path": "rewards",
 }
+_TRACK = "a tracker is named when a run begins: `grandrounds train RECIPE --track NAME`"
 _LOADED = "it says how a model is loaded or computed, not which"
 _NO_DROPOUT = "dropout is always off"
 _FORM = "cases are read from files by their columns"
@@ -64,11 +65,11 @@ IGNORED = {
     "algorithm": "GRPO is what is trained here",
     "training_type": "the adapter's keys say it",
     "use_lora": "the adapter's rank says it",
-    "wandb": "no tracker is connected",
-    "enable_wandb": "no tracker is connected",
-    "enable_tensorboard": "no tracker is connected",
-    "tensorboard_dir": "no tracker is connected",
-    "mlflow_experiment_name": "no tracker is connected",
+    "wandb": _TRACK,
+    "enable_wandb": _TRACK,
+    "enable_tensorboard": _TRACK,
+    "tensorboard_dir": _TRACK,
+    "mlflow_experiment_name": _TRACK,
     "attn_implementation": _LOADED,
     "flash_attention": _LOADED,
     "sdp_attention": _LOADED,
@@ -106,7 +107,7 @@ IGNORED = {
     "train_on_inputs": "GRPO trains on completions",
     "group_by_length": "packs need no sorting",
     "overwrite_output_dir": "a new run gets a folder of its own",
-    "logging_dir": "no tracker is connected",
+    "logging_dir": _TRACK,
     "save_safetensors": "it is the only format",
     "strict": "every key is checked",
     "auto_resume_from_checkpoints": "`grandrounds resume RUN` goes on",

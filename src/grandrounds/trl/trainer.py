@@ -32,7 +32,7 @@ from grandrounds.trl.listener import Listener
 from grandrounds.trl.models import GivenModel, given_model
 from grandrounds.trl.rewards import Rewards, rewards_of
 from grandrounds.trl.timetable import timetable
-from grandrounds.trl.translate import quantize, translate
+from grandrounds.trl.translate import quantize, reported_to, translate
 from grandrounds.trl.translation import Translation, table
 from grandrounds.types import Case
 
@@ -139,6 +139,7 @@ class GRPOTrainer:
             "sampler": self._sampler,
             "callbacks": [self._listener],
             "progress": Lines(),
+            "trackers": reported_to(self.args.report_to),
         }
         try:
             if resume_from_checkpoint:

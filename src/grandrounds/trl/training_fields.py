@@ -9,7 +9,7 @@ _PRECISION = "policy.precision decides: by device, and by measurement for large 
 _RECOMPUTE = "policy.recompute decides what is computed again in the backward pass"
 _SPEED = "kernels of our own do this"
 _NO_LOADER = "there is no data loader: prompts are in memory"
-_NO_TRACKER = "no tracker is connected: numbers are in metrics.jsonl, state.log_history and callbacks"
+_TRACKIO = "Trackio is set by its own variables: TRACKIO_PROJECT, TRACKIO_SPACE_ID, TRACKIO_SERVER_URL"
 _HUB = "nothing is pushed to the Hub"
 _WORDS = "what is shown is plain lines"
 
@@ -24,6 +24,7 @@ TRAINING_FIELDS: tuple[ConfigField, ...] = (
     *mapped(
         output_dir=(None, "the run's folder is output_dir/run"),
         run_name=(None, "name"),
+        report_to=("none", "trackers of `train`; of a recipe, `grandrounds train --track NAME`"),
         per_device_train_batch_size=(8, "grpo.cases_per_round, grpo.minibatches"),
         gradient_accumulation_steps=(1, "grpo.cases_per_round, grpo.minibatches"),
         num_train_epochs=(3.0, "rounds"),
@@ -72,8 +73,7 @@ TRAINING_FIELDS: tuple[ConfigField, ...] = (
     ),
     *ignored(_WORDS, log_level="passive", log_level_replica="warning", disable_tqdm=None),
     *ignored(
-        _NO_TRACKER,
-        report_to="none",
+        _TRACKIO,
         project="huggingface",
         trackio_space_id=None,
         trackio_bucket_id=None,

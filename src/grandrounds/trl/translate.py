@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from grandrounds.errors import RecipeError
+from grandrounds.tracking.known import TRACKERS
 from grandrounds.trl.batches import batches_of
 from grandrounds.trl.fields import ConfigField
 from grandrounds.trl.training_fields import FIELDS
@@ -34,7 +36,7 @@ def translate(values: Mapping[str, Any], given: Iterable[str], prompts: int | No
     made = Translation(values, frozenset(given), prompts)
     for one in FIELDS.values():
         _by_class(made, one)
-    for part in (_batches, _schedule, _loss, _entropy, _optimizer, _policy, _saving, _named):
+    for part in (_batches, _schedule, _loss, _entropy, _optimizer, _policy, _saving, _named, _trackers):
         part(made)
     return made
 
@@ -277,6 +279,23 @@ def _saving(made: Translation) -> None:
     recipe["checkpoint.every"] = batches.rounds(steps)
     if steps % batches.steps_per_round and strategy == "steps":
         made.note("save_steps", "changed", f"{steps} steps become {batches.rounds(steps)} whole rounds")
+
+
+def reported_to(value: Any) -> list[str]:
+    """The trackers that `report_to` names; for "all" those that are installed here."""
+    if value == "all":
+        return [name for name in TRACKERS if find_spec(name) is not None]
+    names = [value] if isinstance(value, str) else list(value or ())
+    return [name for name in names if name in TRACKERS]
+
+
+def _trackers(made: Translation) -> None:
+    """A line for trackers that we do not have."""
+    value = made.values["report_to"]
+    names = [value] if isinstance(value, str) else list(value or ())
+    if others := [str(name) for name in names if name not in (*TRACKERS, "none", "all")]:
+        known = ", ".join(reported_to(value)) or "nothing"
+        made.note("report_to", "changed", f"{known}; there is no tracker {', '.join(others)} here")
 
 
 def _named(made: Translation) -> None:

@@ -1,0 +1,1 @@
+"""Trackers that show a run elsewhere: MLflow, Weights & Biases, Trackio, TensorBoard, or your own."""
