@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from grandrounds.cli.options import (
+    Against,
+    BaseName,
+    Changes,
+    CheckpointName,
+    Converter,
+    Engine,
+    Events,
+    ExportFolder,
+    ExportKinds,
+    Faithfulness,
+    JsonFile,
+    License,
+    Limit,
+    LogsOnly,
+    Malformed,
+    OtherCases,
+    OutFolder,
+    Overrides,
+    Overwrite,
+    Prompts,
+    RecipeName,
+    ReportCases,
+    ReportFile,
+    ReportLimit,
+    ReportSamples,
+    Rounded,
+    Samples,
+    Source,
+    Split,
+    Track,
+    TrackCompletions,
+    Trials,
+    Watch,
+)
 
 app = typer.Typer(
     name="grandrounds",
@@ -14,56 +49,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-RecipeName = Annotated[
-    str, typer.Argument(help="A shipped recipe (see `grandrounds recipe`) or a YAML file.")
-]
-Overrides = Annotated[
-    list[str], typer.Option("--set", help="Change a recipe key: --set grpo.group_size=16. Repeatable.")
-]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
-Source = Annotated[
-    str, typer.Option("--cases", help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
-Events = Annotated[
-    bool, typer.Option("--json", help="Print each event as a JSON object on a line of its own.")
-]
-Watch = Annotated[
-    bool, typer.Option("--watch", help="Serve a page with the run's curves and groups while it trains.")
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many cases.")]
-Samples = Annotated[
-    int | None, typer.Option("--samples", min=1, help="Completions per case; 1 decodes greedily.")
-]
-Split = Annotated[
-    str,
-    typer.Option(
-        "--split", help="auto (held-out cases of the run's own source, else all), test, train or all."
-    ),
-]
-
-Faithfulness = Annotated[
-    bool,
-    typer.Option(
-        "--faithfulness",
-        help="Also ask each case again: without a cited finding, with another in its place, with the reasoning cut.",
-    ),
-]
-
-
-class Malformed(Enum):
-    """What becomes of a response that leaves its form."""
-
-    repair = "repair"
-    refuse = "refuse"
-
-
-class Engine(Enum):
-    """What decodes what is served."""
-
-    native = "native"
-    vllm = "vllm"
 
 
 def _version(wanted: bool) -> None:
@@ -168,12 +153,13 @@ def sft(
     ] = True,
     out: OutFolder = None,
     events: Events = False,
+    track: Track = [],  # noqa: B006
 ) -> None:
     """Supervised fine-tuning by itself: the "regular" model."""
     from grandrounds.cli.train import start_training
 
     overrides = [*overrides, "rounds=0", f"sft.reasoning={str(reasoning).lower()}"]
-    start_training(recipe, overrides, out, events=events)
+    start_training(recipe, overrides, out, events=events, track=track)
 
 
 @app.command()
@@ -183,11 +169,15 @@ def train(
     out: OutFolder = None,
     watch: Watch = False,
     events: Events = False,
+    track: Track = [],  # noqa: B006
+    track_completions: TrackCompletions = None,
 ) -> None:
     """SFT warm-up, then rounds of GRPO, as the recipe says."""
     from grandrounds.cli.train import start_training
 
-    start_training(recipe, overrides, out, watch=watch, events=events)
+    start_training(
+        recipe, overrides, out, watch=watch, events=events, track=track, track_completions=track_completions
+    )
 
 
 @app.command()
@@ -218,19 +208,18 @@ def plan(
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of an interrupted run, or of a finished one.")],
-    overrides: Annotated[
-        list[str],
-        typer.Option(
-            "--set", help="Change a key that may change: --set rounds=200 makes a run longer. Repeatable."
-        ),
-    ] = [],  # noqa: B006
+    overrides: Changes = [],  # noqa: B006
     watch: Watch = False,
     events: Events = False,
+    track: Track = [],  # noqa: B006
+    track_completions: TrackCompletions = None,
 ) -> None:
     """Go on with a run from its newest checkpoint; the result is that of an uninterrupted one."""
     from grandrounds.cli.train import resume_training
 
-    resume_training(run, overrides, watch=watch, events=events)
+    resume_training(
+        run, overrides, watch=watch, events=events, track=track, track_completions=track_completions
+    )
 
 
 @app.command()
@@ -271,38 +260,50 @@ def compare(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: ExportKinds = [],  # noqa: B006
+    checkpoint: CheckpointName = None,
+    out: ExportFolder = None,
+    prompts: Prompts = 20,
+    cases: OtherCases = None,
+    bfloat16: Rounded = False,
+    overwrite: Overwrite = False,
+    base: BaseName = None,
+    license: License = None,
+    converter: Converter = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Write adapter, merged model or GGUF with a model card, once each gives the same tokens as the run's policy."""
+    from grandrounds.cli.export import write_exports
+
+    write_exports(
+        run,
+        to=to,
+        checkpoint=checkpoint,
+        out=out,
+        prompts=prompts,
+        cases=cases,
+        bfloat16=bfloat16,
+        overwrite=overwrite,
+        base=base,
+        license=license,
+        converter=converter,
+        overrides=overrides,
+    )
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(help="A run's folder; NAME=FOLDER gives it a name.")],
-    compare: Annotated[
-        list[str],
-        typer.Option(
-            "--compare",
-            help="Another run or policy on the same cases, such as regular=runs/regular. Repeatable.",
-        ),
-    ] = [],  # noqa: B006
-    cases: Annotated[
-        str | None, typer.Option("--cases", help="Other cases than those held out from the run's own.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Evaluate at most this many cases.")] = 300,
-    trials: Annotated[
-        int,
-        typer.Option(
-            "--trials",
-            min=0,
-            help="Measure calibration and robustness on at most this many of them; 0 leaves both out.",
-        ),
-    ] = 50,
-    samples: Annotated[
-        int, typer.Option("--samples", min=2, help="Answers to each case, for calibration.")
-    ] = 8,
-    logs_only: Annotated[
-        bool, typer.Option("--logs-only", help="Load no model: report only what the run's folder holds.")
-    ] = False,
+    compare: Against = [],  # noqa: B006
+    cases: ReportCases = None,
+    limit: ReportLimit = 300,
+    trials: Trials = 50,
+    samples: ReportSamples = 8,
+    logs_only: LogsOnly = False,
     overrides: Overrides = [],  # noqa: B006
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The report's file. Default: report.html in the run's folder."),
-    ] = None,
+    out: ReportFile = None,
 ) -> None:
     """Write a report on a run as one HTML file: provenance, curves, results, calibration, audit, limits, sign-off."""
     from grandrounds.cli.report import write_report
