@@ -48,6 +48,8 @@ def shrunk(words: list[str], model: str) -> list[str]:
         words += [f"--set={key}={value}" for key, value in small.items() if key not in own]
     if words == ["cases", "clinic"]:
         words += ["--set=cases.clinic_train=60", "--set=cases.clinic_test=8"]
+    if words[0] == "report":
+        words += ["--limit", "4", "--trials", "2", "--samples", "2"]
     if words[0] in ("evaluate", "compare"):
         words = ["4" if word == "100" else word for word in words]
         words += [] if "--limit" in words else ["--limit", "4"]
