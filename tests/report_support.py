@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from grandrounds.report.run.facts import Measured, RunFacts, case_facts, read_lo
 from grandrounds.training.folder import RunFolder
 from grandrounds.types import Case, CaseBook
 
-VOID = {"meta", "img", "br", "link", "input", "hr", "line", "circle", "polyline"}
 FINDING = {
     "sign": "length_creep",
     "what": "Completions grow",
@@ -26,43 +24,6 @@ FINDING = {
     "hint": "Lower its weight",
     "numbers": {"before": 1.0},
 }
-
-
-class Page(HTMLParser):
-    """A page's elements in order, its words, and whether its tags are balanced."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
-        self.open.pop()
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self) -> str:
-        """All words, with single spaces."""
-        return " ".join(" ".join(self.words).split())
 
 
 def metrics(rounds: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report_support import Page
+from html_support import Page
 from test_training_changes import SCRATCH, SILENT
 from typer.testing import CliRunner
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from evaluation_support import REASONING, WRONG, make_case
-from report_support import Page, cases, compared, facts_of, tried, write_run
+from html_support import Page
+from report_support import cases, compared, facts_of, tried, write_run
 
 from grandrounds.evaluation import CaseResult, Comparison
 from grandrounds.evaluation.calibration import calibration

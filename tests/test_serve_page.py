@@ -3,16 +3,11 @@ and shows hostile text as text."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from serve_support import KEY, POLICIES, WELL, Live, running, saying
-
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 HOSTILE = (
     "<script>alert(1)</script> <img src=x onerror=alert(1)> <b>bold</b> \x1b[31mred\x1b[0m \u202egnol\u202c \u200b"
@@ -25,14 +20,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     long = {**POLICIES, "thinker": ("qwen2", ["grpo.max_new_tokens=1500"])}  # room for hostile text
     with running(tmp_path_factory.mktemp("served"), long) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ text as text."""
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,11 @@ from view_support import make_run, make_trl_run, random_rows, row, write_lines, 
 
 pytest.importorskip("fastapi")
 pytest.importorskip("polars")
-playwright = pytest.importorskip("playwright.sync_api")
 uvicorn = pytest.importorskip("uvicorn")
 
 from grandrounds.view.app import make_app  # noqa: E402
 from grandrounds.view.run import open_run  # noqa: E402
 from grandrounds.web.port import bound  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 @contextmanager
@@ -55,14 +50,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_lines(hostile / "monitor.jsonl", [{"round": 1, "what": HOSTILE, "hint": HOSTILE}])
     with served(ours, hostile, make_trl_run(folder / "trl")) as where:
         yield where
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

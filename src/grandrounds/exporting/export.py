@@ -24,7 +24,7 @@ from grandrounds.exporting.layout import (
     write_generation,
     write_merged,
 )
-from grandrounds.exporting.place import placed, require_free
+from grandrounds.exporting.place import require_free
 from grandrounds.loading import describe
 from grandrounds.policy.chat import encode_prompt, encode_raw
 from grandrounds.policy.load import load_tokenizer
@@ -33,6 +33,7 @@ from grandrounds.recipe import MEMORY, PolicyRecipe, PromptRecipe
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.sampling.prompts import split_by_length
 from grandrounds.sampling.sampler import SamplingSettings, in_order
+from grandrounds.training.files import folder_at_once, saving
 from grandrounds.types import Case
 
 Kind = Literal["adapter", "merged", "gguf"]
@@ -170,7 +171,7 @@ def _export(
     converter: Path | None,
     note: Callable[[str], None],
 ) -> Exported:
-    with placed(folder) as hidden:
+    with saving(f"the export {folder.name}", folder), folder_at_once(folder) as hidden:
         if kind == "adapter":
             write_adapter(source, hidden, wish.base)
             done = Exported(kind, folder, _compared(source.adapted(hidden), source, hidden, expected, kind))

@@ -10,8 +10,6 @@ of one (a copy cut short, a repaired disk) is skipped in favour of the one befor
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,15 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import RunError
-from grandrounds.training.files import (
-    WRITING,
-    flush,
-    flush_tree,
-    remove_tree,
-    saving,
-    sweep,
-    write_json,
-)
+from grandrounds.training.files import folder_at_once, remove_tree, saving, sweep, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,22 +58,13 @@ class Checkpoints:
         full or cannot be written to; any other error that `write` raises passes through. Earlier checkpoints stay
         untouched.
         """
-        final, hidden = self.folder / name, self.folder / (WRITING + name)
+        final = self.folder / name
         with saving(f"checkpoint {name}", final):
             self.folder.mkdir(parents=True, exist_ok=True)
             sweep(self.folder)
-            hidden.mkdir()
-            try:
+            with folder_at_once(final) as hidden:
                 write(hidden)
                 write_json(hidden / MANIFEST, {"files": sizes(hidden)})
-                flush_tree(hidden)
-                if final.exists():
-                    remove_tree(final)
-                os.rename(hidden, final)
-                flush(self.folder)
-            except BaseException:
-                shutil.rmtree(hidden, ignore_errors=True)
-                raise
         return final
 
     def prune(self, keep: int, also: Collection[str] = ()) -> None:

@@ -58,6 +58,27 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+@contextmanager
+def folder_at_once(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` to write into. At the end of the block it takes its place, by one rename.
+
+    After an error nothing is left of it, and `folder` is as it was. A killed process leaves it to the next.
+    """
+    hidden = folder.with_name(WRITING + folder.name)
+    shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
+    hidden.mkdir(parents=True)
+    try:
+        yield hidden
+        flush_tree(hidden)
+        if folder.exists():
+            remove_tree(folder)
+        os.rename(hidden, folder)
+        flush(folder.parent)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
