@@ -1,0 +1,1 @@
+"""The commands with their arguments and help, by what they are for."""
