@@ -17,8 +17,8 @@ MORE_ENTROPY, LESS_ENTROPY = 2.0, 0.25
 LEAST_ENTROPY = 0.1  # nats per token by which it must grow
 NEARLY_ALL_SILENT = 0.8
 # Largest |ratio - 1| before the first update in float32, ten times what rounding makes; and the mean of |log ratio| in
-# bfloat16, four times what SmolLM2-135M shows there (0.0046).
-RATIO, RATIO_BFLOAT16 = 1e-3, 0.02
+# bfloat16, twice what SmolLM2-135M shows there where it is least certain (0.047 at 2.8 nats a token).
+RATIO, RATIO_BFLOAT16 = 1e-3, 0.1
 
 
 def kl(watched: Watched) -> Finding | None:
