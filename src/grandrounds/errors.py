@@ -12,6 +12,13 @@ The command line prints the three parts; the Python API raises them.
 
 from __future__ import annotations
 
+import shlex
+
+
+def command(*arguments: object) -> str:
+    """A `grandrounds` command as a shell takes it: paths with spaces are quoted."""
+    return shlex.join(["grandrounds", *map(str, arguments)])
+
 
 class GrandRoundsError(Exception):
     """A mistake that its reader can fix.

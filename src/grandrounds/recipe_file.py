@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from grandrounds.domain import domains
-from grandrounds.errors import RecipeError
+from grandrounds.errors import RecipeError, command
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_help import expected, fields_of, known
 
@@ -136,7 +136,7 @@ def _find(name: str) -> Path:
         raise RecipeError(
             "this is a folder, not a recipe",
             where=name,
-            hint=f"`grandrounds resume {name}` resumes a run; a recipe is a YAML file.",
+            hint=f"`{command('resume', name)}` resumes a run; a recipe is a YAML file.",
         )
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise RecipeError("there is no such file", where=name, hint=known("recipe", name, shipped))
@@ -158,13 +158,16 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Place]:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(
-            f"the recipe is no valid YAML: {error.problem or error.context}",
+            f"the file is no valid YAML: {error.problem or error.context}",
             where=f"{path}{line}",
             hint="Check indentation, colons and quotes there.",
         ) from error
+    except FileNotFoundError:
+        raise RecipeError("there is no such file", where=str(path), hint="Check the path.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(
-            f"the recipe cannot be read: {error}", where=str(path), hint="Check the file."
+            f"the file cannot be read: {why}", where=str(path), hint="Check the file."
         ) from error
     if not isinstance(values, dict):
         raise RecipeError(

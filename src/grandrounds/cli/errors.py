@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from grandrounds.errors import GrandRoundsError
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Print a `GrandRoundsError` in its parts and exit with 1. Ctrl-C exits with 130, a closed pipe with 0."""
+    """Print a `GrandRoundsError` in its parts and exit with 1. Ctrl-C exits with 130, a closed pipe with 0.
+
+    What the operating system refuses (a full disk, a missing permission) is a mistake that its reader can fix, too.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here, and not at exit, where it would end in a traceback
     except GrandRoundsError as error:
         _print(error)
         sys.exit(1)
@@ -22,18 +29,40 @@ def errors_shown() -> Iterator[None]:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has closed the pipe. Python must not try to flush to it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader (head, less) has closed the pipe
         sys.exit(0)
+    except OSError as error:
+        _drop_output()
+        _print(refused(error))
+        sys.exit(1)
+
+
+def refused(error: OSError) -> GrandRoundsError:
+    """What the operating system refuses, as a message. The error itself where it says nothing of the kind."""
+    if error.errno is None or error.strerror is None:
+        raise error
+    place = "" if error.filename is None else str(error.filename)
+    if error.errno == errno.ENOSPC:
+        hint = "Free some space, or write to another disk."
+        return GrandRoundsError("the disk is full", where=place, hint=hint)
+    what = f"the system refuses: {error.strerror}"
+    return GrandRoundsError(what, where=place, hint="Check the path and its permissions.")
+
+
+def _drop_output() -> None:
+    """Nothing more can be written: Python must not try to flush it again at exit."""
+    with suppress(OSError, ValueError):  # standard output may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(error: GrandRoundsError) -> None:
     from rich.console import Console
-    from rich.text import Text
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text.assemble(("Error: ", "bold red"), error.what))
+    from grandrounds.report.prose import print_prose
+
+    console = Console(stderr=True, highlight=False)
+    print_prose(console, error.what, label="Error: ", style="bold red")
     if error.where:
-        console.print(Text.assemble(("  at:   ", "dim"), error.where))
+        print_prose(console, error.where, label="  at:   ", style="dim")
     if error.hint:
-        console.print(Text.assemble(("  hint: ", "dim"), error.hint))
+        print_prose(console, error.hint, label="  hint: ", style="dim")

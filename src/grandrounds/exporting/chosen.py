@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grandrounds.errors import RunError
+from grandrounds.errors import RunError, command
 from grandrounds.policy.merged import ADAPTER_CONFIG
 from grandrounds.recipe import Recipe
 from grandrounds.training.checkpoint import STATE, damage_of
@@ -66,7 +66,7 @@ def choose(run: Path | str, checkpoint: str | int | None = None, overrides: Sequ
         raise RunError(
             f"the run has no checkpoint `{checkpoint}`" if names else "the run has no checkpoint yet",
             where=str(run),
-            hint=f"It has {there}, and `{NEWEST}`." if names else f"Resume it with: grandrounds resume {run}",
+            hint=f"It has {there}, and `{NEWEST}`." if names else f"Resume it with: {command('resume', run)}",
         )
     if damage := damage_of(path):
         raise RunError(f"the checkpoint is damaged: {damage}", where=str(path), hint="Name another one.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.cases.memory import content_hash
-from grandrounds.errors import RunError
+from grandrounds.errors import RunError, command
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import dump_recipe, load_recipe
 from grandrounds.training.checkpoint import Checkpoints
@@ -80,7 +80,7 @@ class RunFolder:
             raise RunError(
                 "there is a run here already",
                 where=str(self.path),
-                hint=f"Resume it with `grandrounds resume {self.path}`, or choose another --out folder.",
+                hint=f"Resume it with `{command('resume', self.path)}`, or choose another --out folder.",
             )
         if not is_run and any(name for name in os.listdir(self.path) if not name.startswith(".")):
             raise RunError(

@@ -11,7 +11,7 @@ from types import CodeType
 import torch
 
 from grandrounds.algorithm.grpo import collect, update_policy
-from grandrounds.errors import RunError
+from grandrounds.errors import RunError, command
 from grandrounds.machine import size
 from grandrounds.planning.planner import counted_parts
 from grandrounds.policy.load import load_policy
@@ -59,7 +59,7 @@ def memory_boundary(recipe: Recipe, folder: Path) -> Iterator[None]:
         raise RunError(
             f"memory ran out while {doing}" + (f"; planned memory: {parts}" if parts else ""),
             where=key,
-            hint=f"{hint}. Change {folder / 'recipe.yaml'} and go on with: grandrounds resume {folder}",
+            hint=f"{hint}. Change {folder / 'recipe.yaml'} and go on with: {command('resume', folder)}",
         ) from error
 
 

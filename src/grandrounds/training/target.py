@@ -10,7 +10,7 @@ from typing import Any
 from grandrounds.cases.load import built_whole, load_cases
 from grandrounds.cases.memory import cases_of
 from grandrounds.domain import every
-from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError
+from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError, command
 from grandrounds.policy.gguf import is_gguf
 from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
@@ -102,7 +102,7 @@ def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
         raise RunError(
-            "the run has no checkpoint yet", where=text, hint=f"Resume it with: grandrounds resume {text}"
+            "the run has no checkpoint yet", where=text, hint=f"Resume it with: {command('resume', text)}"
         )
     recipe = with_overrides(folder.recipe(), overrides)
     return Target(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
@@ -120,7 +120,7 @@ def _require_folder(text: str) -> None:
             )
     elif looks_like_path(text) and not is_gguf(text):  # a file that is missing is found out later
         raise PolicyError(
-            "no such folder",
+            "there is no such folder",
             where=text,
             hint="Name a run's folder, a checkpoint, a model folder or a Hub name.",
         )
