@@ -106,3 +106,22 @@ def test_a_broken_row_of_a_csv_file_is_one_of_the_bad_rows(tmp_path: Path) -> No
     assert f"{path}:3: the row has more or fewer fields" in caught.value.what
     assert f"{path}:4: the gold answer is empty" in caught.value.what
     assert len(load(path, bad_rows="skip", test_fraction=0).train) == 1
+
+
+def test_a_row_without_a_mapped_column_is_one_bad_row_among_others(tmp_path: Path) -> None:
+    rows = [{"story": f"What is wrong with {n}?", "verdict": f"Gout {n}"} for n in range(5)]
+    path = file(tmp_path / "cases.jsonl", [{"verdict": "Gout"}, *rows, {"story": "What?", "verdict": ""}])
+    columns = {"question": "story", "answer": "verdict"}
+    with pytest.raises(CaseError) as caught:
+        load(path, columns=columns)
+    assert "2 of 7 rows cannot be used" in caught.value.what
+    assert f"{path}:1: there is no column `story`" in caught.value.what
+    book = load(path, columns=columns, bad_rows="skip")
+    assert (len([*book.train, *book.test]), len(book.left_out)) == (5, 2)
+
+
+def test_a_column_that_no_row_has_is_a_mistake_about_the_file(tmp_path: Path) -> None:
+    path = file(tmp_path / "cases.jsonl", [{"story": "What?", "verdict": "Gout"}] * 3)
+    with pytest.raises(CaseError, match="there is no column `tale`") as caught:
+        load(path, columns={"question": "tale", "answer": "verdict"})
+    assert "cases.bad_rows" not in caught.value.hint

@@ -113,7 +113,7 @@ def _read(rows: Sequence[Row], recipe: CasesRecipe, seed: int, fitted: Mapping[s
     else:
         book = _split(cases, recipe, seed, state, left_out)
     found = (
-        [f"The gold answers are {len(labels)} labels: {', '.join(labels)}."] if labels and not fitted else []
+        [f"The gold answers are {len(labels)} labels: {'; '.join(labels)}."] if labels and not fitted else []
     )
     return replace(book, notes=[*book.notes, *found])
 

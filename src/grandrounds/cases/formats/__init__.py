@@ -82,6 +82,7 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     if wanted != "auto":
         return wanted
     _check_mapping(mapping, wanted)
+    rows = _mappable(rows, mapping)
     found = set(mapped(rows[0], mapping).values)
     if name := _fitting(rows, mapping):
         return name
@@ -100,8 +101,17 @@ def recognise(rows: Sequence[Row], wanted: str, mapping: Mapping[str, str], sour
     raise CaseError(
         f"the format is not recognised by its columns {', '.join(sorted(found)[:20])}",
         where=place,
-        hint="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or give --format.",
+        hint="Map columns (--set cases.columns.question=… --set cases.columns.answer=…), or name the format "
+        "(--set cases.format=…).",
     )
+
+
+def _mappable(rows: Sequence[Row], mapping: Mapping[str, str]) -> Sequence[Row]:
+    """The rows that have the mapped columns; all of them where none has. Others are bad rows, and named as such."""
+    having = [
+        row for row in rows if all(nested(row.values, theirs) is not MISSING for theirs in mapping.values())
+    ]
+    return having or rows
 
 
 def _fitting(rows: Sequence[Row], mapping: Mapping[str, str]) -> str | None:
