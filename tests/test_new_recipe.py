@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,41 @@ def test_a_guess_names_columns_that_are_there_once_each(found: list[dict[str, An
     guess = guessed_columns(found)
     assert set(guess.values()) <= set(found[0] if found else ())
     assert len(set(guess.values())) == len(guess)
+
+
+def shown_by(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Runs a command; whether it ended well."""
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return not ended.value.code
+
+
+def test_the_commands_to_go_on_with_run_as_they_are_printed(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names with spaces are quoted, and every setting that was given is there."""
+    monkeypatch.chdir(tmp_path)
+    stories = [{"case story": f"What is wrong with {n}?", "the verdict": "AB"[n % 2]} for n in range(20)]
+    written(tmp_path / "my cäses.jsonl", [*stories, {"the verdict": "A"}])
+    columns = ["--set", "cases.columns.question=case story", "--set", "cases.columns.answer=the verdict"]
+    asked = [
+        "init",
+        "my cäses.jsonl",
+        model,
+        *columns,
+        "--set",
+        "cases.bad_rows=skip",
+        "--out",
+        "my own.yaml",
+    ]
+    assert shown_by(["grandrounds", *asked], monkeypatch)
+    out = capsys.readouterr().out
+    assert "Left out: my cäses.jsonl:21: there is no column `case story`" in out
+    steps = [shlex.split(line) for line in out.split("Next:\n")[1].splitlines()]
+    assert [step[-1] for step in steps[1:]] == ["my own.yaml"] * 3
+    text = (tmp_path / "my own.yaml").read_text(encoding="utf-8")
+    assert shlex.split(text.splitlines()[1].removeprefix("# ")) == steps[0]
+    assert load_recipe(tmp_path / "my own.yaml").name == "my-cases"
+    assert shown_by(steps[0], monkeypatch)
+    assert "20 kept" in capsys.readouterr().out

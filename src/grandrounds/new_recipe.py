@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,9 @@ from grandrounds.cases.inspect import CasesReport, inspect_cases
 from grandrounds.cases.load import load_cases
 from grandrounds.cases.read import read_rows
 from grandrounds.domain import Domain, domains
-from grandrounds.errors import CaseError, RecipeError
+from grandrounds.errors import CaseError, RecipeError, command
 from grandrounds.policy.load import load_tokenizer
-from grandrounds.recipe import PolicyRecipe, Recipe
+from grandrounds.recipe import CasesRecipe, PolicyRecipe, Recipe
 from grandrounds.recipe_file import recipe_from, with_overrides
 from grandrounds.types import Case, CaseBook
 
@@ -46,10 +47,12 @@ Draft = dict[str, "Entry | dict[str, Entry]"]
 class NewRecipe:
     """What `grandrounds init` writes and shows.
 
-    text: the YAML file. shown: cases to render, different ones. report: what the cases hold. notes: what was found out.
+    text: the YAML file. look: the command that shows the cases as the recipe reads them. shown: cases to render,
+    different ones. report: what the cases hold. notes: what was found out.
     """
 
     text: str
+    look: str
     recipe: Recipe
     tokenizer: Any
     shown: tuple[Case, ...]
@@ -81,10 +84,34 @@ def new_recipe(
     report = inspect_cases(book, lengths=lambda texts: [len(tokenizer.encode(text)) for text in texts])
     wanted = wanted or _domain_of(report.format)
     found = _Looked(book, report, model, wanted, THINK in str(tokenizer.chat_template))
-    text = written(_draft(given, found), given.cases.source)
+    look = _look(given.cases)
+    text = written(_draft(given, found), given.cases.source, look)
     return NewRecipe(
-        text, recipe_from(yaml.safe_load(text)), tokenizer, _different(book), report, (*notes, *_told(found))
+        text,
+        look,
+        recipe_from(yaml.safe_load(text)),
+        tokenizer,
+        _different(book),
+        report,
+        (*notes, *_told(found)),
     )
+
+
+def _look(cases: CasesRecipe) -> str:
+    """The command that shows the cases, read as here."""
+    usual = type(cases)()
+    settings = {
+        name: value
+        for name, value in cases.model_dump(mode="json").items()
+        if name not in ("source", "columns") and getattr(usual, name) != getattr(cases, name)
+    }
+    given = {f"columns.{ours}": theirs for ours, theirs in cases.columns.items()} | settings
+    sets = [
+        part
+        for name, value in given.items()
+        for part in ("--set", f"cases.{name}={value if isinstance(value, str) else json.dumps(value)}")
+    ]
+    return command("cases", cases.source, *sets)
 
 
 def _columns(given: Recipe) -> tuple[dict[str, str], list[str]]:
@@ -289,14 +316,15 @@ def _different(book: CaseBook) -> tuple[Case, ...]:
 
 def _name(source: str) -> str:
     name = re.sub(r"\.gz$", "", Path(source.partition(":")[0]).name)
+    name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()  # ä: a
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).stem).strip("-.") or "own"
 
 
-def written(draft: Mapping[str, Any], source: str) -> str:
+def written(draft: Mapping[str, Any], source: str, look: str) -> str:
     """The draft as YAML with its comments."""
     lines = [
         f"# Made by `grandrounds init` for {Path(source).name}. Look at the cases, try the rewards, then train:",
-        "#   grandrounds cases " + source,
+        f"#   {look}",
         "# Every key with its default and meaning: grandrounds recipe --explain",
     ]
     for name, entry in draft.items():

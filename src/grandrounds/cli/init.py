@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from grandrounds.errors import RecipeError
+from grandrounds.errors import RecipeError, command
+
+# Of bad rows so many are named; the run's folder names all of them.
+MOST_LEFT_OUT = 5
 
 
 def write_recipe(
@@ -20,6 +23,7 @@ def write_recipe(
 
     from grandrounds.new_recipe import new_recipe
     from grandrounds.report.cases_table import print_rendered
+    from grandrounds.report.prose import print_prose
     from grandrounds.sampling.rendered import rendered
 
     made = new_recipe(source, model, domain=domain, overrides=overrides)
@@ -32,22 +36,19 @@ def write_recipe(
         console.print(Text(f"Gold answer: {case.gold.text or 'none'}"), soft_wrap=True)
     console.print()
     for note in made.notes:
-        console.print(Text.assemble(("Note: ", "bold"), note), soft_wrap=True)
+        print_prose(console, note, label="Note: ")
     for concern in made.report.concerns:
-        console.print(Text.assemble(("Check: ", "bold yellow"), concern), soft_wrap=True)
-    columns = made.recipe.cases.columns.items()
+        print_prose(console, concern, label="Check: ", style="bold yellow")
+    for line in made.report.left_out[:MOST_LEFT_OUT]:
+        print_prose(console, line, label="Left out: ", style="bold yellow")
+    if len(made.report.left_out) > MOST_LEFT_OUT:
+        console.print(f"Left out: {len(made.report.left_out) - MOST_LEFT_OUT:,} more.")
     console.print(Text(f"{path} is written. Next:", style="bold"), soft_wrap=True)
     for step in (
-        " ".join(
-            [
-                "grandrounds cases",
-                source,
-                *(f"--set cases.columns.{ours}={theirs}" for ours, theirs in columns),
-            ]
-        ),
-        f"grandrounds rewards test {path}",
-        f"grandrounds plan {path}",
-        f"grandrounds train {path}",
+        made.look,
+        command("rewards", "test", path),
+        command("plan", path),
+        command("train", path),
     ):
         console.print(Text(f"  {step}"), soft_wrap=True)
 
@@ -57,6 +58,11 @@ def _write(path: Path, text: str, replace: bool) -> None:
         raise RecipeError(
             "there is such a file already", where=str(path), hint="Name another by --out, or give --replace."
         )
+    save_recipe(path, text)
+
+
+def save_recipe(path: Path, text: str) -> None:
+    """Write a recipe's text. RecipeError where that cannot be done."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
