@@ -171,6 +171,22 @@ def test_the_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
     assert max(len(line) for line in lines if "Since" not in line) <= width
 
 
+def test_a_panel_says_that_the_run_is_stopping_until_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written beside the panel, it would be drawn over within a quarter of a second."""
+    target, out = console(60, terminal=True)
+    with Panel(target) as progress:
+        progress.round(1, 3, row(1, reward=0.5))
+        progress.stopping()
+        progress.round(2, 3, row(2, reward=0.5))
+        progress._live.refresh()
+        drawn = out.getvalue()
+        assert "again to stop at once" in " ".join(drawn[drawn.rindex("round 2/3") :].split())
+        progress.finished("Stopped and saved.")
+    last = out.getvalue()[len(drawn) :]
+    assert "again to stop" not in last
+    assert "Stopped and saved." in last
+
+
 def test_progress_survives_rows_that_lack_things() -> None:
     for progress in (PlainProgress(), Panel(console(60, terminal=True)[0]), SilentProgress()):
         with progress:
@@ -193,7 +209,7 @@ def test_the_first_signal_asks_and_the_second_stops(
     number: signal.Signals, capfd: pytest.CaptureFixture
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), interruptible() as interrupt:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), interruptible(SilentProgress().stopping) as interrupt:  # noqa: PT012
         assert not interrupt.requested
         os.kill(os.getpid(), number)
         assert interrupt.requested
@@ -206,7 +222,7 @@ def test_in_another_thread_nothing_is_caught() -> None:
     seen: list[bool] = []
 
     def work() -> None:
-        with interruptible() as interrupt:
+        with interruptible(SilentProgress().stopping) as interrupt:
             seen.append(interrupt.requested)
 
     thread = threading.Thread(target=work)

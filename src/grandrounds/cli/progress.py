@@ -24,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from grandrounds.cli.whole import Whole
-from grandrounds.training.progress import MetricsRow, PlainProgress, components, number, readings
+from grandrounds.report.prose import print_prose
+from grandrounds.training.progress import STOPPING, MetricsRow, PlainProgress, components, number, readings
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -87,7 +88,9 @@ class Panel(PlainProgress):
         self._bar = Progress(*columns, console=console)
         self._tasks: dict[str, TaskID] = {}
         self._rewards: deque[float] = deque(maxlen=400)
-        self._live = Live(Text("Preparing …"), console=console, refresh_per_second=4)
+        self._below: RenderableType = Text("Preparing …")
+        self._stopping = False
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._shown)
 
     def __enter__(self) -> Panel:
         self._live.start()
@@ -107,7 +110,12 @@ class Panel(PlainProgress):
         table = _table([(name, number(value)) for name, value in rewards], readings(row))
         self._show("round", done, rounds, table, curve)
 
+    def stopping(self) -> None:
+        # Only noted: whatever else is written would be drawn over.
+        self._stopping = True
+
     def finished(self, text: str) -> None:
+        self._stopping = False
         self._live.stop()
         super().finished(text)
 
@@ -123,11 +131,14 @@ class Panel(PlainProgress):
         if self._part is not None:
             self._part.whole.reach(self._part.stages[phase], done / total)
             whole.append(Text(str(self._part.whole), style="bold"))
-        self._live.update(Group(*whole, self._bar, *below))
+        self._below = Group(*whole, self._bar, *below)
+
+    def _shown(self) -> RenderableType:
+        return Group(self._below, Text(STOPPING, style="bold yellow")) if self._stopping else self._below
 
     def _print(self, *parts: str) -> None:
         text = "  ".join(part for part in parts if part)
-        self._live.console.print(text, soft_wrap=True, markup=False)
+        print_prose(self._live.console, text)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

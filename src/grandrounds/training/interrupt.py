@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE = b"\nStopping after this round; then the run is saved. Press Ctrl-C again to stop at once.\n"
 
 
 @dataclass
@@ -22,8 +20,8 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Within the block SIGINT and SIGTERM set `requested`; a second one raises KeyboardInterrupt.
+def interruptible(told: Callable[[], None]) -> Iterator[Interrupt]:
+    """Within the block SIGINT and SIGTERM set `requested` and call `told`; a second one raises KeyboardInterrupt.
 
     In a thread other than the main one, where Python allows no signal handlers, no signal is handled.
     """
@@ -33,8 +31,7 @@ def interruptible() -> Iterator[Interrupt]:
         if interrupt.requested:
             raise KeyboardInterrupt
         interrupt.requested = True
-        # Not print: the signal may interrupt another write to the same stream.
-        os.write(2, MESSAGE)
+        told()
 
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

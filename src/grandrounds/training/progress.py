@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,6 +12,9 @@ from typing import Any, Protocol, Self
 MetricsRow = Mapping[str, Any]
 # About so many lines at most for a long run's rounds, and for its warm-up.
 MOST_ROUND_LINES, MOST_WARMUP_LINES = 200, 20
+STOPPING = (
+    "Stopping after this round or warm-up step; then the run is saved. Press Ctrl-C again to stop at once."
+)
 
 
 class Progress(Protocol):
@@ -29,12 +33,15 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Something worth a line: the policy's description, a warning, a checkpoint."""
 
+    def stopping(self) -> None:
+        """The user has asked the run to stop, after its round or SFT step. A signal handler calls this."""
+
     def finished(self, text: str) -> None:
         """The run's last words."""
 
 
 class SilentProgress:
-    """Shows nothing."""
+    """Shows nothing but that a run is stopping."""
 
     def __enter__(self) -> Self:
         return self
@@ -45,6 +52,11 @@ class SilentProgress:
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None: ...
     def round(self, done: int, rounds: int, row: MetricsRow) -> None: ...
     def note(self, text: str) -> None: ...
+    def stopping(self) -> None:
+        os.write(
+            2, f"\n{STOPPING}\n".encode()
+        )  # not print: the signal may interrupt a write to the same stream
+
     def finished(self, text: str) -> None: ...
 
 

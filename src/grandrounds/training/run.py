@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.algorithm.grpo import Position, Round, run_rounds
+from grandrounds.errors import command
 from grandrounds.machine import GIB, memory_in_use
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
@@ -133,7 +134,7 @@ def _run(
 ) -> Run:
     with (
         folder.locked(),
-        interruptible() as interrupt,
+        interruptible(progress.stopping) as interrupt,
         progress,
         tracking,
         memory_boundary(recipe, folder.path),
@@ -227,7 +228,7 @@ def _tell_of_patience(setup: Setup, held_out: HeldOut) -> None:
     if held_out.exhausted:
         setup.progress.note(
             f"Stopping: {setup.recipe.evaluation.patience} evaluations in a row brought no better policy. Resume it "
-            f"with: grandrounds resume {setup.folder.path} --set evaluation.patience=0"
+            f"with: {command('resume', setup.folder.path)} --set evaluation.patience=0"
         )
 
 
@@ -251,5 +252,5 @@ def _start(setup: Setup) -> Position:
 
 def _stopped(folder: RunFolder, rounds: int, progress: Progress, tracking: Tracking) -> Run:
     tracking.ending = "stopped"
-    progress.finished(f"Stopped and saved. Resume it with: grandrounds resume {folder.path}")
+    progress.finished(f"Stopped and saved. Resume it with: {command('resume', folder.path)}")
     return Run(folder.path, rounds, finished=False)
