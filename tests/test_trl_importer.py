@@ -257,3 +257,24 @@ def test_the_command_writes_a_recipe_and_overwrites_none(
     assert isinstance(again.exception, RecipeError)
     other = CliRunner().invoke(app, ["import", "trl", "grpo.yaml", "--out", "other.yaml"])
     assert other.exit_code == 0
+
+
+def test_the_table_of_keys_fits_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "50")
+    (tmp_path / "narrow.yaml").write_text(TRL, encoding="utf-8")
+    shown = CliRunner().invoke(app, ["import", "trl", "narrow.yaml"]).output
+    table = shown.split("Written: ")[0]
+    assert "mapped: policy.model" in table
+    assert all(len(line) <= 50 for line in table.splitlines())
+
+
+def test_a_recipe_says_where_its_run_will_be(tmp_path: Path) -> None:
+    (tmp_path / "out.yaml").write_text(TRL, encoding="utf-8")
+    note = next(note for note in import_trl(tmp_path / "out.yaml").notes if note.field == "output_dir")
+    assert "runs/NAME" in note.text
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is no such file"):
+        import_trl(tmp_path / "missing.yaml")

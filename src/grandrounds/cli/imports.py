@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grandrounds.errors import RecipeError
+from grandrounds.cli.init import save_recipe
+from grandrounds.errors import RecipeError, command
 from grandrounds.trl.importer import import_trl
 from grandrounds.trl.translation import table
 
@@ -13,11 +14,11 @@ def write_recipe_of(file: Path, out: Path | None) -> None:
     """Make a recipe of a TRL YAML file, write it, and print what became of each key."""
     out = out or Path(f"{file.stem}-recipe.yaml")
     if out.exists():
-        raise RecipeError("there is such a file already", where=str(out), hint="Choose another --out.")
+        raise RecipeError("there is such a file already", where=str(out), hint="Name another by --out.")
     made = import_trl(file)
-    out.write_text(made.text, encoding="utf-8")
+    save_recipe(out, made.text)
     for line in table(made.notes):
         print(line)
     counts = {kind: sum(note.kind == kind for note in made.notes) for kind in ("changed", "unsupported")}
     said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "everything taken over"
-    print(f"Written: {out} ({said}). Look it over, then: grandrounds plan {out}")
+    print(f"Written: {out} ({said}). Look it over, then: {command('plan', out)}")

@@ -39,6 +39,11 @@ SECTIONS = frozenset(
         "optimizer",
     ]
 )
+# What some of TRL's fields become in a recipe, which has no output_dir.
+IN_A_RECIPE = {
+    "output_dir": "the recipe's name; the run's folder is runs/NAME, or that of --out",
+    "log_completions": "a run keeps every completion",
+}
 LORA = ("lora_r", "lora_alpha", "lora_target_modules", "lora_target_linear", "adapter", "use_peft")
 
 
@@ -245,15 +250,15 @@ def _listed(made: Translation, fields: Mapping[str, Any], notes: Mapping[str, No
     found = dict(notes)
     for name, note in made.notes.items():
         if name in fields or note.kind in ("unsupported", "changed"):
-            key = written.get(name, name)
-            found[key] = Note(key, note.value, note.kind, note.text, note.hint)
+            key, text = written.get(name, name), IN_A_RECIPE.get(name, note.text)
+            found[key] = Note(key, note.value, note.kind, text, note.hint)
     return list(found.values())
 
 
 def _text(path: Path, made: Translation, notes: list[Note]) -> str:
     """The recipe as YAML, headed by what it could not take over."""
     lines = [
-        f"# Made of {path.name} by `grandrounds import trl`; keys that are not here have their defaults."
+        f"# Made from {path.name} by `grandrounds import trl`; keys that are not here have their defaults."
     ]
     lines += [
         f"# {note.kind}: {note.field}: {note.text}"

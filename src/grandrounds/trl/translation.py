@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +23,8 @@ BASE: dict[str, Any] = {
 }
 # A reward function may take its time, and is called once.
 REWARD: dict[str, Any] = {"timeout_seconds": 86400.0, "retries": 0}
+# Characters of a value that a table shows, and of a line where no terminal limits it.
+LONGEST_VALUE, UNLIMITED = 40, 10_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,28 @@ class Translation:
 
 
 def table(notes: Iterable[Note]) -> list[str]:
-    """The notes as lines: field and value, what became of it, and the words for it."""
-    rows = [(f"{note.field}: {note.value!r:.40}", note.kind, note.text) for note in notes]
+    """The notes as lines: field and value, what became of it, and the words for it.
+
+    Where a line would be longer than the terminal is wide, each note takes several lines.
+    """
+    width = shutil.get_terminal_size((UNLIMITED, 0)).columns
+    rows = [
+        (f"{note.field}: {_short(repr(note.value), LONGEST_VALUE)}", note.kind, note.text) for note in notes
+    ]
     widths = [max((len(row[place]) for row in rows), default=0) for place in (0, 1)]
-    return [f"  {name:<{widths[0]}}  {kind:<{widths[1]}}  {text}" for name, kind, text in rows]
+    lines = [f"  {name:<{widths[0]}}  {kind:<{widths[1]}}  {text}" for name, kind, text in rows]
+    if max(map(len, lines), default=0) <= width:
+        return lines
+    indent = " " * 4
+    return [
+        line
+        for name, kind, text in rows
+        for line in (
+            f"  {_short(name, width - 2)}",
+            *textwrap.wrap(f"{kind}: {text}", width, initial_indent=indent, subsequent_indent=indent),
+        )
+    ]
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
