@@ -6,6 +6,8 @@ import errno
 import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,3 +385,33 @@ def test_wrong_usage_exits_with_2_and_no_traceback(
     assert code == 2
     assert "Traceback" not in err
     assert "Usage" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [["recipe", "clinic"], ["--version"]])
+def test_output_to_a_full_disk_is_a_message(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "grandrounds", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: the disk is full\n")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_recipe_that_cannot_be_written_is_a_message(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "grpo.yaml").write_text(
+        "model_name_or_path: tiny\ndataset_name: own/cases\n", encoding="utf-8"
+    )
+    message = fails("import", "trl", "grpo.yaml", "--out", "no/such/folder/mine.yaml")
+    assert "the recipe cannot be written: No such file or directory" in message
+
+
+@pytest.mark.parametrize("override", ["rounds=5", "sft.reasoning=false"])
+def test_sft_refuses_what_it_would_write_over(fails: Fails, override: str) -> None:
+    assert f"--set {override}" in fails("sft", "clinic", "--set", override)
+
+
+def test_a_misspelt_source_of_a_domain_is_recognised(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "Did you mean `clinic`?" in fails("cases", "clinik")

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from grandrounds.cases.text import decoded, delimiter_of
+from grandrounds.domain import every
 from grandrounds.errors import CaseError
 from grandrounds.hub import settle
+from grandrounds.loading import did_you_mean
 
 # A data set's own splits to hold out, the first that it has: tests are kept for the end, and often have no answers.
 HELD_OUT = ("validation", "valid", "dev", "test")
@@ -256,7 +258,8 @@ def _from_hub(source: str, path: Path) -> Any:
             f"there is no such file, and no such dataset could be loaded from the Hub "
             f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''})",
             where=source,
-            hint="Check the name and the connection, or download the data and name the file.",
+            hint=did_you_mean(name, list(every("sources")))
+            or "Check the name and the connection, or download the data and name the file.",
         ) from None
 
 

@@ -82,7 +82,7 @@ ExportKinds = Annotated[
     list[str],
     typer.Option(
         "--to",
-        help="adapter, merged or gguf; default: the adapter, or the model of a run without. Repeatable.",
+        help="adapter, merged or gguf. Default: the adapter, or the model of a run without. Repeatable.",
     ),
 ]
 CheckpointName = Annotated[

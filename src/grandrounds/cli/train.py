@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grandrounds.errors import RecipeError, command
 from grandrounds.recipe_file import load_recipe
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def start_training(
     with _watched(out, progress, watch):
         finished = train(resolved, out, progress=progress, **_trackers(**tracked)).finished
     _end(finished)
+
+
+def sft_overrides(overrides: Sequence[str], reasoning: bool) -> list[str]:
+    """The user's overrides, and those that make SFT alone of a recipe. RecipeError where they contradict each other."""
+    own = {"rounds": "0", "sft.reasoning": str(reasoning).lower()}
+    instead = {"rounds": "Leave it out, or use `grandrounds train`.", "sft.reasoning": "Use --no-reasoning."}
+    for one in overrides:
+        if (key := one.partition("=")[0].strip()) in own:
+            raise RecipeError(f"`sft` itself sets `{key}`", where=f"--set {one}", hint=instead[key])
+    return [*overrides, *(f"{key}={value}" for key, value in own.items())]
 
 
 def resume_training(
@@ -74,7 +85,7 @@ def _watched(run: Path, progress: Progress, watch: bool) -> Iterator[None]:
     require_packages(PACKAGES, "view")
     with watched(run, progress.note):
         yield
-    progress.note(f"The page has ended with the training. It opens again with: grandrounds view {run}")
+    progress.note(f"The page has ended with the training. It opens again with: {command('view', run)}")
 
 
 def _end(finished: bool) -> None:

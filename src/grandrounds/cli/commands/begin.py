@@ -70,7 +70,7 @@ def init(
         list[str],
         typer.Option("--set", help="How cases are read: --set cases.columns.answer=gold. Repeatable."),
     ] = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", help="The recipe's file; default: NAME.yaml.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The recipe's file. Default: NAME.yaml.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write a commented recipe for your cases and a model, and show three prompts as the model will see them."""
@@ -126,7 +126,7 @@ def rewards_test(
         str, typer.Argument(help="A recipe, or a function: FILE.py:NAME, package.module:NAME.")
     ],
     source: Annotated[
-        str | None, typer.Option("--cases", help="Cases to try them on; default: those of the recipe.")
+        str | None, typer.Option("--cases", help="Cases to try them on. Default: those of the recipe.")
     ] = None,
     overrides: Overrides = [],  # noqa: B006
     limit: Annotated[int, typer.Option("--limit", min=2, help="Use at most this many cases.")] = 50,
@@ -168,7 +168,7 @@ def plan(
     prompt_tokens: Annotated[
         int | None,
         typer.Option(
-            "--prompt-tokens", min=1, help="Tokens of the longest prompt; default: counted from the cases."
+            "--prompt-tokens", min=1, help="Tokens of the longest prompt. Default: counted from the cases."
         ),
     ] = None,
     probe: Annotated[
@@ -182,7 +182,7 @@ def plan(
     show_plan(recipe, overrides, memory, prompt_tokens, probe, as_json)
 
 
-import_app = typer.Typer(help="Make a recipe of another program's settings.", no_args_is_help=True)
+import_app = typer.Typer(help="Make a recipe from another program's settings.", no_args_is_help=True)
 app.add_typer(import_app, name="import", rich_help_panel=PANEL)
 
 

@@ -30,7 +30,9 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL)
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="A run, a checkpoint, a model folder or a Hub name.")],
+    policy: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model's folder, a GGUF file or a Hub name.")
+    ],
     cases: Source,
     samples: Samples = None,
     split: Split = "auto",

@@ -34,10 +34,9 @@ def sft(
     track: Track = [],  # noqa: B006
 ) -> None:
     """Supervised fine-tuning by itself: the "regular" model."""
-    from grandrounds.cli.train import start_training
+    from grandrounds.cli.train import sft_overrides, start_training
 
-    overrides = [*overrides, "rounds=0", f"sft.reasoning={str(reasoning).lower()}"]
-    start_training(recipe, overrides, out, events=events, track=track)
+    start_training(recipe, sft_overrides(overrides, reasoning), out, events=events, track=track)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -80,11 +79,15 @@ def view(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of runs, ours or TRL's. Several are laid over each other.")
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 0,
     host: Annotated[
-        str, typer.Option("--host", help="The address to listen on. The default is this machine alone.")
+        str, typer.Option("--host", help="Address to listen on. By default only this machine reaches it.")
     ] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
 ) -> None:
     """Show runs on a local page: live curves, warnings, and every completion beside its group."""
     from grandrounds.cli.view import view_runs

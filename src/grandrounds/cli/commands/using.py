@@ -65,15 +65,19 @@ def export(
 def serve(
     policies: Annotated[
         list[str],
-        typer.Argument(help="Runs, checkpoints, model folders or GGUF files; NAME=POLICY gives one a name."),
+        typer.Argument(
+            help="Runs, checkpoints, models' folders or GGUF files; NAME=POLICY gives one a name."
+        ),
     ],
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Others can only reach one with an API key.")
+        str, typer.Option("--host", help="Address to listen on. Any but this machine's own needs an API key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
     key_file: Annotated[
         Path | None,
-        typer.Option("--api-key-file", help="File with the API key; default: GRANDROUNDS_API_KEY, or none."),
+        typer.Option("--api-key-file", help="File with the API key. Default: GRANDROUNDS_API_KEY, or none."),
     ] = None,
     malformed: Annotated[
         Malformed,
