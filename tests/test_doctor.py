@@ -87,6 +87,12 @@ def test_too_many_threads_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     assert "OMP_NUM_THREADS" in finding.hint
 
 
+def test_one_thread_is_not_called_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "threads", lambda: 1)
+    (finding,) = doctor._threads()
+    assert finding.what.startswith("1 thread for ")
+
+
 def test_what_a_domain_needs_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
         raise RewardError("there is no sandbox", hint="Install one.")

@@ -173,11 +173,15 @@ def _device() -> Iterator[Finding]:
         yield Finding("device", "ok", what)
 
 
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def _threads() -> Iterator[Finding]:
     import torch  # noqa: F401 - `threads` asks torch where it is loaded
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    what = f"{threads()} threads for {cores} usable cores"
+    what = f"{_counted(threads(), 'thread')} for {_counted(cores, 'usable core')}"
     if threads() > cores:
         yield Finding(
             "threads",

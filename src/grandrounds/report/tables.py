@@ -28,6 +28,8 @@ Reading = Callable[[Evaluation], str | None]
 def print_evaluation(console: Console, name: str, evaluation: Evaluation) -> None:
     """Print one policy's accuracy, measures of its reasoning, and accuracy by subgroup."""
     _print_metrics(console, {name: evaluation})
+    if evaluation.baselines:
+        console.print(Text(f"{words.BASELINES}\n"))
     for baseline in evaluation.baselines:
         console.print(Text(f"{words.baseline(baseline.name, baseline.accuracy)}.\n"))
     _print_subgroups(console, {name: evaluation})
@@ -45,6 +47,8 @@ def print_comparison(console: Console, comparison: Comparison, *, notice: str = 
         console.print(Text(split(comparison.headline, comparison.count, samples)))
         console.print(Text(verdict(comparison.headline, plain=not console.is_terminal)))
         console.print(Text(f"Difference: {gain(comparison.headline)}.\n"))
+    if comparison.baselines:
+        console.print(Text(f"{words.BASELINES}\n"))
     for line in words.baselines(comparison, plain=not console.is_terminal):
         console.print(Text(f"{line}\n"))
     _print_subgroups(console, comparison.evaluations)
@@ -121,7 +125,7 @@ def _readings(evaluation: Evaluation) -> list[tuple[str, Reading]]:
         *_behaviours(),
         *_faithfulness(),
         ("Tokens, mean", lambda e: f"{e.lengths.mean:,.0f}"),
-        ("  half, 95 %", lambda e: f"{e.lengths.p50:,.0f}, {e.lengths.p95:,.0f}"),
+        ("  median, 95 %", lambda e: f"{e.lengths.p50:,.0f}, {e.lengths.p95:,.0f}"),
         ("Cut off", lambda e: percent(e.lengths.cut_off)),
     ]
 

@@ -63,6 +63,8 @@ OUTCOMES = {
     "both_right": "both right",
     "both_wrong": "both wrong",
 }
+# What stands before the shortcuts' accuracies.
+BASELINES = "What can be had without reasoning, on the same cases:"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
