@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from grandrounds.cases.identifiers import find_identifiers
 from grandrounds.cases.inspect import inspect_cases
 from grandrounds.cases.overlap import duplicates, leakage
 from grandrounds.cli.app import app
+from grandrounds.report.cases_table import print_rendered
+from grandrounds.sampling.rendered import Rendered
 from grandrounds.types import Answer, Case, CaseBook
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -155,3 +159,13 @@ def test_the_table_says_the_same(tmp_path: Path) -> None:
     assert "2 cases read (own)" in result.output
     assert "M•" in result.output
     assert "Smith" not in result.output
+
+
+def test_parts_of_letters_in_a_prompt_are_explained() -> None:
+    def shown(*tokens: str) -> str:
+        out = io.StringIO()
+        print_rendered(Console(file=out, width=80), "The case", Rendered(tokens, "", ()))
+        return out.getvalue()
+
+    assert "a part of a letter that takes several tokens" in shown("f", "\ufffd", "\ufffd", "r")
+    assert "a part of a letter" not in shown("f", "ü", "r")

@@ -13,8 +13,11 @@ from rich.text import Text
 from grandrounds.cases.identifiers import hide_identifiers
 from grandrounds.cases.inspect import CasesReport
 from grandrounds.cases.overlap import Overlap
+from grandrounds.report.prose import print_prose
 
 _MOST_TAGS = 8
+# What a tokenizer decodes to that has only some of a letter's bytes.
+PART_OF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
 _MOST_LINES, _WIDEST = 12, 400
 
 
@@ -72,11 +75,11 @@ def print_cases(console: Console, source: str, report: CasesReport) -> None:
 
 def _print_concerns(console: Console, report: CasesReport) -> None:
     for note in report.notes:
-        console.print(Text.assemble(("Note: ", "bold"), note), soft_wrap=True)
+        print_prose(console, note, label="Note: ")
     for concern in report.concerns:
-        console.print(Text.assemble(("Check: ", "bold yellow"), concern), soft_wrap=True)
+        print_prose(console, concern, label="Check: ", style="bold yellow")
     for line in report.left_out[:_MOST_LINES]:
-        console.print(Text.assemble(("Left out: ", "bold yellow"), line), soft_wrap=True)
+        print_prose(console, line, label="Left out: ", style="bold yellow")
     if len(report.left_out) > _MOST_LINES:
         console.print(f"Left out: {len(report.left_out) - _MOST_LINES:,} more.")
 
@@ -94,7 +97,7 @@ def _print_shown(console: Console, report: CasesReport) -> None:
             console.print(f"  … {len(lines) - _MOST_LINES:,} more lines")
         gold = shown.gold if len(shown.gold) <= _WIDEST else shown.gold[: _WIDEST - 1] + "…"
         console.print(
-            Text.assemble("  Gold answer: ", (gold or "none", "bold"), f". Judged as {shown.judged}."),
+            Text.assemble("  Gold answer: ", (gold or "none", "bold"), f" (judged as {shown.judged})"),
             soft_wrap=True,
         )
 
@@ -107,8 +110,12 @@ def print_rendered(console: Console, what: str, rendered: Any) -> None:
         shown = hide_identifiers(token)
         text.append(shown if console.color_system else f"{shown}|", style="reverse" if number % 2 else "")
     console.print(text, soft_wrap=True)
+    if any(PART_OF_A_LETTER in token for token in rendered.tokens):
+        print_prose(
+            console, f"{PART_OF_A_LETTER} is a part of a letter that takes several tokens.", body="dim"
+        )
     for concern in rendered.concerns:
-        console.print(Text.assemble(("Check: ", "bold yellow"), concern), soft_wrap=True)
+        print_prose(console, concern, label="Check: ", style="bold yellow")
 
 
 def _print_copies(console: Console, report: CasesReport) -> None:
@@ -117,7 +124,7 @@ def _print_copies(console: Console, report: CasesReport) -> None:
     leak = report.leakage
     console.print(
         f"Leakage: of {report.splits['test']:,} test cases, {leak.exact:,} copy a training case; {leak.contained:,} of "
-        f"{leak.compared:,} share at least half of their 8-grams with one."
+        f"{leak.compared:,} share at least half of their runs of eight words with one."
     )
     _pairs(console, leak.pairs[:5])
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from grandrounds.report.prose import print_prose
 from grandrounds.report.side_by_side import clean
 from grandrounds.rewards.dry_run import DryRun
 
@@ -26,11 +27,9 @@ def print_dry_run(console: Console, result: DryRun) -> None:
     console.print(table)
     for row in filter(lambda row: row.verdict, result.rows):
         style = "red" if row.fails else "yellow"
-        console.print(
-            Text(f"{'!' if row.fails else '?'} {row.name}: {row.verdict}", style=style), soft_wrap=True
-        )
+        print_prose(console, f"{'!' if row.fails else '?'} {row.name}: {row.verdict}", body=style)
     for finding in result.findings:
-        console.print(Text(f"Fails: {finding}.", style="red"), soft_wrap=True)
+        print_prose(console, f"Fails: {finding}.", body="red")
     for line in result.gold_below:
         console.print(Text(f"  {clean(line)}"), soft_wrap=True)
     pays = sum(row.fails for row in result.rows)
