@@ -60,7 +60,10 @@ def compare_targets(
 ) -> Comparison:
     """As `compare`, for opened targets."""
     if len(targets) < 2:
-        raise RecipeError("a comparison needs two policies", hint="Name another, for example the cold start.")
+        raise RecipeError(
+            "a comparison needs two policies",
+            hint="Name another, such as the cold start: runs/NAME/checkpoints/000000.",
+        )
     return evaluate_together(targets, how, progress)
 
 

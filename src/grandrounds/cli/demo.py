@@ -132,6 +132,7 @@ def run_demo(out: Path, demo: Demo) -> None:
     from grandrounds.cli.progress import counted
     from grandrounds.cli.whole import Whole, pace_of_products
     from grandrounds.evaluating import EvaluationRequest, compare_targets
+    from grandrounds.report.prose import print_prose
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
     from grandrounds.training.progress import duration
@@ -146,7 +147,7 @@ def run_demo(out: Path, demo: Demo) -> None:
         demo.notice,
         STAGES.format(about=duration(whole.left)),
     ):
-        console.print(line, soft_wrap=True, markup=False)
+        print_prose(console, line)
     _first_answer(console, demo)
     targets = _trained(console, out, demo, whole)
     _head(console, "3  All three on the same held-out cases", whole)
@@ -227,7 +228,7 @@ def _train(console: Console, recipe: Recipe, folder: Path, part: Part) -> None:
     else:
         finished = train(recipe, folder, progress=progress).finished
     if not finished:
-        console.print("The same command goes on from here.")
+        console.print("Or give the same command again: the demo goes on from here.")
         sys.exit(130)
     for stage in part.stages.values():
         part.whole.skip(stage, 1.0)

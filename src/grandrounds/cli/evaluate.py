@@ -78,7 +78,7 @@ def show_comparison(
         write_json(json_file, {"cases_source": cases, **comparison.to_json(cases=True)})
     if html is not None:
         write_page(html, comparison, cases=f"cases of {Path(cases).name}", notice=notice_of(cases))
-        console.print(f"Page: {html}")
+        console.print(f"Page: {html}", soft_wrap=True, markup=False)
 
 
 def notice_of(cases: str) -> str:

@@ -18,5 +18,5 @@ def view_runs(runs: Sequence[Path], host: str, port: int, browser: bool) -> None
         host=host,
         port=port,
         browser=browser,
-        told=lambda address: print(f"{address}  (Ctrl-C stops it)", flush=True),
+        told=lambda address: print(f"{address}   stop: Ctrl-C", flush=True),
     )

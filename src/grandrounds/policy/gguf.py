@@ -32,7 +32,7 @@ def unpacked(file: Path) -> Path:
     Raises PolicyError for a file that is missing, cannot be read, or whose tokenizer does not give texts back.
     """
     if not file.is_file():
-        raise PolicyError("no such file", where=str(file), hint="Check the path.")
+        raise PolicyError("there is no such file", where=str(file), hint="Check the path.")
     if importlib.util.find_spec("gguf") is None:
         raise PolicyError(
             "GGUF files need the package gguf, which is not installed",

@@ -243,9 +243,11 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
     folder = _folder(recipe)
     if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
         raise PolicyError(
-            "no such model folder" if not folder.exists() else "the folder holds no model (no config.json)",
+            "there is no such model folder"
+            if not folder.exists()
+            else "the folder holds no model (no config.json)",
             where=recipe.model,
-            hint="Give a folder written by save_pretrained, a run's folder to `evaluate`, or a Hub name.",
+            hint="Name a folder written by save_pretrained, a GGUF file or a Hub name.",
         )
     name = str(folder) if folder.exists() else recipe.model
     if not folder.exists():

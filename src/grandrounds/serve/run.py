@@ -40,7 +40,8 @@ def serve(
             policy = served[target.name].policy
             told(f"{target.name}: {target.model}, {policy.precision} on {policy.device.type}")
         address = address_of(options.host, listening.getsockname()[1])
-        told(f"OpenAI's API: {address}v1   playground: {address}   stop: Ctrl-C")
+        told(f"OpenAI's API: {address}v1")
+        told(f"Playground: {address}   stop: Ctrl-C")
         config = uvicorn.Config(
             app,
             log_level="critical",  # its log would show messages of errors, which may quote what was asked

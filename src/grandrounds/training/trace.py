@@ -108,7 +108,7 @@ def read_trace(
         paths = [path for path in paths if int(path.stem) in set(rounds)]
     if not paths:
         raise RunError(
-            "there are no rollouts here", where=str(run), hint="Name the folder of a run that has trained."
+            "there are no rollouts here", where=str(run), hint="Name a run that has done a round of GRPO."
         )
 
     def read(path: Path) -> pyarrow.Table:
