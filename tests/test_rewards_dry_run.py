@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from grandrounds.cases.load import load_cases
 from grandrounds.cli.app import app
 from grandrounds.errors import CaseError
 from grandrounds.recipe import CasesRecipe, Recipe
-from grandrounds.recipe_file import load_recipe
+from grandrounds.recipe_file import load_recipe, shipped_recipes
+from grandrounds.report.dry_run_table import print_dry_run
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import build_rewards
-from grandrounds.rewards.dry_run import DryRun, dry_run
+from grandrounds.rewards.dry_run import DryRun, Row, dry_run
 from grandrounds.types import Answer, Case
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -221,3 +224,22 @@ def test_the_command_ends_with_1_where_something_pays(
     ended = CliRunner().invoke(app, ["rewards", "test", "clinic", *few, "--json"])
     assert ended.exit_code == 0
     assert json.loads(ended.output)["passed"]
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_every_component_is_shown_however_narrow_the_terminal(width: int) -> None:
+    names = ["accuracy", "format", "consistency", "evidence", "wholly-valid", "soft_format_reward_func"]
+    scores = {name: number / 10 for number, name in enumerate(names, 1)}
+    out = io.StringIO()
+    print_dry_run(Console(file=out, width=width), DryRun([Row("gold answer", 8, 1.4, scores)]))
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    shown = [line.split() for line in lines if "gold answer" in line]
+    assert [score for line in shown for score in line[3:]] == [f"{score:.2f}" for score in scores.values()]
+    assert all(line[2] == "1.40" for line in shown)
+    assert all(any(name in line for line in lines) for name in names[:4])
+
+
+def test_the_list_of_recipes_keeps_names_and_words_apart() -> None:
+    listed = CliRunner().invoke(app, ["recipe"]).output.splitlines()
+    assert {line.split()[0] for line in listed} == set(shipped_recipes())

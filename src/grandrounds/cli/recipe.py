@@ -17,6 +17,8 @@ def show_recipe(name: str | None, overrides: Sequence[str], explain: bool) -> No
     elif name is not None:
         print(dump_recipe(load_recipe(name, overrides)), end="")
     else:
-        for shipped, path in shipped_recipes().items():
+        recipes = shipped_recipes()
+        width = max(map(len, recipes)) + 2
+        for shipped, path in recipes.items():
             first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-            print(f"{shipped:<14}{first}")
+            print(f"{shipped:<{width}}{first}")

@@ -160,7 +160,9 @@ def _shares(counts: Mapping[str, int], total: int) -> Iterable[tuple[str, str, s
 def _table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, title in enumerate(header):
-        table.add_column(Text(title), justify="left" if number == 0 or not title else "right")
+        table.add_column(
+            Text(title), justify="left" if number == 0 or not title else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
