@@ -27,9 +27,9 @@ from grandrounds.policy.model import Policy
 # What rounding may explain of ratios that must be 1. In float32 the largest max(ratio, 1 / ratio) - 1 stays below 1e-4
 # in the tests of all architectures.
 RATIO_TOLERANCE = 1e-2
-# bfloat16 has 8 significant bits, and a rare token's log-prob may be off by more than 1. The mean of |log ratio| decides,
-# which a wrong mask, position or weight moves. It grows with the entropy: on SmolLM2-135M sampler and float32 differ by
-# 0.005 at 0.3 nats a token, and transformers in bfloat16 and in float32 by 0.04 at 2.9.
+# bfloat16 has 8 significant bits, and a rare token's log-prob may be off by more than 1. The mean of |log ratio|
+# decides, which a wrong mask, position or weight moves. It grows with the entropy: on SmolLM2-135M sampler and float32
+# differ by 0.005 at 0.3 nats a token, and transformers in bfloat16 and in float32 by 0.04 at 2.9.
 MEAN_TOLERANCE = 0.15
 
 
