@@ -32,17 +32,9 @@ from bench.record import RESULTS, ROOT, record
 SIDES = ("trl", "ours")
 # Before and behind a tutorial's script.
 CLOCK = """
-import json, os, time
+import json
 from pathlib import Path
-from transformers import TrainerCallback as _Callback
-
-class Clock(_Callback):
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        used = os.times()
-        self.ends.append({"wall": time.perf_counter(), "processor": used.user + used.system})
+from bench.curve_clock import Clock
 
 clock = Clock()
 """
@@ -159,7 +151,7 @@ def side(arguments: argparse.Namespace) -> None:
     python = sys.executable if arguments.piece == "ours" else arguments.peers_venv / "bin/python"
     subprocess.run(
         [python, script, folder / f"{name}.job.json"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'benchmarks'}"},
         check=True,
     )
     if len(json.loads(result.read_text(encoding="utf-8"))["rewards"]) < job["steps"]:

@@ -5,16 +5,15 @@ file with what to train, and where.
 """
 
 import json
-import os
 import re
 import sys
-import time
 from pathlib import Path
 
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+
+from bench.curve_clock import Clock
 
 job = json.loads(Path(sys.argv[1]).read_text())
 
@@ -29,17 +28,6 @@ def form(completions, **kwargs):
     """0.2 for a reasoning and an answer, and nothing else."""
     pattern = r"\s*<reasoning>.+</reasoning>\s*<answer>[^<]+</answer>\s*"
     return [0.2 * bool(re.fullmatch(pattern, one[0]["content"], re.DOTALL)) for one in completions]
-
-
-class Clock(TrainerCallback):
-    """The time at the end of each step, and the processor time that the process had used by then."""
-
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        used = os.times()
-        self.ends.append({"wall": time.perf_counter(), "processor": used.user + used.system})
 
 
 clock = Clock()
