@@ -211,10 +211,11 @@ def table(out: Path) -> None:
         measured[what] = {"settings": MODELS[what], "seeds": seeds, "runs": runs}
         print(*rows[-1], sep="  ")
     note = (
-        "TRL 1.16.0 in float32 (`medical`: bfloat16), one script, the import alone changed; each side samples by itself. "
-        "Rewards: 1 for the right answer, 0.2 for the form; of `gsm8k` and `medical`, their own. The difference is the "
-        "mean over seeds with its standard error over seeds. Seconds are medians over steps without the first, of one "
-        "thread on a core that other programs used too: compare the processor seconds, which do not count those programs."
+        "TRL 1.16.0 in float32 (`medical`: bfloat16), one script, the import alone changed; each side samples by "
+        "itself. Rewards: 1 for the right answer, 0.2 for the form; of `gsm8k` and `medical`, their own. The "
+        "difference is the mean over seeds with its standard error over seeds. Seconds are medians over steps without "
+        "the first, of one thread on a core that other programs used too: compare the processor seconds, which do not "
+        "count those programs."
     )
     record(RESULTS / "trl-curves.json", COLUMNS, rows, note, measured=measured)
     (ROOT / "docs/trl-curves.svg").write_text(svg(panels, ""), encoding="utf-8")

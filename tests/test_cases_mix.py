@@ -108,7 +108,7 @@ def test_few_short_answers_are_labels(
     book = load_cases(CasesRecipe(source=write(tmp_path / "a.jsonl", answered(answers, count))), seed=0)
     assert book.fitted.get("labels", []) == labels
     assert {case.gold.kind for case in book.train} == {"label" if labels else "text"}
-    assert any("3 labels: maybe, no, yes" in note for note in book.notes) == bool(labels)
+    assert any("3 labels: maybe; no; yes" in note for note in book.notes) == bool(labels)
 
 
 def test_another_files_answers_are_labels_where_the_first_ones_were(tmp_path: Path) -> None:

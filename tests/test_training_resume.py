@@ -56,8 +56,8 @@ DEATHS = (
         1,
     ),  # the best policy is kept, the evaluation not
     ("grandrounds.training.folder.RunFolder.append_metrics", 2),  # the trace is written, the metrics row not
-    ("grandrounds.training.checkpoint.flush_tree", 1),  # the checkpoint is written, not yet visible
-    ("grandrounds.training.checkpoint.flush", 1),  # it just became visible
+    ("grandrounds.training.files.flush_tree", 1),  # the checkpoint is written, not yet visible
+    ("grandrounds.training.checkpoint.Checkpoints.prune", 1),  # it just became visible
     ("grandrounds.training.checkpoint.remove_tree", 1),  # while older ones are removed
     ("grandrounds.training.saving.write_state", 1),  # the last one is half written
 )

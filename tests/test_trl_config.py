@@ -123,7 +123,8 @@ def test_a_field_that_is_refused_at_all_is_refused_at_any_other_value() -> None:
             assert made(**{field.name: value}).notes[field.name].kind == "unsupported", field.name
 
 
-def test_what_is_set_and_has_no_effect_is_said() -> None:
+def test_what_is_set_and_has_no_effect_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     translated = made(bf16=True, gradient_checkpointing=False, project="other", vllm_mode="server")
     assert {note.field for note in translated.of_kind("no effect")} == {
         "bf16",

@@ -43,7 +43,7 @@ def shrunk(words: list[str], model: str) -> list[str]:
     """A command's arguments for a small machine, and the model that is here in place of the one on the Hub."""
     words = [model if word.startswith("Qwen/") else word for word in words]
     if words[0] in ("train", "sft"):
-        own = {word.partition("=")[0] for word in words}
+        own = {word.partition("=")[0] for word in words} | ({"rounds"} if words[0] == "sft" else set())
         small = SMALL | (SMALL_CLINIC if words[1] == "clinic" else SMALL_SFT if words[0] == "sft" else {})
         words += [f"--set={key}={value}" for key, value in small.items() if key not in own]
     if words == ["cases", "clinic"]:
