@@ -3,12 +3,15 @@
     python benchmarks/beside_trl.py cold --cases phenopackets.jsonl.gz --model model.gguf
     python benchmarks/beside_trl.py ours --seed 0 --minutes 30
     python benchmarks/beside_trl.py trl --seed 0 --minutes 30 --peers-venv .venv-peers
-    python benchmarks/beside_trl.py score          answers the held-out cases by every saved adapter, which takes long
+    python benchmarks/beside_trl.py sft --seed 0 --minutes 30
+    python benchmarks/beside_trl.py score          answers the held-out cases, which takes minutes an adapter
     python benchmarks/beside_trl.py table          writes benchmarks/results/beside-trl.json and docs/beside-trl.svg
 
 Everything lies in runs/beside-trl; each command does one piece. `cold` teaches the form by the recipe named, and merges
-it into the weights that both begin with. Both see the same cases in the same order, and save their adapters
-while the clock stands still. `score` is one program for both, and goes on where it stopped.
+it into the weights that all begin with. `ours` and `trl` see the same cases in the same order; `sft`, the control, goes
+on with the demonstrations of the cold start. Adapters are saved while the clock stands still. `score` is one program
+for all, answers by the adapters that the table reads, and goes on where it stopped. `table` keeps the seeds recorded
+earlier.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +38,33 @@ from grandrounds.cases.load import load_cases
 from grandrounds.cases.mix import case_weights
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.evaluating import EvaluationRequest, evaluate_target
+from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 from grandrounds.policy.load import load_policy
 from grandrounds.policy.merged import ADAPTER_CONFIG, merged
+from grandrounds.policy.save import save_policy
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe, with_overrides
 from grandrounds.sampling.prompts import make_prompts
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
+from grandrounds.training.objects import Objects
+from grandrounds.training.progress import PlainProgress
 from grandrounds.training.run import resume, train
+from grandrounds.training.setup import assemble
 from grandrounds.training.target import Target
+from grandrounds.training.warmup import sft_step, teachable
 from grandrounds.types import CaseBook
 
-SIDES = ("ours", "trl")
-EVERY = 5  # rounds between saved adapters
-MOST_ROUNDS = 2000
+Row = dict[str, Any]  # an adapter's scores
+NAMES = {"ours": "Grand Rounds", "trl": "TRL", "sft": "SFT"}
+EVERY = 5  # our rounds between saved adapters
+TRL_EVERY = 1  # a round of TRL takes longer
+SFT_EVERY = 10  # steps
+MOST = 2000  # rounds or steps, more than there is time for
 TRL_ROUNDS = 300  # that prompts are written down for
-HELD_OUT = 150
-MINUTES = (0, 5, 10, 15, 20, 25, 30, 45, 60, 90)
+MINUTES = (0, 5, 10, 20, 30)
+GRACE = 2.0  # minutes by which the last round may fall short of the time
+RESULT = RESULTS / "beside-trl.json"
 
 
 def main() -> None:
@@ -57,18 +72,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("piece", choices=("cold", *SIDES, "score", "table"))
+    parser.add_argument("piece", choices=("cold", *NAMES, "score", "table"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs/beside-trl")
     parser.add_argument("--cases", help="for `cold`: what `cases.source` takes")
     parser.add_argument("--recipe", default="phenopackets-llm", help="for `cold`")
     parser.add_argument("--model", help="for `cold`: what `policy.model` takes")
     parser.add_argument("--seed", type=int, default=0, help="of the rounds; the cold start is one for all")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of rounds")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training")
     parser.add_argument("--micro-batch", type=int, default=8, help="TRL's completions in one forward pass")
     parser.add_argument("--peers-venv", type=Path, default=ROOT / ".venv-peers")
     arguments = parser.parse_args()
     quiet_libraries()
-    pieces = {"cold": cold, "ours": ours, "trl": trl, "score": score, "table": table}
+    pieces = {"cold": cold, "ours": ours, "trl": trl, "sft": sft, "score": score, "table": table}
     pieces[arguments.piece](arguments)
 
 
@@ -100,9 +115,9 @@ def recipe_of(out: Path, seed: int) -> Recipe:
             f"seed={seed}",
             f"policy.model={json.dumps(str(out / 'base'))}",
             "sft.steps=0",
-            f"rounds={MOST_ROUNDS}",
+            f"rounds={MOST}",
             f"checkpoint.every={EVERY}",
-            f"checkpoint.keep={MOST_ROUNDS}",
+            f"checkpoint.keep={MOST}",
             "evaluation.every=0",
             "guard.enabled=false",
         ],
@@ -152,7 +167,7 @@ def trl(arguments: argparse.Namespace) -> None:
         "recipe": recipe.model_dump(mode="json"),
         "minutes": arguments.minutes,
         "micro_batch": arguments.micro_batch,
-        "every": EVERY,
+        "every": TRL_EVERY,
         "prompts": [[vars(message) for message in prompt.messages] for prompt in prompts],
         "first_tokens": prompts[0].tokens.tolist(),
         "places": order,
@@ -170,10 +185,43 @@ def trl(arguments: argparse.Namespace) -> None:
     )
 
 
-def adapters(out: Path, side: str, seed: int) -> Iterator[tuple[int, float, Path]]:
-    """(round, seconds of training up to it, folder) of each saved adapter, the cold start's without one first."""
+def sft(arguments: argparse.Namespace) -> None:
+    """Steps on the demonstrations at a constant rate, the highest of the cold start; begins anew when interrupted."""
+    path = arguments.out / f"sft-{arguments.seed}"
+    shutil.rmtree(path, ignore_errors=True)
+    taught = RunFolder.open(arguments.out / "cold").recipe().sft
+    recipe = recipe_of(arguments.out, arguments.seed).model_copy(update={"sft": taught})
+    objects = Objects(cases=book_of(arguments.out))
+    folder = RunFolder.create(path, objects.named_in(recipe))
+    setup = assemble(recipe, folder, PlainProgress(), objects=objects)
+    cases = teachable(setup)
+    weights, spent = setup.weights_of(cases), 0.0
+    for step in range(1, MOST):
+        began = time.perf_counter()
+        metrics = sft_step(setup, cases, weights, step, taught.learning_rate)
+        spent += (seconds := time.perf_counter() - began)
+        with (path / "clock.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"round": step, "seconds": seconds, **metrics}) + "\n")
+        over = spent > 60 * arguments.minutes
+        if step % SFT_EVERY == 0 or over:
+            save_policy(setup.policy, path / "adapters" / f"{step:06d}")
+        if over:
+            return
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An adapter: after which round, after how many seconds of training, where."""
+
+    round: int
+    seconds: float
+    folder: Path
+
+
+def adapters(out: Path, side: str, seed: int) -> Iterator[Saved]:
+    """Each saved adapter; first the cold start, which has none."""
     folder = out / f"{side}-{seed}"
-    yield 0, 0.0, out / "base"
+    yield Saved(0, 0.0, out / "base")
     if side == "ours":
         seconds = np.cumsum([row["step_time"] for row in RunFolder.open(folder).metrics()])
         saved = sorted((folder / "checkpoints").glob("[0-9]*"))
@@ -183,88 +231,135 @@ def adapters(out: Path, side: str, seed: int) -> Iterator[tuple[int, float, Path
         saved = sorted((folder / "adapters").glob("[0-9]*"))
     for place in saved:
         if int(place.name):
-            yield int(place.name), float(seconds[int(place.name) - 1]), place
+            yield Saved(int(place.name), float(seconds[int(place.name) - 1]), place)
+
+
+def chosen(saved: Sequence[Saved]) -> list[Saved]:
+    """Of all saved adapters those that the table reads: the newest at each of its minutes."""
+    last = saved[-1].seconds / 60
+    minutes = [minute for minute in MINUTES if minute <= last + GRACE]
+    newest = [[one for one in saved if one.seconds <= 60 * minute][-1] for minute in minutes]
+    return list(dict.fromkeys(newest))
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Greedy answers to the same held-out cases by every adapter of every side and seed."""
+    """Greedy answers to the same held-out cases by the chosen adapters of every side and seed."""
     out, book = arguments.out, book_of(arguments.out)
     held_out = CaseBook(train=(), test=book.test, knowledge=book.knowledge)
-    for side in SIDES:
-        for seed in seeds(out, side):
-            file = out / f"{side}-{seed}.scores.json"
-            known = json.loads(file.read_text()) if file.exists() else []
-            for done, seconds, folder in adapters(out, side, seed):
-                if done in [row["round"] for row in known]:
-                    continue
-                began = time.monotonic()
-                target = Target(side, str(folder), recipe_of(out, seed), None, is_run=False)
-                result = evaluate_target(target, EvaluationRequest(held_out, limit=HELD_OUT))
-                right = [case.id for case in result.cases if case.first.correct]
-                known.append(
-                    {
-                        "round": done,
-                        "seconds": seconds,
-                        "accuracy": result.accuracy.value,
-                        "format_rate": result.format.value,
-                        "right": right,
-                    }
-                )
-                file.write_text(json.dumps(known, indent=1), encoding="utf-8")
-                print(
-                    f"{side} {seed} round {done}: {seconds / 60:.1f} min, {result.accuracy.value:.1%} right "
-                    f"(scored in {time.monotonic() - began:.0f} s)",
-                    flush=True,
-                )
+    cold: dict[str, Any] | None = None
+    for side, seed in begun(out):
+        file = out / f"{side}-{seed}.scores.json"
+        known = json.loads(file.read_text()) if file.exists() else []
+        for saved in chosen(list(adapters(out, side, seed))):
+            if saved.round in [row["round"] for row in known]:
+                continue
+            if saved.round == 0 and cold is not None:
+                known.append(cold)
+            else:
+                known.append(scored(out, seed, saved, held_out))
+            if saved.round == 0:
+                cold = known[-1]
+            file.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            row = known[-1]
+            print(
+                f"{side} {seed} round {saved.round}: {saved.seconds / 60:.1f} min, {row['accuracy']:.1%}",
+                flush=True,
+            )
 
 
-def seeds(out: Path, side: str) -> list[int]:
-    """The seeds that this side has begun."""
-    return [seed for seed in range(100) if (out / f"{side}-{seed}").is_dir()]
+def scored(out: Path, seed: int, saved: Saved, held_out: CaseBook) -> dict[str, Any]:
+    """What one adapter answers."""
+    target = Target("adapter", str(saved.folder), recipe_of(out, seed), None, is_run=False)
+    result = evaluate_target(target, EvaluationRequest(held_out))
+    return {
+        "round": saved.round,
+        "seconds": saved.seconds,
+        "cases": len(result.cases),
+        "accuracy": result.accuracy.value,
+        "format_rate": result.format.value,
+        "right": [case.id for case in result.cases if case.first.correct],
+    }
 
 
-def at(rows: list[dict[str, Any]], minutes: float) -> float | None:
-    """The accuracy of the newest adapter at this time; None after the last one."""
-    if minutes * 60 > rows[-1]["seconds"] + 120:
+def begun(out: Path) -> list[tuple[str, int]]:
+    """The sides and seeds that were begun."""
+    return [(side, seed) for side in NAMES for seed in range(100) if (out / f"{side}-{seed}").is_dir()]
+
+
+def at(rows: Sequence[Row], minutes: float) -> Row | None:
+    """The newest adapter's row at this time; None after the last one."""
+    if minutes > rows[-1]["seconds"] / 60 + GRACE:
         return None
-    return [row["accuracy"] for row in rows if row["seconds"] <= minutes * 60][-1]
+    return [row for row in rows if row["seconds"] <= minutes * 60][-1]
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """Accuracy at the same minutes, and minutes to the same accuracy."""
+    """Accuracy at the same minutes, for every seed, those recorded earlier too."""
     out = arguments.out
-    curves = {
-        (side, seed): json.loads((out / f"{side}-{seed}.scores.json").read_text())
-        for side in SIDES
-        for seed in seeds(out, side)
-    }
-    times = [
-        minutes for minutes in MINUTES if all(at(curve, minutes) is not None for curve in curves.values())
-    ]
-    rows = [
-        [
-            f"{side}, seed {seed}",
-            *(f"{at(curve, minutes):.1%}" for minutes in times),
-            f"{curve[-1]['round']}",
-            f"{60 * curve[-1]['round'] / max(curve[-1]['seconds'], 1e-9):.2f}",
-        ]
-        for (side, seed), curve in curves.items()
-    ]
-    columns = ["held-out accuracy after minutes", *(f"{m}" for m in times), "rounds", "rounds a minute"]
+    curves: dict[str, list[Row]] = json.loads(RESULT.read_text())["curves"] if RESULT.exists() else {}
+    for side, seed in begun(out):
+        curves[f"{side}-{seed}"] = json.loads((out / f"{side}-{seed}.scores.json").read_text())
+    curves = dict(sorted(curves.items(), key=lambda entry: order(entry[0])))
     record(
-        RESULTS / "beside-trl.json",
-        columns,
-        rows,
-        f"{HELD_OUT} held-out cases, greedy; both from one cold start. TRL's micro-batch is {arguments.micro_batch}.",
+        RESULT,
+        [
+            "",
+            *(f"after {minute} min" for minute in MINUTES),
+            "rounds or steps",
+            "a minute",
+            "against TRL, at the end",
+        ],
+        [line(name, curve, curves) for name, curve in curves.items()],
+        f"Held-out accuracy of {curves['ours-0'][0]['cases']} cases, greedy, from one cold start. TRL's micro-batch is "
+        f"{arguments.micro_batch}. SFT: further steps on the cold start's demonstrations.",
         settings=decisive(recipe_of(out, 0)),
-        curves={f"{side}-{seed}": curve for (side, seed), curve in curves.items()},
+        curves=curves,
     )
-    lines = {
-        f"{side}, seed {seed}": [at(curve, minutes) or 0.0 for minutes in times]
-        for (side, seed), curve in curves.items()
-    }
-    panel = Panel("held-out accuracy after minutes", times, lines)
-    (ROOT / "docs/beside-trl.svg").write_text(svg([panel], ""), encoding="utf-8")
+    (ROOT / "docs/beside-trl.svg").write_text(svg([picture(curves)], ""), encoding="utf-8")
+
+
+def order(name: str) -> tuple[int, int]:
+    """Sides as NAMES has them, then seeds."""
+    side, seed = name.split("-")
+    return list(NAMES).index(side), int(seed)
+
+
+def line(name: str, curve: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> list[str]:
+    """One row of the table."""
+    side, seed = name.split("-")
+    rows, last = [at(curve, minute) for minute in MINUTES], curve[-1]
+    rival = curves.get(f"trl-{seed}") if side != "trl" else None
+    return [
+        f"{NAMES[side]}, seed {seed}",
+        *("–" if row is None else share(row) for row in rows),
+        f"{last['round']}",
+        f"{60 * last['round'] / last['seconds']:.2f}",
+        "" if rival is None else against(last, rival[-1]),
+    ]
+
+
+def share(row: Row) -> str:
+    """Accuracy with its 95 % interval."""
+    low, high = wilson(len(row["right"]), row["cases"])
+    return f"{row['accuracy']:.1%} ({low:.1%}–{high:.1%})"
+
+
+def against(row: Row, rival: Row) -> str:
+    """Cases that one has right and the other not, and the exact McNemar test."""
+    won, lost = len({*row["right"]} - {*rival["right"]}), len({*rival["right"]} - {*row["right"]})
+    return f"{won} won, {lost} lost, p = {mcnemar_exact(won, lost).p:.2g}"
+
+
+def picture(curves: Mapping[str, Sequence[Row]]) -> Panel:
+    """Each side's mean over its seeds, up to the last minute that all have."""
+    minutes = [minute for minute in MINUTES if all(at(curve, minute) for curve in curves.values())]
+    lines = {}
+    for side, title in NAMES.items():
+        seeds = [curve for name, curve in curves.items() if name.startswith(side)]
+        if seeds:
+            rows = [[at(curve, minute) for curve in seeds] for minute in minutes]
+            lines[title] = [float(np.mean([row["accuracy"] for row in found if row])) for found in rows]
+    return Panel("held-out accuracy after minutes", minutes, lines)
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:

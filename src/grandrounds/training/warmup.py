@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from grandrounds.algorithm import ranks
-from grandrounds.algorithm.cursor import take
+from grandrounds.algorithm.cursor import Weights, take
 from grandrounds.algorithm.packing import likelihood_packs
 from grandrounds.algorithm.schedule import sft_share
 from grandrounds.errors import CaseError, RunError
@@ -64,9 +64,7 @@ def run_warmup(
     weights = setup.weights_of(cases)
     while step < sft.steps and not interrupt.requested:
         step += 1
-        count = min(sft.batch_cases, len(cases))
-        chosen = [cases[i] for i in take(len(cases), (step - 1) * count, count, setup.recipe.seed, weights)]
-        metrics = _learn(setup, chosen, sft.learning_rate * sft_share(step, sft.steps))
+        metrics = sft_step(setup, cases, weights, step, sft.learning_rate * sft_share(step, sft.steps))
         setup.progress.warmup(step, sft.steps, metrics)
         each(step, metrics)
         if not math.isfinite(metrics["loss"]):
@@ -79,8 +77,13 @@ def run_warmup(
     return step
 
 
-def _learn(setup: Setup, cases: list[Case], learning_rate: float) -> dict[str, float]:
-    examples = [example for case in cases if (example := _example(setup, case)) is not None]
+def sft_step(
+    setup: Setup, cases: list[Case], weights: Weights | None, step: int, learning_rate: float
+) -> dict[str, float]:
+    """Learn from the cases whose turn it is in step `step`, counted from 1. Returns the step's metrics."""
+    count = min(setup.recipe.sft.batch_cases, len(cases))
+    chosen = [cases[i] for i in take(len(cases), (step - 1) * count, count, setup.recipe.seed, weights)]
+    examples = [example for case in chosen if (example := _example(setup, case)) is not None]
     tokens = sum(len(completion) for _, completion in examples)
     packs = likelihood_packs(
         [(prompt, completion, np.full(len(completion), 1 / tokens)) for prompt, completion in examples],
