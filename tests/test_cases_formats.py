@@ -77,6 +77,12 @@ def test_an_option_that_begins_with_a_letter_is_no_letter() -> None:
     assert gold.letter == "B"
 
 
+def test_options_may_have_notes_beside_them() -> None:
+    for notes in ({"B": "fever, chills"}, ["", "fever, chills"], '{"B": "fever, chills"}'):
+        assert one(**CHOICE, option_notes=notes).option_notes == {"Sepsis": "fever, chills"}
+    assert one(**CHOICE).option_notes == {}
+
+
 def test_options_may_be_a_list_or_json_and_blanks_are_left_out() -> None:
     for options in (
         ["Gout", "Sepsis", None, " "],
@@ -181,6 +187,11 @@ def test_explanations_become_demonstrations() -> None:
         ({**CHOICE, "answer_letter": "C"}, "not among the options"),
         ({**CHOICE, "answer_letter": "A"}, "not what option A says"),
         ({**CHOICE, "options": {"A": "Gout"}}, "1 options"),
+        ({**CHOICE, "option_notes": {"C": "fever"}}, "a note for C, which is no option"),
+        (
+            {**CHOICE, "options": ["Gout", "Sepsis", "Gout"], "option_notes": ["toe", "fever", "heel"]},
+            "the same text",
+        ),
         ({**CHOICE, "options": "[broken"}, "not valid"),
         ({"question": "Why?", "answer": "so", "kind": "essay"}, "no answer kind"),
         ({"question": "Why?", "answer": "so", "kind": "number"}, "no number"),

@@ -71,6 +71,7 @@ class Case:
     question: text, or chat messages whose last one is the user's.
     gold: the right answer.
     options: letter -> text, in order; empty for open questions.
+    option_notes: an option's text -> what the question says beside it (a textbook's line); may lack options.
     context: passages to read before the question (PubMedQA's abstract, a note); may be empty.
     facts: atomic facts or findings of the case, where known; a pertinent negative begins with "no ".
     tags: define subgroups (age band, sex, source, specialty).
@@ -83,6 +84,7 @@ class Case:
     question: str | tuple[Message, ...]
     gold: Answer
     options: Mapping[str, str] = field(default_factory=dict)
+    option_notes: Mapping[str, str] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from grandrounds.recipe import PromptRecipe
 from grandrounds.types import Case, Message
@@ -53,9 +53,16 @@ def _examples(prompt: PromptRecipe) -> Iterator[Message]:
 def _user_text(case: Case) -> str:
     assert isinstance(case.question, str)
     parts = [*case.context, case.question]
-    if case.options:
-        parts.append("\n".join(f"{letter}. {text}" for letter, text in case.options.items()))
+    options = shown_options(case.options, case.option_notes)
+    parts.append("\n".join(f"{letter}. {text}" for letter, text in options.items()))
     return "\n".join(part for part in parts if part)
+
+
+def shown_options(options: Mapping[str, str], notes: Mapping[str, str]) -> dict[str, str]:
+    """Letter -> the option as the policy reads it, with its note: "Cellulitis (spreading red skin, chills)"."""
+    return {
+        letter: f"{text} ({notes[text]})" if notes.get(text) else text for letter, text in options.items()
+    }
 
 
 def gold_text(case: Case) -> str:

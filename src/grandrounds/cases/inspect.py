@@ -186,4 +186,5 @@ def _everything(case: Case) -> str:
     """All text of a case in which an identifier might be."""
     shown = case.demonstration.reasoning if case.demonstration else ""
     columns = (value for value in case.columns.values() if isinstance(value, str))
-    return "\n".join((asked_text(case), *case.options.values(), case.gold.text, shown, *case.facts, *columns))
+    options = (*case.options.values(), *case.option_notes.values())
+    return "\n".join((asked_text(case), *options, case.gold.text, shown, *case.facts, *columns))

@@ -53,13 +53,23 @@ def content_hash(cases: Iterable[Case]) -> str:
     """SHA-256 of what the cases ask and of their gold answers, in order; the same in every version.
 
     A line of JSON for each case: [id, question or [[role, content], …], context, [[letter, option], …], kind of gold
-    answer, gold answer, group].
+    answer, gold answer, group], and {option: note} after them where options have notes.
     """
     digest = hashlib.sha256()
     for case in cases:
         question = case.question
         asked = question if isinstance(question, str) else [[one.role, one.content] for one in question]
         options = [list(option) for option in case.options.items()]
-        row = [case.id, asked, list(case.context), options, case.gold.kind, case.gold.text, case.group]
+        notes = [dict(case.option_notes)] if case.option_notes else []
+        row = [
+            case.id,
+            asked,
+            list(case.context),
+            options,
+            case.gold.kind,
+            case.gold.text,
+            case.group,
+            *notes,
+        ]
         digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

@@ -91,6 +91,7 @@ def _case_result(samples: Sequence[Sample], knowledge: Knowledge | None) -> Case
         tags=dict(case.tags),
         group=case.group,
         answers=tuple(_answered(sample, knowledge) for sample in samples),
+        option_notes=dict(case.option_notes),
     )
 
 

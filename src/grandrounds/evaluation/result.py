@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grandrounds.behaviour.trace import Span
+from grandrounds.cases.ask import shown_options
 from grandrounds.cases.check import ReasoningCheck
 from grandrounds.evaluation.statistics import Interval, Share, wilson
 from grandrounds.evaluation.trials import Faithfulness, Robustness
@@ -70,6 +71,12 @@ class CaseResult:
     tags: Mapping[str, str]
     group: str | None
     answers: tuple[Answered, ...]
+    option_notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_options(self) -> Mapping[str, str]:
+        """Letter -> the option with its note, as the policy read it."""
+        return shown_options(self.options, self.option_notes)
 
     @property
     def share_correct(self) -> float:
@@ -85,7 +92,7 @@ class CaseResult:
         """See `Answered.to_json`."""
         row = {name: getattr(self, name) for name in ("id", "question", "gold", "group")}
         answers = [answer.to_json(responses=responses) for answer in self.answers]
-        return {**row, "options": dict(self.options), "tags": dict(self.tags), "answers": answers}
+        return {**row, "options": dict(self.shown_options), "tags": dict(self.tags), "answers": answers}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,10 @@ def clean(text: str) -> str:
 
 
 def _question(case: CaseResult) -> Text:
-    lines = [clean(case.question), *(f"  {letter}. {clean(text)}" for letter, text in case.options.items())]
+    lines = [
+        clean(case.question),
+        *(f"  {letter}. {clean(text)}" for letter, text in case.shown_options.items()),
+    ]
     return Text.assemble("\n".join(lines), "\n", ("Right answer: ", "dim"), (clean(case.gold), "bold"))
 
 

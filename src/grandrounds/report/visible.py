@@ -49,6 +49,7 @@ def shown_case(case: CaseResult) -> CaseResult:
         case,
         question=cut(case.question),
         options={letter: short(text) for letter, text in case.options.items()},
+        option_notes={short(text): short(note) for text, note in case.option_notes.items()},
         gold=short(case.gold),
     )
 

@@ -17,6 +17,7 @@ COLUMNS = (
     "messages",
     "answer",
     "options",
+    "option_notes",
     "answer_letter",
     "kind",
     "synonyms",
@@ -59,6 +60,7 @@ def _case(fields: Fields, question: str, answer: str) -> Case:
         question=asked,
         gold=gold,
         options=options,
+        option_notes=_notes(fields, options),
         context=_context(fields),
         facts=fields.texts("facts"),
         tags={name: plain_text(value) for name, value in fields.mapping("tags").items()},
@@ -66,6 +68,18 @@ def _case(fields: Fields, question: str, answer: str) -> Case:
     )
     demonstration = Demonstration(reasoning, gold_text(case)) if reasoning else None
     return Case(**{**vars(case), "demonstration": demonstration, "columns": fields.rest()})
+
+
+def _notes(fields: Fields, options: dict[str, str]) -> dict[str, str]:
+    """An option's text -> its note; notes come as options do, by letter or in their order."""
+    notes = fields.options("option_notes")
+    for letter in notes:
+        if letter not in options:
+            fields.fail(f"`option_notes` has a note for {letter}, which is no option", "Remove it.")
+    by_text = {options[letter]: note for letter, note in notes.items()}
+    if len(by_text) < len(notes):
+        fields.fail("two options with notes have the same text", "Give them different texts.")
+    return by_text
 
 
 def _context(fields: Fields) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from grandrounds.domain import Domain, Positive, Section, Source
+from grandrounds.domain import Count, Domain, Positive, Section, Source
 from grandrounds.types import CaseBook
 
 NOTICE = "Teaching world, not clinical knowledge: its findings and their strengths are synthetic."
@@ -22,6 +22,10 @@ class ClinicKeys(Section):
     clinic_complaints: list[str] = Field(
         [],
         description="Clinic: only patients with these complaints, such as [chest pain, cough]; [] for all.",
+    )
+    clinic_textbook: Count = Field(
+        0,
+        description="Clinic: with an open textbook: so many typical findings of each option stand beside it; 0: none.",
     )
 
 

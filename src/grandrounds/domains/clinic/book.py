@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from grandrounds.domains.clinic import NOTICE, ClinicKeys
 from grandrounds.domains.clinic.checker import ClinicKnowledge
 from grandrounds.domains.clinic.phrase import phrase
+from grandrounds.domains.clinic.textbook import opened
 from grandrounds.domains.clinic.traces import Habits, demonstrate
 from grandrounds.domains.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
 from grandrounds.domains.clinic.world import World, world
@@ -36,18 +37,21 @@ def clinic_book(recipe: ClinicKeys, seed: int, fitted: Mapping[str, Any] | None 
     fitted: of an earlier book; its seed makes the same cases again.
     """
     complaints = fitted.get("complaints", []) if fitted else recipe.clinic_complaints
+    textbook = fitted.get("textbook", 0) if fitted else recipe.clinic_textbook
     seed = fitted["seed"] if fitted else seed
-    return _book(seed, recipe.clinic_train, recipe.clinic_test, tuple(complaints))
+    return _book(seed, recipe.clinic_train, recipe.clinic_test, tuple(complaints), textbook)
 
 
 # A demo requests the same book eight times, and each would take seconds. A book is never modified.
 @lru_cache(maxsize=1)
-def _book(seed: int, train_count: int, test_count: int, complaints: tuple[str, ...]) -> CaseBook:
+def _book(
+    seed: int, train_count: int, test_count: int, complaints: tuple[str, ...], textbook: int
+) -> CaseBook:
     clinic = world().of_complaints(complaints)
-    seen: set[Content] = set()
-    train = _cases(clinic, "train", train_count, seed, Style(), seen, unique=False, demonstrated=True)
-    test = _cases(clinic, "new vignettes", test_count, seed, Style(), seen)
-    held_out = {name: _cases(clinic, name, test_count, seed, style, seen) for name, style in HELD_OUT.items()}
+    make = partial(_cases, clinic, seed=seed, seen=set(), textbook=textbook)
+    train = make("train", train_count, Style(), unique=False, demonstrated=True)
+    test = make("new vignettes", test_count, Style())
+    held_out = {name: make(name, test_count, style) for name, style in HELD_OUT.items()}
     return CaseBook(
         train=train,
         test=test,
@@ -57,6 +61,7 @@ def _book(seed: int, train_count: int, test_count: int, complaints: tuple[str, .
             "format": "clinic",
             "seed": seed,
             **({"complaints": list(complaints)} if complaints else {}),
+            **({"textbook": textbook} if textbook else {}),
         },
         read=len(train) + len(test) + sum(len(cases) for cases in held_out.values()),
     )
@@ -80,10 +85,11 @@ def _cases(
     clinic: World,
     name: str,
     count: int,
-    seed: int,
     style: Style,
-    seen: set[Content],
     *,
+    seed: int,
+    seen: set[Content],
+    textbook: int,
     unique: bool = True,
     demonstrated: bool = False,
 ) -> list[Case]:
@@ -95,22 +101,27 @@ def _cases(
         if unique and content in seen:
             continue
         seen.add(content)
-        text = phrase(clinic, vignette, generator, unseen=style.unseen_phrasings)
+        text = phrase(clinic, vignette, generator, unseen=style.unseen_phrasings, canonical=textbook > 0)
         identity = f"{name.replace(' ', '-')}-{len(cases):05d}"
-        cases.append(_case(identity, vignette, text, generator, demonstrated))
+        cases.append(_case(identity, vignette, text, generator, demonstrated, textbook))
         if len(cases) == count:
             break
     return cases
 
 
 def _case(
-    identity: str, vignette: Vignette, text: str, generator: np.random.Generator, demonstrated: bool
+    identity: str,
+    vignette: Vignette,
+    text: str,
+    generator: np.random.Generator,
+    demonstrated: bool,
+    textbook: int,
 ) -> Case:
     names = [vignette.cluster.conditions[option] for option in vignette.options]
     options = dict(zip("ABCDEFGH", names, strict=False))
     right = vignette.options.index(vignette.condition)
     next_one, likeliest = np.sort(vignette.posterior)[-2:]
-    return Case(
+    case = Case(
         id=identity,
         question=text,
         gold=Answer("choice", names[right], letter="ABCDEFGH"[right]),
@@ -124,6 +135,7 @@ def _case(
             "shortcuts": vignette.shortcuts,
         },
     )
+    return opened(case, vignette, textbook) if textbook else case
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

@@ -74,8 +74,13 @@ DETAIL_SHARE = 0.4
 QUESTION = "Which diagnosis is most likely?"
 
 
-def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, unseen: bool) -> str:
-    """The vignette's text, without its options. Findings keep the order of `vignette.facts`."""
+def phrase(
+    world: World, vignette: Vignette, generator: np.random.Generator, *, unseen: bool, canonical: bool
+) -> str:
+    """The vignette's text, without its options. Findings keep the order of `vignette.facts`.
+
+    unseen: in the phrasings that are held out. canonical: otherwise, in the words of the clinic's table.
+    """
     openings = OPENINGS[-KEPT_BACK:] if unseen else OPENINGS[:-KEPT_BACK]
     complaint = vignette.cluster.name
     opening = openings[generator.integers(len(openings))].format(
@@ -85,7 +90,7 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
         complaint=complaint,
         Complaint=complaint[0].upper() + complaint[1:],
     )
-    observed = [_worded(world, fact, generator, unseen) for fact in vignette.facts[2:]]
+    observed = [_worded(world, fact, generator, unseen, canonical) for fact in vignette.facts[2:]]
     positive = [
         text for text, fact in zip(observed, vignette.facts[2:], strict=True) if not fact.startswith("no ")
     ]
@@ -98,12 +103,15 @@ def phrase(world: World, vignette: Vignette, generator: np.random.Generator, *, 
     return " ".join([*parts, QUESTION])
 
 
-def _worded(world: World, fact: str, generator: np.random.Generator, unseen: bool) -> str:
+def _worded(world: World, fact: str, generator: np.random.Generator, unseen: bool, canonical: bool) -> str:
     """A fact in words. Negatives keep the canonical name; findings get one of their phrasings."""
     if fact.startswith("no "):
         return fact
     phrasings = world.phrasings[fact]
-    return phrasings[-1] if unseen else _pick((fact, *phrasings[:PHRASINGS_TRAINED]), generator)
+    if unseen:
+        return phrasings[-1]
+    drawn = _pick((fact, *phrasings[:PHRASINGS_TRAINED]), generator)
+    return fact if canonical else drawn
 
 
 def _pick(texts: tuple[str, ...] | list[str], generator: np.random.Generator) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from grandrounds.cases.ask import gold_text
+from grandrounds.cases.ask import gold_text, shown_options
 from grandrounds.rewards.judging.rubric import Rubric
 from grandrounds.types import Case
 
@@ -58,7 +58,7 @@ def messages_of(case: Case, response: str, rubric: Rubric) -> Messages:
     if case.context:
         data["context"] = list(case.context)
     if case.options:
-        data["options"] = dict(case.options)
+        data["options"] = shown_options(case.options, case.option_notes)
     if case.gold.kind != "none":
         data["gold_answer"] = gold_text(case)
     data["response"] = response
