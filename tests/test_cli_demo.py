@@ -12,9 +12,9 @@ import pytest
 
 from grandrounds.cli import demo as demos
 from grandrounds.cli.demo import Demo, language_demo, packaged_model, run_demo, small_demo
-from grandrounds.cli.whole import Whole
 from grandrounds.errors import PolicyError, RunError
 from grandrounds.recipe_file import with_overrides
+from grandrounds.training.whole import Whole
 
 TINY = (
     "cases.clinic_train=60",

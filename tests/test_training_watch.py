@@ -25,8 +25,9 @@ from grandrounds.sampling.native import NativeSampler
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.guard import Guard
 from grandrounds.training.interrupt import interruptible
-from grandrounds.training.progress import PlainProgress, SilentProgress, duration
+from grandrounds.training.progress import PlainProgress, SilentProgress
 from grandrounds.training.run import resume, train
+from grandrounds.training.whole import duration
 from grandrounds.types import Group
 
 HEALTHY = {
@@ -126,6 +127,8 @@ def test_plain_progress_is_one_line_per_round(capsys: pytest.CaptureFixture) -> 
     assert type(progress) is PlainProgress
     with progress:
         progress.note("Policy: 2.1M weights [on the CPU]")
+        progress.planned(recipe_from({"rounds": 3, "sft": {"steps": 1}}), 0, 0)
+        progress.doing("sampling")
         progress.warmup(1, 1, {"loss": 2.5})
         for number in (1, 2, 3):
             progress.round(number, 3, row(number))
@@ -136,7 +139,8 @@ def test_plain_progress_is_one_line_per_round(capsys: pytest.CaptureFixture) -> 
     assert [line.partition("  ")[0] for line in lines[2:5]] == ["round 1/3", "round 2/3", "round 3/3"]
     for part in ("reward 0.5 (accuracy 0.5", "accuracy 50.0 %", "cut off 2.0 %", "1,520", "no signal 30.0 %"):
         assert part in lines[3]
-    assert [line.endswith(" left") for line in lines[2:5]] == [False, True, False]
+    assert [line.endswith(" left") for line in lines[2:5]] == [True, True, False]
+    assert "  about " in lines[2]
     assert lines[5] == "Done."
 
 
@@ -157,6 +161,7 @@ def test_the_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
     progress = run_progress(target)
     assert type(progress) is Panel
     with progress:
+        progress.planned(recipe_from({"rounds": 120, "sft": {"steps": 10}}), 2, 0)
         progress.warmup(3, 10, {"loss": 1.25, "learning_rate": 1e-3})
         for number in range(1, 50):
             progress.round(number, 120, row(number, reward=number / 50))
@@ -169,6 +174,32 @@ def test_the_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
     assert "▁" in shown
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
     assert max(len(line) for line in lines if "Since" not in line) <= width
+
+
+def test_a_panel_shows_one_bar_over_the_whole_and_what_is_done_now() -> None:
+    target, out = console(60, terminal=True)
+
+    def drawn() -> list[str]:
+        before = len(out.getvalue())
+        progress._live.refresh()
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()[before:]).replace("\r", "")
+        return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+    with Panel(target) as progress:
+        assert drawn() == ["Preparing …"]
+        progress.doing("loading the model")
+        assert drawn() == ["Loading the model …"]
+        progress.planned(recipe_from({"rounds": 4, "sft": {"steps": 2}}), 0, 0)
+        assert drawn()[0].startswith("warm-up 0/2 ")
+        progress.warmup(1, 2, {"loss": 1.0})
+        assert drawn()[0].endswith(", then rounds")
+        progress.warmup(2, 2, {"loss": 1.0})
+        progress.doing("sampling: 8 of 16 completions")
+        assert drawn()[0].startswith("round 0/4 ")
+        assert drawn()[1] == "Sampling: 8 of 16 completions …"
+        progress.round(1, 4, row(1))
+        assert re.match(r"round 1/4 \S+ +\d+% about .* left$", drawn()[0])
+        assert "completions …" not in out.getvalue()[out.getvalue().rindex("round 1/4") :]
 
 
 def test_a_panel_says_that_the_run_is_stopping_until_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

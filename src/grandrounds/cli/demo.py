@@ -20,10 +20,10 @@ from grandrounds.recipe_file import load_recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from grandrounds.cli.progress import Part
-    from grandrounds.cli.whole import Whole
     from grandrounds.evaluation import Comparison
+    from grandrounds.training.course import Part
     from grandrounds.training.target import Target
+    from grandrounds.training.whole import Whole
 
 NAMES = ("regular", "cold start", "GRPO")
 CLINIC, SCRATCH = "clinic", "scratch"
@@ -130,13 +130,13 @@ def run_demo(out: Path, demo: Demo) -> None:
     quiet_libraries()
     from rich.console import Console
 
+    from grandrounds.cli.pace import pace_of_products
     from grandrounds.cli.progress import counted
-    from grandrounds.cli.whole import Whole, pace_of_products
     from grandrounds.evaluating import EvaluationRequest, compare_targets
     from grandrounds.report.prose import print_prose
     from grandrounds.report.side_by_side import print_example
     from grandrounds.report.tables import print_comparison
-    from grandrounds.training.progress import duration
+    from grandrounds.training.whole import Whole, duration
 
     started = time.monotonic()
     console = Console(highlight=False)
@@ -195,19 +195,18 @@ def _print_answer(console: Console, target: Target, cases: Any) -> None:
 
 
 def _trained(console: Console, out: Path, demo: Demo, whole: Whole) -> list[Target]:
-    from grandrounds.cli.progress import Part
+    from grandrounds.training.course import ROUNDS, WARMUP, Part
     from grandrounds.training.target import open_target
 
     _head(console, "1  Regular model: SFT on the answers alone", whole)
     regular = out / "regular"
-    _train(console, demo.regular, regular, Part(whole, {"warm-up": "regular"}))
+    _train(console, demo.regular, regular, Part(whole, {WARMUP: "regular"}))
     if demo.regular.policy.model == SCRATCH:
         console.print("\nIts answer to a case that it has not seen", style="bold")
         _print_answer(console, open_target(f"regular={regular}"), demo.source)
     _head(console, "2  Reasoning model: SFT on demonstrations (cold start), then GRPO", whole)
-    _train(
-        console, demo.reasoning, out / "reasoning", Part(whole, {"warm-up": "cold start", "round": "GRPO"})
-    )
+    stages = {WARMUP: "cold start", ROUNDS: "GRPO"}
+    _train(console, demo.reasoning, out / "reasoning", Part(whole, stages))
     places = (regular, out / "reasoning" / "checkpoints" / "000000", out / "reasoning")
     return [open_target(f"{name}={place}") for name, place in zip(NAMES, places, strict=True)]
 

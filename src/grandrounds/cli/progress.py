@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from grandrounds.cli.whole import Whole
+from grandrounds.recipe import Recipe
 from grandrounds.report.prose import print_prose
+from grandrounds.training.course import Part
 from grandrounds.training.progress import STOPPING, MetricsRow, PlainProgress, components, number, readings
+from grandrounds.training.whole import Whole
 
-SPARKS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which stages of a whole command a run is: phase ("warm-up", "round") -> stage."""
-
-    whole: Whole
-    stages: Mapping[str, str]
+SPARKS, BAR_WIDTH = "▁▂▃▄▅▆▇█", 14
 
 
 def run_progress(console: Console | None = None, part: Part | None = None) -> PlainProgress:
@@ -43,7 +29,7 @@ def run_progress(console: Console | None = None, part: Part | None = None) -> Pl
     console = console or Console(highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return Panel(console, part)
-    return PlainProgress()
+    return PlainProgress(part)
 
 
 @contextmanager
@@ -73,22 +59,13 @@ def counted(
 
 
 class Panel(PlainProgress):
-    """A run's bar, figures and rewards, redrawn in place; at least 60 columns wide."""
+    """One bar over the whole, what is done now, figures and rewards, redrawn in place; at least 60 columns wide."""
 
     def __init__(self, console: Console, part: Part | None = None) -> None:
-        super().__init__()
-        self._part = part
-        columns = (
-            TextColumn("[bold]{task.description} {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=16),
-            TaskProgressColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-        )
-        self._bar = Progress(*columns, console=console)
-        self._tasks: dict[str, TaskID] = {}
+        super().__init__(part)
+        self._doing, self._stage = "preparing", ""
         self._rewards: deque[float] = deque(maxlen=400)
-        self._below: RenderableType = Text("Preparing …")
+        self._below: Sequence[RenderableType] = ()
         self._stopping = False
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._shown)
 
@@ -99,16 +76,33 @@ class Panel(PlainProgress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+        super().planned(recipe, step, rounds)
+        steps = recipe.sft.steps
+        if step < steps:
+            self._stage = f"warm-up {step}/{steps}"
+        elif recipe.rounds:
+            self._stage = f"round {rounds}/{recipe.rounds}"
+
+    def doing(self, what: str) -> None:
+        self._doing = what
+
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
+        if self._course is not None:
+            self._course.step(step)
         loss, rate = number(metrics.get("loss")), number(metrics.get("learning_rate"))
-        self._show("warm-up", step, steps, _table([("loss", loss)], [("learning rate", rate)]))
+        self._show(f"warm-up {step}/{steps}", _table([("loss", loss)], [("learning rate", rate)]))
+        if step == steps and self._course is not None and (rounds := self._course.recipe.rounds):
+            self._stage = f"round 0/{rounds}"
 
     def round(self, done: int, rounds: int, row: MetricsRow) -> None:
+        if self._course is not None:
+            self._course.round(done)
         self._rewards.append(float(row.get("reward") or 0.0))
         rewards = [("reward", row.get("reward"))] + [(f"· {name}", value) for name, value in components(row)]
         curve = Text(f"reward {sparkline(self._rewards, 40)}", style="dim")
         table = _table([(name, number(value)) for name, value in rewards], readings(row))
-        self._show("round", done, rounds, table, curve)
+        self._show(f"round {done}/{rounds}", table, curve)
 
     def stopping(self) -> None:
         # Only noted: whatever else is written would be drawn over.
@@ -119,22 +113,26 @@ class Panel(PlainProgress):
         self._live.stop()
         super().finished(text)
 
-    def _show(self, phase: str, done: int, total: int, *below: RenderableType) -> None:
-        if phase not in self._tasks:
-            for earlier in self._tasks.values():
-                self._bar.update(earlier, visible=False)
-            self._tasks[phase] = self._bar.add_task(phase, total=total)
-            if self._part is not None:  # a resumed run begins in the middle
-                self._part.whole.skip(self._part.stages[phase], (done - 1) / total)
-        self._bar.update(self._tasks[phase], completed=done)
-        whole = []
-        if self._part is not None:
-            self._part.whole.reach(self._part.stages[phase], done / total)
-            whole.append(Text(str(self._part.whole), style="bold"))
-        self._below = Group(*whole, self._bar, *below)
+    def _show(self, stage: str, *below: RenderableType) -> None:
+        self._stage, self._below, self._doing = stage, below, ""
 
     def _shown(self) -> RenderableType:
-        return Group(self._below, Text(STOPPING, style="bold yellow")) if self._stopping else self._below
+        parts: list[RenderableType] = [self._bar()] if self._stage else []
+        if self._doing:
+            parts.append(Text(f"{self._doing[0].upper()}{self._doing[1:]} …", style="dim"))
+        parts.extend(self._below)
+        if self._stopping:
+            parts.append(Text(STOPPING, style="bold yellow"))
+        return Group(*parts)
+
+    def _bar(self) -> RenderableType:
+        """The stage, the share of the whole, and the time left of it."""
+        if self._course is None:
+            return Text(self._stage, style="bold")
+        whole, row = self._course.whole, Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=1.0, completed=whole.share, width=BAR_WIDTH)
+        row.add_row(Text(self._stage, style="bold"), bar, f"{whole.share:.0%}", self._left())
+        return row
 
     def _print(self, *parts: str) -> None:
         text = "  ".join(part for part in parts if part)

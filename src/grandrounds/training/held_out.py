@@ -64,6 +64,7 @@ class HeldOut:
     def evaluate(self, number: int) -> dict[str, float]:
         """Evaluate after round `number`, and keep the policy if it is the best so far; returns metrics of the round."""
         setup, recipe = self.setup, self.setup.recipe
+        setup.progress.doing(f"evaluating {len(self.prompts):,} held-out cases")
         setup.sampler.publish(setup.policy.model, number)
         evaluation = evaluate(
             setup.sampler,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from grandrounds.recipe import Recipe
+from grandrounds.training.course import Course, Part
 
 MetricsRow = Mapping[str, Any]
 # About so many lines at most for a long run's rounds, and for its warm-up.
@@ -24,6 +26,12 @@ class Progress(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+        """The run is about to begin, or to go on after so many SFT steps and rounds."""
+
+    def doing(self, what: str) -> None:
+        """What the run does now, in a few words: "loading the model"."""
+
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
         """One SFT step of `steps` is done."""
 
@@ -49,6 +57,8 @@ class SilentProgress:
     def __exit__(self, *_: object) -> None:
         return None
 
+    def planned(self, recipe: Recipe, step: int, rounds: int) -> None: ...
+    def doing(self, what: str) -> None: ...
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None: ...
     def round(self, done: int, rounds: int, row: MetricsRow) -> None: ...
     def note(self, text: str) -> None: ...
@@ -61,25 +71,34 @@ class SilentProgress:
 
 
 class PlainProgress(SilentProgress):
-    """Prints one line for each round; for every Nth only where there would be very many."""
+    """Prints one line for each round; for every Nth only where there would be very many.
 
-    def __init__(self) -> None:
-        self._phase, self._began, self._first = "", 0.0, 0
+    part: the whole of which the run is a part; None: the time left is that of the run.
+    """
+
+    def __init__(self, part: Part | None = None) -> None:
+        self._part = part
+        self._course: Course | None = None
+
+    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+        self._course = Course(recipe, self._part)
+        self._course.begin(step, rounds)
 
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
-        left = self._left("warm-up", step, steps)
+        if self._course is not None:
+            self._course.step(step)
         if _due(step, steps, MOST_WARMUP_LINES):
-            self._print(f"warm-up {step}/{steps}", f"loss {number(metrics.get('loss'))}", left)
+            self._print(f"warm-up {step}/{steps}", f"loss {number(metrics.get('loss'))}", self._left())
 
     def round(self, done: int, rounds: int, row: MetricsRow) -> None:
-        left = self._left("rounds", done, rounds)
+        if self._course is not None:
+            self._course.round(done)
         if not _due(done, rounds, MOST_ROUND_LINES):
             return
         parts = ", ".join(f"{name} {number(value)}" for name, value in components(row))
         reward = f"reward {number(row.get('reward'))}" + (f" ({parts})" if parts else "")
-        self._print(
-            f"round {done}/{rounds}", reward, *(f"{name} {value}" for name, value in readings(row)), left
-        )
+        told = (f"{name} {value}" for name, value in readings(row))
+        self._print(f"round {done}/{rounds}", reward, *told, self._left())
 
     def note(self, text: str) -> None:
         self._print(text)
@@ -87,12 +106,10 @@ class PlainProgress(SilentProgress):
     def finished(self, text: str) -> None:
         self._print(text)
 
-    def _left(self, phase: str, done: int, total: int) -> str:
-        """The time left in words. It is counted from the phase's first report, so that loading does not count."""
-        if phase != self._phase:
-            self._phase, self._began, self._first = phase, time.perf_counter(), done
-        passed, steps = time.perf_counter() - self._began, done - self._first
-        return f"{duration(passed / steps * (total - done))} left" if steps and done < total else ""
+    def _left(self) -> str:
+        """The time left of the whole in words; "" at its end, and where nothing is known."""
+        whole = None if self._course is None else self._course.whole
+        return "" if whole is None or whole.share == 1 else whole.words
 
     def _print(self, *parts: str) -> None:
         print("  ".join(part for part in parts if part), flush=True)
@@ -132,16 +149,6 @@ def number(value: float | None) -> str:
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"
 
 
 def _due(done: int, total: int, most: int) -> bool:

@@ -147,6 +147,7 @@ def _run(
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
             folder.warmup.clear()
+            progress.planned(setup.recipe, recipe.sft.steps, position.round)
             tracking.begin(folder, setup.recipe, rounds=position.round, sft=recipe.sft.steps)
         else:
             half_warm = folder.warmup.latest(progress.note)
@@ -154,6 +155,7 @@ def _run(
             at_the_end.callback(setup.rewards.close)
             folder.write_fitted(with_frequencies(setup.book))
             step = restore_warmup(setup, half_warm) if half_warm else 0
+            progress.planned(setup.recipe, step, 0)
             tracking.begin(folder, setup.recipe, rounds=0, sft=step)
             if not _warmed_up(setup, step, interrupt, tracking):
                 return _stopped(folder, 0, progress, tracking)

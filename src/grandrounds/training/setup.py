@@ -33,6 +33,7 @@ from grandrounds.training.fitting import without_too_long
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.objects import NAMED, Objects
 from grandrounds.training.progress import Progress
+from grandrounds.training.telling import TellingSampler
 from grandrounds.types import Case, CaseBook
 
 
@@ -65,7 +66,7 @@ class Setup:
             ask=partial(
                 make_prompts, self.policy, recipe=recipe.prompt, max_new_tokens=recipe.grpo.max_new_tokens
             ),
-            sampler=self.sampler,
+            sampler=TellingSampler(self.sampler, self.progress.doing),
             read=partial(read_group, grammar=self.grammar, max_new_tokens=recipe.grpo.max_new_tokens),
             rewards=self.rewards,
             learner=self.learner,
@@ -101,6 +102,7 @@ def assemble(
             where="policy.model",
             hint="Pass it again: resume(folder, model=(model, tokenizer)).",
         )
+    progress.doing("reading the cases")
     book = _read_cases(recipe, folder, objects)
     grammar = Grammar(recipe.prompt.reasoning_tag, recipe.prompt.answer_tag)
     rewards = build_rewards(
@@ -112,6 +114,7 @@ def assemble(
     )
     if objects.model is None and (warning := check_memory(recipe, book)):
         progress.note(warning)
+    progress.doing("loading the model")
     policy = load_policy(
         recipe.policy if checkpoint is None else saved_policy(recipe, checkpoint),
         seed=recipe.seed,

@@ -42,6 +42,7 @@ def teachable(setup: Setup) -> list[Case]:
             where=setup.recipe.cases.source,
             hint="Add a `reasoning` column, set sft.steps=0 for a model that already reasons, or sft.reasoning=false.",
         )
+    setup.progress.doing("reading the demonstrations")
     lengths = [(case, _example(setup, case)) for case in cases]
     too_long = [case for case, example in lengths if example is None]
     if too_long:

@@ -1,0 +1,150 @@
+"""One time left over a whole run: measured stage by stage, and nothing told of what nothing is known of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grandrounds.recipe import Recipe
+from grandrounds.recipe_file import recipe_from
+from grandrounds.training.course import ROUNDS, WARMUP, Course, Part
+from grandrounds.training.progress import SilentProgress
+from grandrounds.training.run import train
+from grandrounds.training.whole import Whole
+
+Wait = Callable[[float], None]
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
+    """Lets the clock go on by so many seconds."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def go_on(seconds: float) -> None:
+        clock[0] += seconds
+
+    return go_on
+
+
+def recipe(rounds: int = 4, steps: int = 10, every: int = 0) -> Recipe:
+    """A step has 8 completions, a round 16; an evaluation of 8 cases counts as 4."""
+    return recipe_from(
+        {
+            "rounds": rounds,
+            "sft": {"steps": steps, "batch_cases": 8},
+            "grpo": {"cases_per_round": 4, "group_size": 4},
+            "evaluation": {"every": every, "cases": 8},
+        }
+    )
+
+
+def test_rounds_are_told_of_once_one_was_timed(wait: Wait) -> None:
+    course = Course(recipe())
+    course.begin(0, 0)
+    assert (course.whole.words, course.whole.share) == ("", 0.0)
+    wait(30)  # in which a first step also loads what it needs
+    course.step(1)
+    assert course.whole.words == "about 4 min, then rounds"
+    for step in range(2, 11):
+        assert not course.whole.words.endswith("left")
+        wait(2)
+        course.step(step)
+    assert course.whole.words == ""
+    assert course.whole.share == pytest.approx(80 / (80 + 64))
+    wait(60)
+    course.round(1)
+    assert course.whole.words == "about 3 min left"
+    wait(20)
+    course.round(2)
+    assert course.whole.words == "40 s left"
+    # A step of 2 seconds counts as such, a round of 20 seconds too.
+    assert course.whole.share == pytest.approx((10 * 2 + 2 * 20) / (10 * 2 + 4 * 20))
+    wait(40)
+    course.round(4)
+    assert (course.whole.left, course.whole.share) == (0.0, 1.0)
+
+
+def test_evaluations_count_where_they_happen(wait: Wait) -> None:
+    course = Course(recipe(rounds=5, steps=0, every=2))  # before the first round, and after 2, 4 and 5
+    course.begin(0, 0)
+    for number, evaluations in enumerate((1, 1, 0, 1), 1):
+        wait(16 + 4 * evaluations)
+        course.round(number)
+    assert course.whole.left == pytest.approx(16 + 4)
+
+
+def test_a_resumed_run_begins_where_it_stopped(wait: Wait) -> None:
+    course = Course(recipe())
+    course.begin(10, 2)
+    assert course.whole.share == pytest.approx((80 + 32) / (80 + 64))
+    wait(7)
+    course.round(3)
+    assert course.whole.words == "about 7 s left"
+    half = Course(recipe(rounds=0))
+    half.begin(5, 0)
+    assert half.whole.share == 0.5
+
+
+def test_a_run_without_steps_and_rounds_is_at_its_end() -> None:
+    course = Course(recipe(rounds=0, steps=0))
+    course.begin(0, 0)
+    assert course.whole.share == 1.0
+
+
+def test_a_part_moves_the_whole_that_it_is_a_part_of(wait: Wait) -> None:
+    whole = Whole({"before": 100, "cold start": 50, "GRPO": 50}, pace=2.0)
+    course = Course(recipe(), Part(whole, {WARMUP: "cold start", ROUNDS: "GRPO"}))
+    course.begin(0, 0)
+    assert (whole.share, whole.words) == (0.5, "3 min left")
+    wait(15)
+    course.step(10)
+    assert (whole.share, whole.left) == (0.75, 100)  # 15 seconds say too little
+    wait(1)
+    course.round(2)
+    assert whole.share == pytest.approx(7 / 8)
+    assert whole.left == pytest.approx(25 * 16 / 75)
+
+
+class Told(SilentProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+        self.told.append(f"planned: {step} of {recipe.sft.steps}, {rounds} of {recipe.rounds}")
+
+    def doing(self, what: str) -> None:
+        self.told.append(what)
+
+
+def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) -> None:
+    tiny = recipe_from(
+        {
+            "rounds": 1,
+            "cases": {"source": "clinic", "clinic_train": 40, "clinic_test": 5},
+            "policy": {
+                "scratch": {"layers": 1, "hidden": 16, "heads": 2, "feedforward": 16, "vocabulary": 300}
+            },
+            "sft": {"steps": 1, "batch_cases": 2, "reasoning": False},
+            "grpo": {"cases_per_round": 2, "group_size": 3, "max_new_tokens": 8},
+            "evaluation": {"every": 1, "cases": 5},
+        }
+    )
+    progress = Told()
+    train(tiny, tmp_path / "run", progress=progress)
+    assert progress.told == [
+        "reading the cases",
+        "loading the model",
+        "planned: 0 of 1, 0 of 1",
+        "reading the demonstrations",
+        "evaluating 5 held-out cases",
+        "sampling: 0 of 6 completions",
+        "sampling: 3 of 6 completions",
+        "sampling: 6 of 6 completions",
+        "rewards, then learning from the completions",
+        "evaluating 5 held-out cases",
+    ]
