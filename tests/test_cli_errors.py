@@ -362,6 +362,25 @@ def test_a_bad_source_for_evaluation_is_named(
     assert not (tmp_path / "new/file").exists()
 
 
+def test_a_run_is_evaluated_on_its_own_held_out_cases_and_a_model_needs_some(
+    run: Callable[..., tuple[int, str, str]], fails: Fails, tmp_path: Path
+) -> None:
+    assert run(*train("rounds=0"))[0] == 0
+    code, out, err = run("evaluate", "run", "--json", "result.json")
+    assert code == 0, err
+    assert out.splitlines()[0] == "Cases: held-out cases of clinic, as in the recipe of run."
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["cases_source"], result["count"]) == ("clinic", 5)
+    code, out, err = run("compare", "model=run/checkpoints/000000", "run", "--split", "all", "--limit", "6")
+    assert code == 0, err
+    assert out.splitlines()[0] == "Cases: all cases of clinic, as in the recipe of model."
+    model = _model_folder(tmp_path / "model", template=None)
+    for command in (["evaluate", model], ["compare", model, model]):
+        message = fails(*command)
+        assert "has no cases of its own" in message
+        assert "--cases FILE" in message
+
+
 def test_an_unknown_tokenizer_is_named(fails: Fails, tmp_path: Path) -> None:
     source = written(tmp_path / "cases.jsonl", GOOD)
     assert "./nowhere" in fails("cases", source, "--tokenizer", "./nowhere")

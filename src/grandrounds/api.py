@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grandrounds.evaluating import Done, EvaluationRequest, compare_targets, evaluate_target
+from grandrounds.evaluating import Done, EvaluationRequest, compare_targets, evaluate_target, own_cases
 from grandrounds.evaluation import Comparison, Evaluation
 from grandrounds.exporting.export import Exported, Wish, export_run
 from grandrounds.planning.plan import Plan
@@ -42,7 +42,7 @@ def _source(cases: Any) -> Any:
 
 def evaluate(
     policy: str | Path,
-    cases: Any,
+    cases: Any = None,
     *,
     samples: int | None = None,
     split: str = "auto",
@@ -53,16 +53,18 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate one policy: a run's folder, a checkpoint, a model folder or a Hub name.
 
-    For a run, cases are built as the run built its own: with its labels, hard options and seed.
-    Raises the `GrandRoundsError` family.
+    cases: None for a run's own, of which it held some out. They are built as the run built its own: with its labels,
+    hard options and seed. Raises the `GrandRoundsError` family.
     """
-    how = EvaluationRequest(_source(cases), split, limit, samples, tuple(overrides), faithfulness)
-    return evaluate_target(open_target(str(policy), overrides), how, progress)
+    target = open_target(str(policy), overrides)
+    source = own_cases([target])[0] if cases is None else _source(cases)
+    how = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
+    return evaluate_target(target, how, progress)
 
 
 def compare(
     policies: Sequence[str | Path] | Mapping[str, str | Path],
-    cases: Any,
+    cases: Any = None,
     *,
     samples: int | None = None,
     split: str = "auto",
@@ -73,11 +75,13 @@ def compare(
 ) -> Comparison:
     """Evaluate several policies on the same cases. The first is the regular one, the last the one of interest.
 
-    The cases are built by the first run. Every policy gets the same cases, with the prompt of its own recipe.
+    cases: None for those of the first run, which builds them. Every policy gets the same cases, with the prompt of its
+    own recipe.
     """
     named = policies.items() if isinstance(policies, Mapping) else [("", policy) for policy in policies]
     targets = [open_target(f"{name}={policy}" if name else str(policy), overrides) for name, policy in named]
-    how = EvaluationRequest(_source(cases), split, limit, samples, tuple(overrides), faithfulness)
+    source = own_cases(targets)[0] if cases is None else _source(cases)
+    how = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
     return compare_targets(targets, how, progress)
 
 

@@ -55,6 +55,24 @@ class EvaluationRequest:
         return self.source if isinstance(self.source, str) else MEMORY
 
 
+def own_cases(targets: Sequence[Target]) -> tuple[str, Target]:
+    """The source that the first run among the targets was trained on, and that run. CaseError where there is none."""
+    run = next((target for target in targets if target.is_run), None)
+    if run is None:
+        raise CaseError(
+            "a model or an adapter has no cases of its own, only a run has",
+            where=targets[0].model,
+            hint="Name some: --cases FILE, a Hub dataset, or --cases clinic.",
+        )
+    if run.recipe.cases.source == MEMORY:
+        raise CaseError(
+            "the run's cases were Python objects, which are not saved with it",
+            where=run.name,
+            hint="Name some: --cases FILE.",
+        )
+    return run.recipe.cases.source, run
+
+
 def compare_targets(
     targets: Sequence[Target], how: EvaluationRequest, progress: Done | None = None
 ) -> Comparison:

@@ -6,15 +6,20 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.errors import RunError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from grandrounds.training.target import Target
+
 
 def show_evaluation(
     policy: str,
-    cases: str,
+    cases: str | None,
     samples: int | None,
     split: str,
     limit: int | None,
@@ -32,19 +37,21 @@ def show_evaluation(
     from grandrounds.training.target import open_target
 
     writable(json_file)
-    target = open_target(policy, overrides)
-    request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
+    target, console = open_target(policy, overrides), Console(highlight=False)
+    source = cases or _own_cases(console, [target], split)
+    request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
         evaluation = evaluate_target(target, request, progress)
-    print_evaluation(Console(highlight=False), target.name, evaluation)
-    _notice(cases)
+    print_evaluation(console, target.name, evaluation)
+    if notice := notice_of(source):
+        print(notice)
     if json_file is not None:
-        write_json(json_file, {"policy": policy, "cases_source": cases, **evaluation.to_json()})
+        write_json(json_file, {"policy": policy, "cases_source": source, **evaluation.to_json()})
 
 
 def show_comparison(
     policies: Sequence[str],
-    cases: str,
+    cases: str | None,
     samples: int | None,
     split: str,
     limit: int | None,
@@ -66,18 +73,18 @@ def show_comparison(
 
     writable(json_file)
     writable(html)
-    targets = [open_target(policy, overrides) for policy in policies]
-    request = EvaluationRequest(cases, split, limit, samples, tuple(overrides), faithfulness)
+    targets, console = [open_target(policy, overrides) for policy in policies], Console(highlight=False)
+    source = cases or _own_cases(console, targets, split)
+    request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
         comparison = compare_targets(targets, request, progress)
-    console = Console(highlight=False)
-    print_comparison(console, comparison, notice=notice_of(cases))
+    print_comparison(console, comparison, notice=notice_of(source))
     for example in comparison.examples()[:1]:
         print_example(console, comparison, example)
     if json_file is not None:
-        write_json(json_file, {"cases_source": cases, **comparison.to_json(cases=True)})
+        write_json(json_file, {"cases_source": source, **comparison.to_json(cases=True)})
     if html is not None:
-        write_page(html, comparison, cases=f"cases of {Path(cases).name}", notice=notice_of(cases))
+        write_page(html, comparison, cases=f"cases of {Path(source).name}", notice=notice_of(source))
         console.print(f"Page: {html}", soft_wrap=True, markup=False)
 
 
@@ -89,9 +96,17 @@ def notice_of(cases: str) -> str:
     return source.notice if source else ""
 
 
-def _notice(cases: str) -> None:
-    if notice := notice_of(cases):
-        print(notice)
+def _own_cases(console: Console, targets: Sequence[Target], split: str) -> str:
+    """The run's own source, which is said. CaseError where no target is a run."""
+    from grandrounds.evaluating import own_cases
+    from grandrounds.report.prose import print_prose
+
+    source, run = own_cases(targets)
+    which = {"auto": "held-out cases", "test": "held-out cases", "train": "training cases"}.get(
+        split, "all cases"
+    )
+    print_prose(console, f"{which} of {source}, as in the recipe of {run.name}.", label="Cases: ")
+    return source
 
 
 def write_json(path: Path, value: Any) -> None:

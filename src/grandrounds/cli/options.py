@@ -22,7 +22,11 @@ Changes = Annotated[
 ]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")]
 Source = Annotated[
-    str, typer.Option("--cases", help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`.")
+    str | None,
+    typer.Option(
+        "--cases",
+        help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`. Default: the run's own.",
+    ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
 Events = Annotated[

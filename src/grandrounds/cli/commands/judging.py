@@ -33,7 +33,7 @@ def evaluate(
     policy: Annotated[
         str, typer.Argument(help="A run, a checkpoint, a model's folder, a GGUF file or a Hub name.")
     ],
-    cases: Source,
+    cases: Source = None,
     samples: Samples = None,
     split: Split = "auto",
     limit: Limit = None,
@@ -52,7 +52,7 @@ def compare(
     policies: Annotated[
         list[str], typer.Argument(help="Two or more policies; NAME=POLICY gives one a name.")
     ],
-    cases: Source,
+    cases: Source = None,
     samples: Samples = None,
     split: Split = "auto",
     limit: Limit = None,
