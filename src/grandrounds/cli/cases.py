@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grandrounds.cli.as_json import print_json
 from grandrounds.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def show_cases(
     book = load_cases(recipe.cases, seed=recipe.seed)
     report = inspect_cases(book, lengths=lengths)
     if as_json:
-        print(json.dumps({"source": source, **report.to_json()}, ensure_ascii=False, indent=1))
+        print_json({"source": source, **report.to_json()})
         return
     from rich.console import Console
 

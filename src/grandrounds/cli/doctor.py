@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
+
+from grandrounds.cli.as_json import print_json
 
 
 def show_doctor(as_json: bool) -> None:
@@ -18,7 +19,7 @@ def show_doctor(as_json: bool) -> None:
     console = Console(highlight=False)
     findings = diagnose()
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
+        print_json([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:
         console.print(Text.assemble(marks[finding.level], " ", (finding.name, "bold"), f": {finding.what}"))
         if finding.hint:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grandrounds.cli.as_json import print_json
 from grandrounds.cli.train import quiet_libraries
 from grandrounds.errors import RunError
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from grandrounds.training.target import Target
+
+# As a file of `--json`: print the result, and nothing else.
+STDOUT = Path("-")
 
 
 def show_evaluation(
@@ -37,14 +41,15 @@ def show_evaluation(
     from grandrounds.training.target import open_target
 
     writable(json_file)
-    target, console = open_target(policy, overrides), Console(highlight=False)
+    target = open_target(policy, overrides)
+    console = Console(highlight=False, quiet=json_file == STDOUT)
     source = cases or _own_cases(console, [target], split)
     request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
         evaluation = evaluate_target(target, request, progress)
     print_evaluation(console, target.name, evaluation)
     if notice := notice_of(source):
-        print(notice)
+        console.print(notice, soft_wrap=True, markup=False)
     if json_file is not None:
         write_json(json_file, {"policy": policy, "cases_source": source, **evaluation.to_json()})
 
@@ -73,7 +78,8 @@ def show_comparison(
 
     writable(json_file)
     writable(html)
-    targets, console = [open_target(policy, overrides) for policy in policies], Console(highlight=False)
+    targets = [open_target(policy, overrides) for policy in policies]
+    console = Console(highlight=False, quiet=json_file == STDOUT)
     source = cases or _own_cases(console, targets, split)
     request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
     with counted("evaluated") as progress:
@@ -110,14 +116,17 @@ def _own_cases(console: Console, targets: Sequence[Target], split: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file. RunError where it cannot be written."""
+    """Write a JSON file, or print it. RunError where it cannot be written."""
+    if path == STDOUT:
+        print_json(value)
+        return
     with _writing(path):
         path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def writable(path: Path | None) -> None:
     """RunError if the file cannot be written, before minutes of work. Opens it without changing its content."""
-    if path is None:
+    if path is None or path == STDOUT:
         return
     if path.is_dir():
         raise RunError("this is a folder", where=str(path), hint="Name a file.")

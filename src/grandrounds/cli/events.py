@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from grandrounds.cli.as_json import finite
 from grandrounds.training.progress import MetricsRow, SilentProgress
 
 
@@ -27,14 +27,5 @@ class JsonEvents(SilentProgress):
         self._say("finished", {"text": text})
 
     def _say(self, event: str, values: Mapping[str, Any]) -> None:
-        line = json.dumps({"event": event, **_finite(values)}, ensure_ascii=False, allow_nan=False)
+        line = json.dumps({"event": event, **finite(values)}, ensure_ascii=False, allow_nan=False)
         print(line, file=sys.stdout, flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no NaN: null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

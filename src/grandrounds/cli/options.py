@@ -28,7 +28,15 @@ Source = Annotated[
         help="A file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`. Default: the run's own.",
     ),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Also write the result to this JSON file; `-`: print it instead of tables.",
+        metavar="FILE",
+    ),
+]
 Events = Annotated[
     bool, typer.Option("--json", help="Print each event as a JSON object on a line of its own.")
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from grandrounds.cli.as_json import print_json
 from grandrounds.recipe_file import load_recipe
 
 
@@ -25,7 +25,7 @@ def show_plan(
 
     made = plan(resolved, memory=memory, prompt_tokens=prompt_tokens, probe=probe).to_json()
     if as_json:
-        print(json.dumps(made, ensure_ascii=False, indent=1))
+        print_json(made)
         return
     from rich.console import Console
 

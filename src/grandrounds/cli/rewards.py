@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from grandrounds.cli.as_json import print_json
 from grandrounds.errors import RecipeError, RewardError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import load_recipe, with_overrides
@@ -38,7 +39,7 @@ def test_rewards(
     chosen = list(itertools.islice(known, limit))
     result = dry_run(rewards, chosen, grammar, recipe.grpo.max_new_tokens)
     if as_json:
-        print(json.dumps(result.to_json(), ensure_ascii=False, indent=1))
+        print_json(result.to_json())
     else:
         from rich.console import Console
 
@@ -63,7 +64,7 @@ def show_agreement(name: str, labels: str, overrides: Sequence[str], as_json: bo
         cases = {case.id: case for case in (*book.train, *book.test)}
     found = agreement(judge, read_labels(rows, cases, judge.rubric_of))
     if as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+        print_json(found.to_json())
     else:
         from rich.console import Console
 

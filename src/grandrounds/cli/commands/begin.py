@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.cli.options import (
-    Overrides,
-    RecipeName,
-)
+from grandrounds.cli.options import AsJson, Overrides, RecipeName
 
 PANEL = "Begin"
 app = typer.Typer()
@@ -50,7 +47,7 @@ def demo(
 
 @app.command(rich_help_panel=PANEL)
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine: versions, device, precision, memory, sandbox, speed."""
     from grandrounds.cli.doctor import show_doctor
@@ -94,7 +91,7 @@ def cases(
             "--policy", help="Show a case as this model's tokens, and what its chat template drops."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a source of cases holds: counts, lengths, duplicates, leakage, shortcuts, identifiers."""
     from grandrounds.cli.cases import show_cases
@@ -109,11 +106,12 @@ def recipe(
     explain: Annotated[
         bool, typer.Option("--explain", help="Every key with its default and meaning.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the shipped recipes, print one, or explain every key."""
     from grandrounds.cli.recipe import show_recipe
 
-    show_recipe(name, overrides, explain)
+    show_recipe(name, overrides, explain, as_json)
 
 
 rewards_app = typer.Typer(help="Try rewards before a model does.", no_args_is_help=True)
@@ -130,7 +128,7 @@ def rewards_test(
     ] = None,
     overrides: Overrides = [],  # noqa: B006
     limit: Annotated[int, typer.Option("--limit", min=2, help="Use at most this many cases.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack rewards before training: what right, wrong and dishonest responses earn. Exit code 1 if an attack pays."""
     from grandrounds.cli.rewards import test_rewards
@@ -149,7 +147,7 @@ def rewards_agreement(
         ),
     ],
     overrides: Overrides = [],  # noqa: B006
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the recipe's judge with people: share of equal verdicts, Cohen's kappa, difference of scores."""
     from grandrounds.cli.rewards import show_agreement
@@ -174,7 +172,7 @@ def plan(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how much memory a run of the recipe needs, what still fits, and how long a round takes."""
     from grandrounds.cli.plan import show_plan
@@ -192,8 +190,9 @@ def import_trl(
     out: Annotated[
         Path | None, typer.Option("--out", help="The recipe's file. Default: NAME-recipe.yaml, here.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a recipe, and say what became of every key. Exit code 1 only where no recipe can be made."""
     from grandrounds.cli.imports import write_recipe_of
 
-    write_recipe_of(file, out)
+    write_recipe_of(file, out, as_json)
