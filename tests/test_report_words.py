@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grandrounds.domains.clinic.vignette import KEPT
 from grandrounds.evaluation.compare import Pair
 from grandrounds.evaluation.statistics import mcnemar_exact
 from grandrounds.report.words import (
@@ -16,6 +17,7 @@ from grandrounds.report.words import (
     p_value,
     percent,
     points,
+    shortcut,
     split,
     tight,
     verdict,
@@ -126,3 +128,9 @@ def test_values_do_not_break_across_lines():
 
 def test_every_defect_has_words():
     assert set(DEFECTS) == {str(defect) for defect in Defect}
+
+
+@pytest.mark.parametrize("name", [*KEPT, "naive Bayes", "label frequency", "label frequency, by rate"])
+def test_a_baseline_whose_name_does_not_say_it_is_explained(name: str) -> None:
+    assert 3 < len(shortcut(name).split()) < 15
+    assert shortcut("majority letter") == ""

@@ -141,6 +141,7 @@ class Domain:
     rewards: name -> function that makes a scorer from a `RewardContext` and options; a scorer with a method `scores`
         gets whole groups, while others are sampled. recipes: a folder of YAML files. solution: of a case without gold
         answer, which its rewards judge otherwise; None where the case is not of this domain or brings none.
+    shortcuts: baseline of what its books know -> what it answers, in a few words, for whoever reads results.
     called: further names of the field, for `grandrounds init --domain`. starts_with: its rewards that a new recipe
         begins with -> their weight; one of weight 1 stands in the place of `accuracy`. needs: of the machine, for
         `grandrounds doctor`: says what is there; GrandRoundsError where something is missing.
@@ -160,6 +161,7 @@ class Domain:
     rewards: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     recipes: Path | None = None
     solution: Callable[[Case], Solution | None] | None = None
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
     called: tuple[str, ...] = ()
     starts_with: Mapping[str, float] = field(default_factory=dict)
     needs: Callable[[], str] | None = None
@@ -230,7 +232,7 @@ def lazily(package: str, place: str) -> Callable[..., Any]:
 
 
 def every(part: str) -> dict[str, Any]:
-    """The formats, sources, matchers or rewards of all domains, by name."""
+    """The formats, sources, matchers, rewards or shortcuts of all domains, by name."""
     return {name: value for domain in domains() for name, value in getattr(domain, part).items()}
 
 

@@ -35,6 +35,14 @@ class Shortcut:
     train: float | None = None
 
 
+# Shortcut that its name does not explain -> what it answers. `Domain.shortcuts` explains those of a domain.
+EXPLAINED = {
+    "label frequency": "the answer most often right in the training cases",
+    "label frequency, by count": "the option most often right in the training cases",
+    "label frequency, by rate": "the option most often right there where it is offered",
+}
+
+
 @dataclass(frozen=True)
 class LabelFrequency:
     """Takes the option, or the label, that is most often right in the training cases, whatever is asked.

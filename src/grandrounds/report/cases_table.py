@@ -14,6 +14,7 @@ from grandrounds.cases.identifiers import hide_identifiers
 from grandrounds.cases.inspect import CasesReport
 from grandrounds.cases.overlap import Overlap
 from grandrounds.report.prose import print_prose
+from grandrounds.report.words import shortcut
 
 _MOST_TAGS = 8
 # What a tokenizer decodes to that has only some of a letter's bytes.
@@ -67,6 +68,9 @@ def print_cases(console: Console, source: str, report: CasesReport) -> None:
             for cut in report.shortcuts
         ),
     )
+    for cut in report.shortcuts:
+        if answers := shortcut(cut.name):
+            print_prose(console, answers, label=f"  {cut.name}: ", style="dim", body="dim")
     _print_concerns(console, report)
     _print_copies(console, report)
     _print_identifiers(console, report)

@@ -304,6 +304,7 @@ def templates() -> Environment:
         percent=words.percent,
         percents=words.percents,
         points=words.points,
+        shortcut=words.shortcut,
         listed=words.listed,
         tight=words.tight,
         p_value=words.p_value,

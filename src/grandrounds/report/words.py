@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from grandrounds.cases.shortcuts import EXPLAINED
+from grandrounds.domain import every
 from grandrounds.evaluation.compare import Comparison, Pair
 from grandrounds.evaluation.result import Evaluation
 from grandrounds.evaluation.statistics import Interval, Share
@@ -144,9 +146,15 @@ def gain(pair: Pair) -> str:
     return f"{points(pair.difference)} percentage points (95 % interval {low} to {high})"
 
 
+def shortcut(name: str) -> str:
+    """What a baseline or shortcut answers, in a few words; "" where its name says it."""
+    return str({**EXPLAINED, **every("shortcuts")}.get(name, ""))
+
+
 def baseline(name: str, accuracy: Share) -> str:
-    """A baseline's accuracy as text."""
-    return f"{name}: {percent(accuracy.value)} right (95 % interval {percents(accuracy.interval)})"
+    """A baseline with what it answers, and its accuracy, as text."""
+    told = f"{name} ({answers})" if (answers := shortcut(name)) else name
+    return f"{told}: {percent(accuracy.value)} right (95 % interval {percents(accuracy.interval)})"
 
 
 def baselines(comparison: Comparison, *, plain: bool = False) -> list[str]:

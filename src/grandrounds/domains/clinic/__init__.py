@@ -39,5 +39,10 @@ DOMAIN = Domain(
     name="clinic",
     sources={"clinic": Source(_book, NOTICE)},
     keys=ClinicKeys,
+    shortcuts={
+        "prior": "always the commonest of the options",
+        "first finding": "what the first finding speaks for most",
+        "overlap": "what most of the findings speak for, however strongly",
+    },
     recipes=Path(__file__).parent / "recipes",
 )

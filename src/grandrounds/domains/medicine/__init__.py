@@ -77,6 +77,7 @@ DOMAIN = Domain(
         ),
     },
     keys=MedicineKeys,
+    shortcuts={"naive Bayes": "what the findings speak for together, as counted in the training cases"},
     called=("medical", "clinical"),
     abbreviations=ABBREVIATIONS,
     synonyms=SYNONYMS,
