@@ -14,7 +14,7 @@ from grandrounds.cases.load import load_cases
 from grandrounds.evaluating import distinct_names
 from grandrounds.evaluation.statistics import mcnemar_exact, wilson
 from grandrounds.recipe import Recipe
-from grandrounds.training.target import Target
+from grandrounds.training.target import Target, open_target
 
 TINY = [
     "cases.test_fraction=0.3",
@@ -38,6 +38,35 @@ TINY = [
 def test_only_equal_names_are_numbered(names: list[str], distinct: list[str]) -> None:
     targets = [Target(name, name, Recipe(), None, False) for name in names]
     assert distinct_names(targets) == distinct
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["runs/a/best", "runs/b/best", "runs/c"], ["a/best", "b/best", "c"]),
+        (["runs/a/best", "runs/b/best", "runs/a/best"], ["a/best", "b/best", "a/best (2)"]),
+        (["old/a/best", "new/a/best"], ["old/a/best", "new/a/best"]),
+        (["regular=runs/a/best", "regular=runs/b/best"], ["regular (a/best)", "regular (b/best)"]),
+        (["best=runs/c", "runs/a/best"], ["best (c)", "best"]),
+        (["runs/c", "runs/c"], ["c", "c (2)"]),
+        (["runs/c/.", "./runs/a"], ["c", "a"]),
+    ],
+)
+def test_policies_of_one_name_are_told_apart_by_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], names: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in {one.rpartition("=")[2] for one in given}:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        (Path(place) / "config.json").touch()
+    assert distinct_names([open_target(one) for one in given]) == names
+
+
+def test_a_run_is_called_by_its_folder_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").touch()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert open_target(".").name == "mine"
 
 
 def test_naive_bayes_answers_the_cases_that_the_policies_answer(tmp_path: Path) -> None:

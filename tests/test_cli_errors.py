@@ -368,12 +368,12 @@ def test_a_run_is_evaluated_on_its_own_held_out_cases_and_a_model_needs_some(
     assert run(*train("rounds=0"))[0] == 0
     code, out, err = run("evaluate", "run", "--json", "result.json")
     assert code == 0, err
-    assert out.splitlines()[0] == "Cases: held-out cases of clinic, as in the recipe of run."
+    assert out.splitlines()[0] == "Cases: held-out cases of clinic, as in run/recipe.yaml."
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["cases_source"], result["count"]) == ("clinic", 5)
     code, out, err = run("compare", "model=run/checkpoints/000000", "run", "--split", "all", "--limit", "6")
     assert code == 0, err
-    assert out.splitlines()[0] == "Cases: all cases of clinic, as in the recipe of model."
+    assert out.splitlines()[0] == "Cases: all cases of clinic, as in run/recipe.yaml."
     model = _model_folder(tmp_path / "model", template=None)
     for command in (["evaluate", model], ["compare", model, model]):
         message = fails(*command)

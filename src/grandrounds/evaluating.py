@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 from grandrounds.cases.shortcuts import FREQUENCY, label_baselines
@@ -179,9 +180,20 @@ def _asking(
 
 
 def distinct_names(targets: Sequence[Target]) -> list[str]:
-    """Each target's name. Where several share a name, the later ones get numbers."""
+    """Each target's name. Several of one name are told apart by their places, `a/best` and `b/best`; by numbers where
+    even these are the same."""
     names: list[str] = []
     for target in targets:
-        choices = chain([target.name], (f"{target.name} ({number})" for number in count(2)))
-        names.append(next(name for name in choices if name not in names))
+        rivals = [one for one in targets if one.name == target.name and one.place != target.place]
+        name = _placed(target, rivals) if rivals else target.name
+        choices = chain([name], (f"{name} ({number})" for number in count(2)))
+        names.append(next(choice for choice in choices if choice not in names))
     return names
+
+
+def _placed(target: Target, rivals: Sequence[Target]) -> str:
+    """The target's name with the end of its place, as long as tells it from its rivals."""
+    parts, others = Path(target.place).parts, [Path(one.place).parts for one in rivals]
+    size = next(n for n in count(1) if all(parts[-n:] != other[-n:] for other in others))
+    end = "/".join(parts[-size:])
+    return end if target.name == parts[-1] else f"{target.name} ({end})"

@@ -106,12 +106,14 @@ def _own_cases(console: Console, targets: Sequence[Target], split: str) -> str:
     """The run's own source, which is said. CaseError where no target is a run."""
     from grandrounds.evaluating import own_cases
     from grandrounds.report.prose import print_prose
+    from grandrounds.training.folder import RECIPE
 
     source, run = own_cases(targets)
     which = {"auto": "held-out cases", "test": "held-out cases", "train": "training cases"}.get(
         split, "all cases"
     )
-    print_prose(console, f"{which} of {source}, as in the recipe of {run.name}.", label="Cases: ")
+    recipe = Path(run.model).parent.parent / RECIPE
+    print_prose(console, f"{which} of {source}, as in {recipe}.", label="Cases: ")
     return source
 
 

@@ -28,7 +28,7 @@ class Target:
     """A policy to evaluate.
 
     recipe: that of its run, or the defaults for a model without a run. fitted: what its run fitted on its training
-    cases. model: the folder or name that its weights are loaded from.
+    cases. model: the folder or name that its weights are loaded from. place: the folder or name that was given.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Target:
     recipe: Recipe
     fitted: Mapping[str, Any] | None
     is_run: bool
+    place: str = ""
 
     def load(self) -> Policy:
         """Load the weights. Nothing is recomputed in a backward pass, so a run from a GPU also loads without one."""
@@ -94,10 +95,12 @@ def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
     else:
         name = ""
     path = Path(text)
-    run = next((place for place in (path, path.parent.parent) if (place / RECIPE).is_file()), None)
+    place = str(path.resolve()) if path.exists() else text
+    called = name or Path(place).name
+    run = next((folder for folder in (path, path.parent.parent) if (folder / RECIPE).is_file()), None)
     if run is None:
         _require_folder(text)
-        return Target(name or path.name or text, text, with_overrides(Recipe(), overrides), None, False)
+        return Target(called, text, with_overrides(Recipe(), overrides), None, False, place)
     folder = RunFolder.open(run)
     checkpoint = folder.checkpoints.latest() if run == path else path
     if checkpoint is None:
@@ -105,7 +108,7 @@ def open_target(text: str, overrides: Sequence[str] = ()) -> Target:
             "the run has no checkpoint yet", where=text, hint=f"Resume it with: {command('resume', text)}"
         )
     recipe = with_overrides(folder.recipe(), overrides)
-    return Target(name or path.name, str(checkpoint), recipe, folder.fitted(), True)
+    return Target(called, str(checkpoint), recipe, folder.fitted(), True, place)
 
 
 def _require_folder(text: str) -> None:
