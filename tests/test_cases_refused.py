@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from grandrounds.cases.inspect import inspect_cases
 from grandrounds.cases.load import load_cases
 from grandrounds.errors import CaseError
 from grandrounds.recipe import CasesRecipe
-from grandrounds.types import Case, CaseBook
+from grandrounds.types import Answer, Case, CaseBook
 
 OPTIONS = ["gout", "scurvy", "asthma", "croup"]
 
@@ -128,3 +129,45 @@ def test_capitals_that_leave_two_columns_alike_are_not_guessed_at(tmp_path: Path
 def test_what_the_model_does_not_get_is_said(more: dict[str, Any], said: str, tmp_path: Path) -> None:
     report = inspect_cases(book_of(tmp_path, {"question": "What has he?", "answer": "gout", **more}))
     assert any(said in concern for concern in report.concerns)
+
+
+ROW = {"id": "1", "question": "Which?", "options": {"A": "gout", "B": "croup"}, "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"id": "x\ud800"}, "the column 'id' holds half of a surrogate pair \\(U\\+D800\\)"),
+        ({"question": "\udc00?"}, "the column 'question' holds .*U\\+DC00"),
+        ({"options": {"A": "gout", "B": "\ud800"}, "answer": "none"}, "the column 'options'"),
+        ({"options": '["gout", "\\ud800"]'}, "the case's options"),  # JSON within a column
+        ({"note\ud800": "more"}, "note.* holds half"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_where_it_enters(
+    change: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    good = [{**ROW, "id": f"good {number} \U0001f600"} for number in range(3)]
+    source.write_text("\n".join(map(json.dumps, [*good, {**ROW, **change}])), encoding="utf-8")
+    with pytest.raises(CaseError, match=named) as caught:
+        load_cases(CasesRecipe(source=str(source), test_fraction=0), seed=0)
+    assert caught.value.where == f"{source}:4"
+    kept = load_cases(CasesRecipe(source=str(source), test_fraction=0, bad_rows="skip"), seed=0)
+    assert len(kept.train) == 3
+    "\n".join(kept.left_out).encode()
+    with pytest.raises(CaseError, match=named):
+        load_cases(CasesRecipe(), seed=0, given=[*good, {**ROW, **change}])
+
+
+def test_half_of_a_surrogate_pair_is_refused_in_cases_in_memory_and_in_phenopackets(tmp_path: Path) -> None:
+    case = Case("x\ud800", "Which?", Answer("text", "gout"))
+    with pytest.raises(CaseError, match="the case's id holds half of a surrogate pair"):
+        load_cases(CasesRecipe(), seed=0, given=[case])
+    with pytest.raises(CaseError, match="the case's gold holds"):
+        load_cases(CasesRecipe(), seed=0, given=[replace(case, id="x", gold=Answer("text", "\udfff"))])
+    source = tmp_path / "packets.jsonl"
+    packet = {"id": "\ud800", "phenotypicFeatures": [], "interpretations": [], "metaData": {}}
+    source.write_text(json.dumps(packet), encoding="utf-8")
+    with pytest.raises(CaseError, match="the column 'id' holds half"):
+        load_cases(CasesRecipe(source=str(source), format="phenopackets"), seed=0)

@@ -10,6 +10,7 @@ from typing import Any
 from grandrounds.cases.bad_rows import settle
 from grandrounds.cases.brief import with_brief_demonstrations
 from grandrounds.cases.formats import build_cases, formats, in_lower_case, recognise
+from grandrounds.cases.halves import without_halves
 from grandrounds.cases.labels import as_labels, labels_in
 from grandrounds.cases.memory import cases_of, fingerprint
 from grandrounds.cases.mix import joined
@@ -126,9 +127,10 @@ def _built(rows: Sequence[Row], name: str, recipe: CasesRecipe, source: str) -> 
 
 def _readable(rows: Sequence[Row], recipe: CasesRecipe, source: str) -> tuple[list[Row], list[str]]:
     """The rows that can be read, and a line for each of the others."""
-    errors = [row.error for row in rows if row.error is not None]
+    checked = list(map(without_halves, rows))
+    errors = [row.error for row in checked if row.error is not None]
     left_out = settle(errors, len(rows), source, recipe.bad_rows)
-    return [row for row in rows if row.error is None], left_out
+    return [row for row in checked if row.error is None], left_out
 
 
 def _split(

@@ -9,6 +9,7 @@ from typing import Any
 
 from grandrounds.cases.bad_rows import settle
 from grandrounds.cases.formats import build_cases, recognise
+from grandrounds.cases.halves import refuse_halves
 from grandrounds.cases.read import Row
 from grandrounds.errors import CaseError
 from grandrounds.recipe import MEMORY, CasesRecipe
@@ -23,6 +24,8 @@ def cases_of(given: Any, recipe: CasesRecipe) -> tuple[list[Case], list[str]]:
     if not items:
         raise CaseError("there are no cases", where=MEMORY, hint="Pass at least one.")
     if all(isinstance(item, Case) for item in items):
+        for number, case in enumerate(items, start=1):
+            refuse_halves(case, f"{MEMORY}, case {number}")
         return items, []
     for item in items:
         if not isinstance(item, Mapping):

@@ -10,6 +10,7 @@ from typing import Any
 from grandrounds.cases.formats import general, reading
 from grandrounds.cases.formats.fields import MISSING, Fields, missing_column, nested, refuse_images
 from grandrounds.cases.formats.own import COLUMNS, TRL_ANSWERS, own_case, trl_case
+from grandrounds.cases.halves import refuse_halves, without_halves
 from grandrounds.cases.read import Row
 from grandrounds.domain import Format, columns, every
 from grandrounds.errors import CaseError, RecipeError
@@ -169,7 +170,7 @@ def build_cases(
 ) -> tuple[list[Case], list[CaseError]]:
     """Every row as a case, and the error of each row that is none."""
     _check_mapping(mapping, name)
-    rows, form = list(rows), formats()[name]
+    rows, form = list(map(without_halves, rows)), formats()[name]
     readable = [row for row in rows if row.error is None]
     build = form.choose(readable, mapping) if form.choose else form.case
     assert build is not None, f"the format {name} builds a whole book"
@@ -184,6 +185,7 @@ def build_cases(
             refuse_images(fields)
             built = build(fields)
             for case in [built] if isinstance(built, Case) else built:
+                refuse_halves(case, row.place)
                 _require_new(case, places, row.place)
                 cases.append(case)
         except CaseError as error:
