@@ -1,4 +1,5 @@
-"""Bad input of every kind, given to the command as a user would: one clear message, no traceback, exit code 1."""
+"""Bad input of every kind, given to the command as a user would: one clear message, no traceback, exit code 1 (2 for a
+mistake in the command itself)."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from grandrounds.cli import main
+from grandrounds.cli.errors import errors_shown
+from grandrounds.cli.usage import run_command
 
 Fails = Callable[..., str]
 # The smallest run there is: an untrained model of a few thousand weights, eight tokens a completion.
@@ -400,10 +404,67 @@ def test_changed_cases_stop_a_resumed_run(
 def test_wrong_usage_exits_with_2_and_no_traceback(
     run: Callable[..., tuple[int, str, str]], arguments: list[str]
 ) -> None:
-    code, _, err = run(*arguments)
-    assert code == 2
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
     assert "Traceback" not in err
-    assert "Usage" in err
+    assert [line[:7] for line in err.splitlines()] == ["Error: ", "  at:  ", "  hint:"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "where", "hint"),
+    [
+        ("trian", "there is no command `trian`", "grandrounds", "Did you mean `train`? "),
+        ("rewards tset", "there is no command `tset`", "grandrounds rewards", "Did you mean `test`? "),
+        ("zzz", "there is no command `zzz`", "grandrounds", ""),
+        ("train", "missing argument `recipe`", "grandrounds train", ""),
+        (
+            "evaluate r --limt 3",
+            "there is no option `--limt`",
+            "grandrounds evaluate",
+            "Did you mean `--limit`? ",
+        ),
+        ("evaluate r --limit x", "invalid value for `--limit`", "grandrounds evaluate", ""),
+        (
+            "train clinic --group-size=3",
+            "there is no option `--group-size`",
+            "grandrounds train",
+            "Did you mean `--set grpo.group_size=…`? ",
+        ),
+        ("view r --rounds=3", "there is no option `--rounds`", "grandrounds view", ""),
+        ("demo --full --llm", "invalid value for `--full`: not with `--llm`", "grandrounds demo", ""),
+    ],
+)
+def test_a_mistake_in_a_command_is_told_as_all_others_are(
+    run: Callable[..., tuple[int, str, str]], arguments: str, what: str, where: str, hint: str
+) -> None:
+    code, _, err = run(*arguments.split())
+    said, at, mended = err.splitlines()
+    assert code == 2
+    assert said.startswith(f"Error: {what}")
+    assert at == f"  at:   {where}"
+    assert mended == f"  hint: {hint}See `{where} --help`."
+
+
+def test_a_command_without_arguments_shows_its_help(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = run()
+    assert (code, err) == (2, "")
+    assert "Usage: grandrounds" in out
+
+
+def test_ctrl_c_is_told_and_exits_with_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["grandrounds"])
+    with pytest.raises(SystemExit) as end, errors_shown():
+        run_command(app)
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "Stopped."
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the `grandrounds` command."""
-    from grandrounds.cli.app import app
     from grandrounds.cli.errors import errors_shown
 
     with errors_shown():
-        app(prog_name="grandrounds")
+        from grandrounds.cli.app import app
+        from grandrounds.cli.usage import run_command
+
+        run_command(app)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def errors_shown() -> Iterator[None]:
         finally:
             sys.stdout.flush()  # here, and not at exit, where it would end in a traceback
     except GrandRoundsError as error:
-        _print(error)
+        print_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
@@ -33,7 +33,7 @@ def errors_shown() -> Iterator[None]:
         sys.exit(0)
     except OSError as error:
         _drop_output()
-        _print(refused(error))
+        print_error(refused(error))
         sys.exit(1)
 
 
@@ -55,7 +55,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(error: GrandRoundsError) -> None:
+def print_error(error: GrandRoundsError) -> None:
+    """Print an error in its parts on standard error."""
     from rich.console import Console
 
     from grandrounds.report.prose import print_prose
