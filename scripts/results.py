@@ -33,16 +33,21 @@ PAGES = tuple(
     )
 )
 PROVENANCE = ("commit", "command", "processor", "instructions", "date")
+# A share is written with a space, whatever wrote the result.
+_SHARE = re.compile(r"(?<=\d)%")
 _MARKED = re.compile(r"<!-- result (?P<name>[\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def table(result: Mapping[str, Any]) -> str:
     """The figures, and below them where they come from."""
-    rows = [result["columns"], ["---"] * len(result["columns"]), *result["rows"]]
+    cells = [[_SHARE.sub(" %", cell) for cell in row] for row in (result["columns"], *result["rows"])]
+    rows = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
     lines = ["|" + "|".join(f" {cell} " if cell != "---" else "---" for cell in row) + "|" for row in rows]
     commit = f"commit {result['commit']}" if result["commit"] else "commit not recorded"
     source = f"*`{result['command']}`, {result['processor']} ({result['instructions']}), {result['date']}, {commit}.*"
-    return "\n".join([*lines, "", source, *([f"*{result['note']}*"] if result.get("note") else [])])
+    return "\n".join(
+        [*lines, "", source, *([f"*{_SHARE.sub(' %', result['note'])}*"] if result.get("note") else [])]
+    )
 
 
 def page(text: str) -> str:

@@ -107,4 +107,4 @@ def test_time_left_is_told_for_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) 
     whole.reach("one", 0.2)  # never back
     assert whole.share == 0.25
     whole.reach("two", 1.0)
-    assert str(whole) == "all 100%, 0 s left"
+    assert str(whole) == "all 100 %, 0 s left"

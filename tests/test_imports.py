@@ -38,7 +38,7 @@ LAYERS = (
     ("domain",),
     ("types",),
     ("response", "loading", "machine", "hub", "web"),
-    ("errors", "_version"),
+    ("errors", "shares", "_version"),
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}
 

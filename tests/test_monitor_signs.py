@@ -166,7 +166,7 @@ def test_where_knowledge_checks_reasoning_its_verdict_counts() -> None:
         return good(random, gold, right)[0].replace(f"{FACTS[0]}; ", ""), 0.0
 
     run = watched(course(10, write=(good, careless)), knowledge=knowledge)
-    assert "valid reasoning: 100% to 0%" in found(run)["validity"].what
+    assert "valid reasoning: 100.0 % to 0.0 %" in found(run)["validity"].what
 
 
 def unopened(*given: Any) -> tuple[str, float]:
@@ -245,12 +245,12 @@ def evaluated(*accuracies: float, every: int = 10, cases: int = 100) -> list[dic
 @pytest.mark.parametrize(
     ("held", "trained", "sign", "words"),
     [
-        ((0.34, 0.15), (0.35, 0.55), "not_general", "falls (34.0% to 15.0%, 100 cases)"),
-        ((0.30, 0.32), (0.30, 0.90), "not_general", "does not follow (30.0% to 32.0%, 100 cases)"),
+        ((0.34, 0.15), (0.35, 0.55), "not_general", "falls (34.0 % to 15.0 %, 100 cases)"),
+        ((0.30, 0.32), (0.30, 0.90), "not_general", "does not follow (30.0 % to 32.0 %, 100 cases)"),
         ((0.30, 0.85), (0.30, 0.90), "", ""),  # both rise
         ((0.30, 0.25), (0.30, 0.25), "", ""),  # both fall: no shortcut
         ((0.30, 0.28), (0.30, 0.35), "", ""),  # within what chance does
-        ((0.31, 0.05), (0.29, 0.20), "held_out_lost", "has fallen from 31.0% after round 0 to 5.0%"),
+        ((0.31, 0.05), (0.29, 0.20), "held_out_lost", "has fallen from 31.0 % after round 0 to 5.0 %"),
     ],
 )
 def test_what_does_not_carry_over_to_held_out_cases_is_named(

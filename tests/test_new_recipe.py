@@ -63,7 +63,7 @@ def test_the_recipe_reads_back_as_what_was_found(tmp_path: Path, model: str) -> 
     assert set(recipe.rewards) == {"accuracy", "format", "consistency"}
     assert recipe.sft.steps == 0
     assert len(load_cases(recipe.cases, seed=recipe.seed).train) > 30
-    assert "# one answer is right in 80% of the cases" in new.text
+    assert "# one answer is right in 80.0 % of the cases" in new.text
     assert len({case.id for case in new.shown}) == 3
 
 

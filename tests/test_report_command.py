@@ -17,7 +17,7 @@ from grandrounds.cli.app import app
 from grandrounds.errors import CaseError, PolicyError, RunError
 from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import recipe_from
-from grandrounds.report.words import percent
+from grandrounds.shares import percent
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.run import resume, train
 

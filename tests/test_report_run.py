@@ -24,8 +24,9 @@ from grandrounds.report.run.licences import licence_of
 from grandrounds.report.run.limits import limits_of
 from grandrounds.report.run.page import run_report
 from grandrounds.report.run.shown import MOST_REGRESSIONS, regressions
-from grandrounds.report.words import p_value, percent, percents, points
+from grandrounds.report.words import p_value
 from grandrounds.response import Grammar
+from grandrounds.shares import percent, percents, points
 from grandrounds.training.trace import read_trace
 
 NOTHING = Measured(not_compared="there was no time", not_tried="there was no time")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,20 +12,9 @@ from hypothesis import strategies as st
 from grandrounds.domains.clinic.vignette import KEPT
 from grandrounds.evaluation.compare import Pair
 from grandrounds.evaluation.statistics import mcnemar_exact
-from grandrounds.report.words import (
-    DEFECTS,
-    chance,
-    gain,
-    listed,
-    p_value,
-    percent,
-    points,
-    shortcut,
-    split,
-    tight,
-    verdict,
-)
+from grandrounds.report.words import DEFECTS, chance, gain, listed, p_value, shortcut, split, tight, verdict
 from grandrounds.response import Defect
+from grandrounds.shares import percent, points
 
 
 def make_pair(lost: int, gained: int) -> Pair:
@@ -134,3 +126,22 @@ def test_every_defect_has_words():
 def test_a_baseline_whose_name_does_not_say_it_is_explained(name: str) -> None:
     assert 3 < len(shortcut(name).split()) < 15
     assert shortcut("majority letter") == ""
+
+
+def test_a_share_in_whole_per_cent_is_no_more_certain_than_it_is() -> None:
+    assert [percent(share, 0) for share in (0.0, 0.001, 0.414, 0.996, 1.0)] == [
+        "0 %",
+        "< 1 %",
+        "41 %",
+        "> 99 %",
+        "100 %",
+    ]
+
+
+def test_shares_are_written_in_one_place() -> None:
+    """`50%` stood beside `50.0 %`: a format of its own would bring that back."""
+    source = Path(__file__).parents[1] / "src/grandrounds"
+    found = [
+        path.name for path in source.rglob("*.py") if re.search(r"\{[^{}\n]+:[+]?\.\d%\}", path.read_text())
+    ]
+    assert found == []

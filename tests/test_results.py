@@ -21,6 +21,14 @@ def test_the_pages_are_what_the_results_make_of_them() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_tables_write_shares_in_one_way(page: Path) -> None:
+    made = re.findall(
+        r"<!-- result [\w-]+ -->\n(.*?)<!-- end -->", page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert not re.search(r"\d%", "".join(made))
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_a_result_says_where_it_comes_from(path: Path) -> None:
     result = json.loads(path.read_text(encoding="utf-8"))

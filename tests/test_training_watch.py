@@ -54,7 +54,7 @@ def row(number: int, **changes: float | None) -> dict:
 
 
 HOPELESS = [
-    ({"clipped": 0.97}, "97% of the completions are cut off", "grpo.max_new_tokens"),
+    ({"clipped": 0.97}, "97.0 % of the completions are cut off", "grpo.max_new_tokens"),
     ({"format_rate": 0.0, "answer_rate": 0.0}, "no completion has an answer", "sft.steps"),
     ({"silent": 1.0, "accuracy": 0.0}, "the same reward", "grpo.group_size"),
     ({"silent": 1.0, "accuracy": 1.0}, "the same reward", "solves these cases"),
@@ -167,7 +167,7 @@ def test_the_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
             progress.round(number, 120, row(number, reward=number / 50))
         progress.note("Since the run began: torch [2.12]. Numbers may differ.")
     shown = out.getvalue()
-    for part in ("round 49/120", "41%", "reward", "accuracy", "cut off", "KL", "entropy", "1,520", "left"):
+    for part in ("round 49/120", "41 %", "reward", "accuracy", "cut off", "KL", "entropy", "1,520", "left"):
         assert part in shown
     assert "torch [2.12]. Numbers may differ." in shown
     assert "warm-up" not in shown[shown.rindex("round") :]
@@ -198,7 +198,7 @@ def test_a_panel_shows_one_bar_over_the_whole_and_what_is_done_now() -> None:
         assert drawn()[0].startswith("round 0/4 ")
         assert drawn()[1] == "Sampling: 8 of 16 completions …"
         progress.round(1, 4, row(1))
-        assert re.match(r"round 1/4 \S+ +\d+% about .* left$", drawn()[0])
+        assert re.match(r"round 1/4 \S+ +\d+ % about .* left$", drawn()[0])
         assert "completions …" not in out.getvalue()[out.getvalue().rindex("round 1/4") :]
 
 

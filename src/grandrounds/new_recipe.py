@@ -21,6 +21,7 @@ from grandrounds.errors import CaseError, RecipeError, command
 from grandrounds.policy.load import load_tokenizer
 from grandrounds.recipe import CasesRecipe, PolicyRecipe, Recipe
 from grandrounds.recipe_file import recipe_from, with_overrides
+from grandrounds.shares import percent
 from grandrounds.types import Case, CaseBook
 
 # Rows that columns are guessed from, and prompts that are shown.
@@ -260,7 +261,7 @@ def _cases(given: Recipe, found: _Looked) -> dict[str, Entry]:
         )
     if found.uneven:
         entries["balance"] = Entry(
-            "label", f"one answer is right in {found.share:.0%} of the cases: knowing that must not pay"
+            "label", f"one answer is right in {percent(found.share)} of the cases: knowing that must not pay"
         )
     if found.brief:
         entries["demonstrations"] = Entry("brief", "two lines made from each case's facts and gold answer")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from grandrounds.cases.overlap import asked_text
 from grandrounds.cases.shortcuts import Shortcut, label_shift, shortcut_warnings
+from grandrounds.shares import percent
 from grandrounds.types import Case, CaseBook
 
 # A response hardly ever has the very words of a longer gold answer.
@@ -91,7 +92,7 @@ def _shift(book: CaseBook) -> Iterable[str]:
     distance = label_shift(book)
     if distance is not None:
         yield (
-            f"The splits' answers differ more than chance explains, in {distance:.0%} of the cases. A policy that "
+            f"The splits' answers differ more than chance explains, in {percent(distance)} of the cases. A policy that "
             "learns how frequent answers are in training will do worse on the test cases."
         )
 

@@ -16,6 +16,7 @@ from grandrounds.cases.identifiers import Suspicion, find_identifiers, hide_iden
 from grandrounds.cases.overlap import MOST_PAIRS, Leakage, Overlap, asked_text, duplicates, leakage
 from grandrounds.cases.shortcuts import Shortcut, shortcuts
 from grandrounds.recipe import PromptRecipe
+from grandrounds.shares import percent
 from grandrounds.types import Case, CaseBook
 
 # Texts -> their lengths, in the caller's unit.
@@ -170,7 +171,9 @@ def _judged(case: Case) -> str:
     gold = case.gold
     if gold.kind == "number":
         unit = f", in {gold.unit}" if gold.unit else ""
-        return f"a number{unit}, " + ("exactly" if gold.tolerance < 1e-3 else f"within {gold.tolerance:.0%}")
+        return f"a number{unit}, " + (
+            "exactly" if gold.tolerance < 1e-3 else f"within {percent(gold.tolerance)}"
+        )
     words = {
         "choice": "one of the options, by letter or text",
         "choices": "all right options and no other, by letters or texts",

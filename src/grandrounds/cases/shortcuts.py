@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grandrounds.shares import percent
 from grandrounds.types import Case, CaseBook
 
 # A shortcut is warned of where it scores so much more than chance, and by more than chance alone would.
@@ -161,7 +162,7 @@ def shortcut_warnings(book: CaseBook, found: Sequence[Shortcut]) -> Iterable[str
         for where, accuracy in (("the test cases", cut.accuracy), ("the training cases", cut.train)):
             if own and accuracy is not None and _far_above(accuracy, chance, cut.cases):
                 yield (
-                    f"{cut.name} alone gets {accuracy:.0%} of {where} right, chance {chance:.0%}: "
+                    f"{cut.name} alone gets {percent(accuracy)} of {where} right, chance {percent(chance)}: "
                     "a policy may learn it instead of the task."
                 )
                 break

@@ -253,7 +253,7 @@ def _held_out(console: Console, targets: list[Target], demo: Demo, whole: Whole)
 
     from grandrounds.cli.progress import counted
     from grandrounds.evaluating import EvaluationRequest, compare_targets
-    from grandrounds.report.words import percent, percents
+    from grandrounds.shares import percent, percents
 
     cases = max(demo.held_out.values())
     table = Table(title=f"Held-out sets, {cases} cases each", title_justify="left", box=None)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from grandrounds.recipe import Recipe
 from grandrounds.report.prose import print_prose
+from grandrounds.shares import percent
 from grandrounds.training.course import Part
 from grandrounds.training.progress import STOPPING, MetricsRow, PlainProgress, components, number, readings
 from grandrounds.training.whole import Whole
@@ -131,7 +132,7 @@ class Panel(PlainProgress):
             return Text(self._stage, style="bold")
         whole, row = self._course.whole, Table.grid(padding=(0, 1))
         bar = ProgressBar(total=1.0, completed=whole.share, width=BAR_WIDTH)
-        row.add_row(Text(self._stage, style="bold"), bar, f"{whole.share:.0%}", self._left())
+        row.add_row(Text(self._stage, style="bold"), bar, f"{percent(whole.share, 0)}", self._left())
         return row
 
     def _print(self, *parts: str) -> None:

@@ -29,7 +29,7 @@ def run_command(app: typer.Typer) -> None:
         raise KeyboardInterrupt from None
     if code == 130:  # how typer ends on Ctrl-C
         raise KeyboardInterrupt
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def mistake(error: Any) -> GrandRoundsError:

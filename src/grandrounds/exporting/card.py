@@ -29,6 +29,7 @@ from grandrounds.exporting.chosen import Chosen
 from grandrounds.exporting.greedy import Check
 from grandrounds.policy.chat import encode_prompt
 from grandrounds.policy.load import SCRATCH
+from grandrounds.shares import percent
 from grandrounds.training.held_out import BEST
 from grandrounds.training.target import made
 from grandrounds.types import Case, Message
@@ -122,7 +123,7 @@ class Card:
                 f"{TO_FILL}: `grandrounds evaluate` says how good it is."
             )
         lines = [
-            f"| {name}: {told} | {100 * row[measure]:.1f} % | {shown_interval(row, measure) or 'not kept'} |"
+            f"| {name}: {told} | {percent(row[measure])} | {shown_interval(row, measure) or 'not kept'} |"
             for measure, (name, told) in TOLD.items()
             if row.get(measure) is not None
         ]

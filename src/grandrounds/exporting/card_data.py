@@ -11,6 +11,7 @@ from typing import Any
 from grandrounds.exporting.chosen import Chosen
 from grandrounds.policy.load import looks_like_path
 from grandrounds.recipe import MEMORY
+from grandrounds.shares import percents
 from grandrounds.training.folder import ENVIRONMENT
 from grandrounds.training.held_out import MEASURES
 from grandrounds.training.target import made
@@ -130,4 +131,4 @@ def _interval(row: Mapping[str, Any], measure: str) -> str:
 def shown_interval(row: Mapping[str, Any], measure: str) -> str:
     """ "88.6 to 99.1 %", or "" where the run kept none."""
     bounds = row.get(f"{measure}_interval")
-    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %" if bounds else ""
+    return f"{percents(bounds)} %" if bounds else ""

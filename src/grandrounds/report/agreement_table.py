@@ -9,6 +9,7 @@ from rich.text import Text
 
 from grandrounds.evaluation.agreement import Agreement, Share
 from grandrounds.report.side_by_side import clean
+from grandrounds.shares import percent, percents
 
 SHOWN = 30
 
@@ -34,5 +35,5 @@ def print_agreement(console: Console, found: Agreement) -> None:
 
 def _cells(share: Share) -> tuple[str | Text, ...]:
     kappa = "–" if share.kappa is None else f"{share.kappa:.2f}"
-    interval = f"{share.low:.0%} to {share.high:.0%}"
-    return Text(clean(share.criterion)), f"{share.count:,}", f"{share.accuracy:.0%}", interval, kappa
+    interval = percents((share.low, share.high))
+    return Text(clean(share.criterion)), f"{share.count:,}", percent(share.accuracy), interval, kappa

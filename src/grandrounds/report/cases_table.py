@@ -15,6 +15,7 @@ from grandrounds.cases.inspect import CasesReport
 from grandrounds.cases.overlap import Overlap
 from grandrounds.report.prose import print_prose
 from grandrounds.report.words import shortcut
+from grandrounds.shares import percent
 
 _MOST_TAGS = 8
 # What a tokenizer decodes to that has only some of a letter's bytes.
@@ -60,8 +61,8 @@ def print_cases(console: Console, source: str, report: CasesReport) -> None:
         (
             (
                 cut.name,
-                f"{cut.accuracy:.1%}",
-                "" if cut.train is None else f"{cut.train:.1%}",
+                percent(cut.accuracy),
+                "" if cut.train is None else percent(cut.train),
                 f"{cut.cases:,}",
                 cut.detail,
             )
@@ -137,7 +138,7 @@ def _pairs(console: Console, pairs: Iterable[Overlap]) -> None:
     for pair in pairs:
         shared = f': "{_short(pair.shared)}"' if pair.shared else ""
         console.print(
-            Text(f"  {pair.case} ~ {pair.other} ({pair.containment:.0%}){shared}", style="dim"),
+            Text(f"  {pair.case} ~ {pair.other} ({percent(pair.containment)}){shared}", style="dim"),
             soft_wrap=True,
         )
 
@@ -158,7 +159,7 @@ def _print_identifiers(console: Console, report: CasesReport) -> None:
 
 
 def _shares(counts: Mapping[str, int], total: int) -> Iterable[tuple[str, str, str]]:
-    return ((_short(name), f"{count:,}", f"{count / total:.1%}") for name, count in counts.items())
+    return ((_short(name), f"{count:,}", percent(count / total)) for name, count in counts.items())
 
 
 def _table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

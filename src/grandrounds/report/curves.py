@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grandrounds.report.words import percent
+from grandrounds.shares import percent
 
 WIDTH, HEIGHT = 320.0, 150.0
 # The plot area within the chart. The rest is for labels at the left and below.

@@ -25,6 +25,7 @@ from grandrounds.report.curves import curves
 from grandrounds.report.layout import ReasoningLayout, layout_of
 from grandrounds.report.tables import shown_tags
 from grandrounds.report.visible import finalised, shown_answer, shown_case
+from grandrounds.shares import percent, percents, points
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -216,11 +217,11 @@ def _of_reasoners(evaluations: list[Evaluation], name: str) -> list[str | None]:
 
 
 def _cell(share: Share | None) -> str | None:
-    return None if share is None else words.percent(share.value)
+    return None if share is None else percent(share.value)
 
 
 def _value(value: float | None) -> str | None:
-    return None if value is None else words.percent(value)
+    return None if value is None else percent(value)
 
 
 def _length(evaluation: Evaluation) -> str:
@@ -301,9 +302,9 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=words.percent,
-        percents=words.percents,
-        points=words.points,
+        percent=percent,
+        percents=percents,
+        points=points,
         shortcut=words.shortcut,
         listed=words.listed,
         tight=words.tight,

@@ -14,7 +14,8 @@ from grandrounds.evaluation.result import Evaluation, Subgroup
 from grandrounds.evaluation.statistics import Share
 from grandrounds.evaluation.trials import Kind
 from grandrounds.report import words
-from grandrounds.report.words import cases, gain, p_value, percent, percents, points, split, verdict
+from grandrounds.report.words import cases, gain, p_value, split, verdict
+from grandrounds.shares import percent, percents, points
 
 # Like SIMPLE_HEAD: a rule under the header and no other line.
 _ASCII = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)

@@ -1,4 +1,4 @@
-"""Numbers in words: this file alone decides how a share, an interval and a p-value are written."""
+"""Results in words: this file alone decides how a comparison, a baseline and a p-value are written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from grandrounds.cases.shortcuts import EXPLAINED
 from grandrounds.domain import every
 from grandrounds.evaluation.compare import Comparison, Pair
 from grandrounds.evaluation.result import Evaluation
-from grandrounds.evaluation.statistics import Interval, Share
+from grandrounds.evaluation.statistics import Share
 from grandrounds.evaluation.trials import Kind
+from grandrounds.shares import percent, percents, points
 
 # A difference counts as significant if its p is below this.
 SIGNIFICANT = 0.05
@@ -68,26 +69,6 @@ OUTCOMES = {
 # What stands before the shortcuts' accuracies.
 BASELINES = "What can be had without reasoning, on the same cases:"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def percent(share: float) -> str:
-    """A share as "87.3 %". Never "100.0 %" or "0.0 %" for a share that is only close to it."""
-    text = f"{100 * share:.1f}"
-    if text == "100.0" and share < 1:
-        text = "> 99.9"
-    if text == "0.0" and share > 0:
-        text = "< 0.1"
-    return f"{text} %"
-
-
-def percents(interval: Interval) -> str:
-    """An interval as "84.4 to 89.7", in per cent."""
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
-
-
-def points(difference: float) -> str:
-    """A difference as "+25.2", in percentage points."""
-    return f"{100 * difference:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
 
 def p_value(log10_p: float, *, plain: bool = False) -> str:

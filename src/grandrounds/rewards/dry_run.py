@@ -29,6 +29,7 @@ from grandrounds.rewards.attacks import (
 from grandrounds.rewards.components import UserComponent
 from grandrounds.rewards.reward_set import RewardSet
 from grandrounds.rewards.sample import read_sample
+from grandrounds.shares import percent
 from grandrounds.types import Case, Completion, Prompt, Sample
 
 # An attack pays where it earns more than a wrong answer by so much of the difference that being right makes.
@@ -208,7 +209,7 @@ def _verdict(attack: Attack, table: dict[str, Scores], good: float, bad: float) 
         doubtful = attack.doubtful and earned >= good - FLAT
         return (attack.doubtful, False) if doubtful else ("", False)
     if earned > bad + PAYS * worth:
-        return f"pays: {(earned - bad) / worth:.0%} of what being right is worth", True
+        return f"pays: {percent((earned - bad) / worth)} of what being right is worth", True
     return "", False
 
 

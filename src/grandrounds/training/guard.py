@@ -10,6 +10,7 @@ from statistics import median
 
 from grandrounds.errors import RunError
 from grandrounds.recipe_guard import GuardRecipe
+from grandrounds.shares import percent
 from grandrounds.training.progress import MetricsRow
 
 NEARLY_ALL_CUT_OFF = 0.95
@@ -53,7 +54,9 @@ def _no_signal_hint(row: MetricsRow) -> str:
 SYMPTOMS = (
     Symptom(
         _cut_off,
-        lambda row: f"{row['completions/clipped_ratio']:.0%} of the completions are cut off before they end",
+        lambda row: (
+            f"{percent(row['completions/clipped_ratio'])} of the completions are cut off before they end"
+        ),
         lambda row: (
             "Raise grpo.max_new_tokens; or take a longer warm-up (sft.steps), so that it learns to end; "
             "or add the `length` reward."
@@ -70,7 +73,7 @@ SYMPTOMS = (
     Symptom(
         _no_signal,
         lambda row: (
-            f"in {row['frac_reward_zero_std']:.0%} of the groups all completions have the same reward "
+            f"in {percent(row['frac_reward_zero_std'])} of the groups all completions have the same reward "
             f"(mean reward {row.get('reward', math.nan):.3g}), so nothing can be learned from them"
         ),
         _no_signal_hint,

@@ -18,6 +18,7 @@ from grandrounds.evaluation.result import Evaluation
 from grandrounds.policy.save import save_policy
 from grandrounds.sampling.prompts import split_by_length
 from grandrounds.sampling.sampler import SamplingSettings
+from grandrounds.shares import percent
 from grandrounds.training.checkpoint import STATE
 from grandrounds.training.files import write_json
 from grandrounds.training.progress import MetricsRow
@@ -107,12 +108,12 @@ class HeldOut:
         """Held-out accuracy at the start, now, and of the best policy."""
         first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
         asked = "1 case" if last["cases"] == 1 else f"{last['cases']:,} cases"
-        text = f"Held-out accuracy ({asked}): {first['accuracy']:.1%} after round {first['round']}"
+        text = f"Held-out accuracy ({asked}): {percent(first['accuracy'])} after round {first['round']}"
         if last is not first:
-            text += f", {last['accuracy']:.1%} after round {last['round']}"
+            text += f", {percent(last['accuracy'])} after round {last['round']}"
         return (
             f"{text}; best by {self.setup.recipe.evaluation.best} after round {best['round']}: "
-            f"{best['accuracy']:.1%}, in {self.setup.folder.checkpoints.folder / BEST}"
+            f"{percent(best['accuracy'])}, in {self.setup.folder.checkpoints.folder / BEST}"
         )
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from grandrounds.recipe import Recipe
+from grandrounds.shares import percent
 from grandrounds.training.course import Course, Part
 
 MetricsRow = Mapping[str, Any]
@@ -145,10 +146,6 @@ def readings(row: MetricsRow) -> list[tuple[str, str]]:
 def number(value: float | None) -> str:
     """Three significant figures; an em dash for nothing."""
     return "—" if value is None else f"{value:.3g}"
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _due(done: int, total: int, most: int) -> bool:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from grandrounds.shares import percent
+
 # Seconds after which what was seen of a stage says more than a pace that was measured before.
 TRUSTED = 15.0
 
@@ -90,7 +92,7 @@ class Whole:
         return f"{told}, then {', '.join(unknown)}" if unknown else f"{told} left"
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (f"all {self.share:.0%}", self.words)))
+        return ", ".join(filter(None, (f"all {percent(self.share, 0)}", self.words)))
 
     @property
     def _overall(self) -> float | None:

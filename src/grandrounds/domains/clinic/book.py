@@ -16,6 +16,7 @@ from grandrounds.domains.clinic.textbook import opened
 from grandrounds.domains.clinic.traces import Habits, demonstrate
 from grandrounds.domains.clinic.vignette import LEAST_POSTERIOR, Style, Vignette, vignettes
 from grandrounds.domains.clinic.world import World, world
+from grandrounds.shares import percent
 from grandrounds.types import Answer, Case, CaseBook
 
 HELD_OUT = {
@@ -77,7 +78,7 @@ def describe_world() -> str:
         f"{NOTICE}\n"
         f"{conditions} conditions in {len(clinic.clusters)} clusters that present alike ({names}), "
         f"{len(clinic.phrasings)} findings in {phrasings} phrasings. The right answer is the option with "
-        f"the highest exact posterior, at least {LEAST_POSTERIOR:.0%} in its cluster."
+        f"the highest exact posterior, at least {percent(LEAST_POSTERIOR, 0)} in its cluster."
     )
 
 

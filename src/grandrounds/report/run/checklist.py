@@ -12,7 +12,8 @@ from grandrounds.evaluation.result import Evaluation
 from grandrounds.report.run.facts import RunFacts
 from grandrounds.report.run.licences import licence_of
 from grandrounds.report.run.provenance import NOT_KNOWN, SCRATCH, trained_weights
-from grandrounds.report.words import gain, listed, percent, percents
+from grandrounds.report.words import gain, listed
+from grandrounds.shares import percent, percents
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grandrounds.evaluation.calibration import Calibration, calibration
 from grandrounds.evaluation.compare import Comparison
 from grandrounds.report.curves import BOTTOM, LEFT, RIGHT, TOP
-from grandrounds.report.words import percent
+from grandrounds.shares import percent
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -10,6 +10,7 @@ from grandrounds.report.run.facts import CaseFacts, Logs, RunFacts
 from grandrounds.report.run.licences import licence_of
 from grandrounds.report.words import cases as count_cases
 from grandrounds.report.words import listed
+from grandrounds.shares import percent
 
 NOT_RECORDED = "not recorded"
 SCRATCH = "scratch"
@@ -82,7 +83,7 @@ def case_rows(facts: RunFacts) -> Rows:
         rows.append(
             (
                 "Mixed with",
-                "; ".join(f"{name}: {share:.0%} of the draws" for name, share in recipe.mix.items()),
+                "; ".join(f"{name}: {percent(share)} of the draws" for name, share in recipe.mix.items()),
             )
         )
     if recipe.test_source:

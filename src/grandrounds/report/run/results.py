@@ -12,7 +12,7 @@ from grandrounds.evaluation.statistics import Interval, holm
 from grandrounds.evaluation.subgroups import labels_of_content, simultaneous_interval, subgroups
 from grandrounds.report.page import RowGroup, TableRow
 from grandrounds.report.tables import MOST_VALUES
-from grandrounds.report.words import percent, percents
+from grandrounds.shares import percent, percents
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grandrounds.shares import points
 from grandrounds.training.monitor.history import Change
 from grandrounds.training.monitor.paid import Payer, most_paying
 from grandrounds.training.monitor.readings import CONSISTENT, INVENTED, LETTER, VALID, Reading, excess
@@ -35,8 +36,8 @@ def _bias(watched: Watched, letter: str) -> Finding | None:
         return None
     return Finding(
         "letter_bias",
-        f"Where {letter} is wrong, it is answered in {change.now.mean:+.0%} more of the completions than the other "
-        f"wrong options, at the start {change.before.mean:+.0%}",
+        f"Where {letter} is wrong, it is answered more often than the other wrong options, by "
+        f"{points(change.now.mean)} percentage points, at the start by {points(change.before.mean)}",
         f"`{payer.component}` pays for it: {payer.slope:.2g} of reward more for answering {letter}"
         if payer
         else f"Most likely {letter} is right more often in the training cases, or a reward favours it",

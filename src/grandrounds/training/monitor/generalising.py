@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from grandrounds.shares import percent
 from grandrounds.training.monitor.history import CLEARLY, WINDOW
 from grandrounds.training.monitor.readings import ACCURACY, REWARD, RIGHT_PAYS
 from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed
@@ -77,7 +78,7 @@ def accuracy_lost(watched: Watched) -> Finding | None:
         return None
     return Finding(
         "accuracy_lost",
-        f"Training accuracy has fallen from {change.before.mean:.1%} to {change.now.mean:.1%}",
+        f"Training accuracy has fallen from {percent(change.before.mean)} to {percent(change.now.mean)}",
         f"Most likely the updates are too large (grpo.learning_rate {watched.recipe.grpo.learning_rate:g}), where no "
         "other sign names a cause",
         "Lower grpo.learning_rate or grpo.iterations, or raise grpo.cases_per_round; then resume from an earlier "
@@ -99,8 +100,8 @@ def reward_alone(watched: Watched) -> Finding | None:
     return Finding(
         "reward_alone",
         f"The reward rises ({reward.before.mean:.3g} to {reward.now.mean:.3g}), accuracy does not: in training "
-        f"{accuracy.before.mean:.1%} to {accuracy.now.mean:.1%}, held-out {rows[0]['accuracy']:.1%} to "
-        f"{rows[-1]['accuracy']:.1%}",
+        f"{percent(accuracy.before.mean)} to {percent(accuracy.now.mean)}, held-out {percent(rows[0]['accuracy'])} to "
+        f"{percent(rows[-1]['accuracy'])}",
         f"Most likely {_rising(watched)} can be earned without being right",
         "Read the best-rewarded wrong completions in rollouts/; make that component a gate of accuracy, or lower its "
         "weight",
@@ -144,8 +145,8 @@ def not_general(watched: Watched) -> Finding | None:
     balanced = watched.recipe.cases.balance == "label"
     return Finding(
         "not_general",
-        f"Training accuracy rises ({before:.1%} to {now:.1%}), held-out accuracy "
-        f"{'falls' if held < 0 else 'does not follow'} ({first['accuracy']:.1%} to {last['accuracy']:.1%}, "
+        f"Training accuracy rises ({percent(before)} to {percent(now)}), held-out accuracy "
+        f"{'falls' if held < 0 else 'does not follow'} ({percent(first['accuracy'])} to {percent(last['accuracy'])}, "
         f"{last['cases']:,} cases)",
         "The policy learns something that holds for the training cases alone, such as which answers are frequent there",
         f"`grandrounds cases` shows such shortcuts{'' if balanced else '; cases.balance: label closes this one'}",
@@ -164,8 +165,8 @@ def held_out_lost(watched: Watched) -> Finding | None:
         return None
     return Finding(
         "held_out_lost",
-        f"Held-out accuracy has fallen from {best['accuracy']:.1%} after round {best['round']} to "
-        f"{last['accuracy']:.1%} ({last['cases']:,} cases)",
+        f"Held-out accuracy has fallen from {percent(best['accuracy'])} after round {best['round']} to "
+        f"{percent(last['accuracy'])} ({last['cases']:,} cases)",
         "Most likely the updates are too large for what a round can teach",
         f"Lower grpo.learning_rate, or raise grpo.cases_per_round. {watched.best}".rstrip(),
         {"held_out_gain": held},

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grandrounds.recipe import Recipe
+from grandrounds.shares import percent
 from grandrounds.training.monitor.history import Change, History
 from grandrounds.training.monitor.paid import Payer, most_paying
 from grandrounds.training.monitor.readings import Feature
@@ -77,4 +78,4 @@ def changed(change: Change) -> dict[str, float]:
 
 def course(change: Change) -> str:
     """ "3% to 40%"."""
-    return f"{change.before.mean:.0%} to {change.now.mean:.0%}"
+    return f"{percent(change.before.mean)} to {percent(change.now.mean)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from grandrounds.shares import percent
 from grandrounds.training.monitor.history import WINDOW
 from grandrounds.training.monitor.readings import ACCURACY, ENTROPY, SILENT
 from grandrounds.training.monitor.sign import Finding, Sign, Watched, changed
@@ -91,8 +92,9 @@ def no_signal(watched: Watched) -> Finding | None:
     right = 0.0 if accuracy is None else accuracy.mean
     return Finding(
         "no_signal",
-        f"In {silent.mean:.0%} of the groups all completions have the same reward and are not all right",
-        f"Most likely the cases are too hard (accuracy {right:.0%}), or the reward gives nearly everything the same",
+        f"In {percent(silent.mean)} of the groups all completions have the same reward and are not all right",
+        f"Most likely the cases are too hard (accuracy {percent(right)}), or the reward gives nearly everything the "
+        "same",
         "Raise grpo.group_size or grpo.temperature, add a reward that grades partial success, use "
         "grpo.dynamic_sampling, or easier cases",
         {"silent": silent.mean, "error": silent.error},

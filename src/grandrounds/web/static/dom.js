@@ -56,8 +56,12 @@ export function number(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+// As `grandrounds.shares.percent`.
 export function percent(value) {
-  return value === null || value === undefined ? "—" : (100 * value).toFixed(1) + " %";
+  if (value === null || value === undefined) return "—";
+  const text = (100 * value).toFixed(1);
+  if (text === "100.0" && value < 1) return "> 99.9 %";
+  return (text === "0.0" && value > 0 ? "< 0.1" : text) + " %";
 }
 
 export function signed(value) {
