@@ -43,6 +43,7 @@ DOMAIN = Domain(
         "prior": "always the commonest of the options",
         "first finding": "what the first finding speaks for most",
         "overlap": "what most of the findings speak for, however strongly",
+        "textbook": "what most of the findings match in the open textbook",
     },
     recipes=Path(__file__).parent / "recipes",
 )
