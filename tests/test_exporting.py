@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -307,7 +308,7 @@ def test_base_and_licence_are_taken_from_the_user_or_the_base_models_own_card(
 STRANGE = """
 import sys, gguf
 from pathlib import Path
-assert sys.argv[2] == "--outfile" and sys.argv[4:] == ["--outtype", "f32"]
+assert sys.argv[2] == "--outfile" and sys.argv[4:] == ["--outtype", "f32", "--model-name", "sums"]
 assert (Path(sys.argv[1]) / "config.json").is_file() and (Path(sys.argv[1]) / "model.safetensors").is_file()
 writer = gguf.GGUFWriter(sys.argv[3], "rwkv7")
 writer.write_header_to_file()
@@ -328,8 +329,8 @@ def test_a_gguf_file_is_made_by_llama_cpps_converter_and_compared(
 ) -> None:
     from test_policy_gguf import written
 
-    def convert(script: Path, model: Path, file: Path, precision: str) -> None:
-        assert (script, precision) == (tmp_path / "convert_hf_to_gguf.py", "float32")
+    def convert(script: Path, model: Path, file: Path, precision: str, name: str) -> None:
+        assert (script, precision, name) == (tmp_path / "convert_hf_to_gguf.py", "float32", "sums")
         shutil.move(written(model), file)
 
     monkeypatch.setattr(steps, "convert", convert)
@@ -351,6 +352,10 @@ def test_what_the_converter_cannot_do_is_said(whole: Path, tmp_path: Path) -> No
     with pytest.raises(RunError, match="converter failed: Model PhiForCausalLM is not supported"):
         export(whole, "gguf", out=tmp_path / "out", converter=failing, note=quiet)
     assert list((tmp_path / "out").iterdir()) == []
+    lacking = converter(tmp_path, "import a_package_that_is_not_there")
+    with pytest.raises(RunError, match="No module named 'a_package_that_is_not_there'") as error:
+        export(whole, "gguf", out=tmp_path / "out", converter=lacking, prompts=1, note=quiet)
+    assert "grandrounds[gguf]" in error.value.hint
     broken = converter(tmp_path, "import sys; open(sys.argv[3], 'wb').write(b'GGUF')")
     with pytest.raises(RunError, match="the GGUF file cannot be read back"):
         export(whole, "gguf", out=tmp_path / "out", converter=broken, prompts=1, note=quiet)
@@ -382,6 +387,19 @@ def test_without_a_converter_nothing_is_loaded_and_the_user_is_told_what_to_get(
         export(whole, "gguf", out=tmp_path / "out", note=quiet)
     assert "--converter" in error.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_converter_imports_is_asked_for_before_the_policy_is_loaded(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sentencepiece" else found(name)
+    )
+    monkeypatch.setattr(steps, "_of_policy", lambda *_: pytest.fail("the policy was loaded"))
+    with pytest.raises(RunError, match="needs the package sentencepiece") as error:
+        export(whole, "gguf", out=tmp_path / "out", converter=converter(tmp_path, ""), note=quiet)
+    assert error.value.hint == "pip install 'grandrounds[gguf]'"
 
 
 def test_the_command_exports_and_says_what_is_wrong(whole: Path, tmp_path: Path) -> None:

@@ -197,10 +197,11 @@ def _gguf(
 ) -> Exported:
     """A GGUF file of the merged model. Of what transformers reads back, the weights are compared, on the policy's own
     prompt tokens."""
-    name = f"{source.chosen.recipe.name}.gguf"
+    called = source.chosen.recipe.name
+    name = f"{called}.gguf"
     with tempfile.TemporaryDirectory(dir=hidden) as merged:
         write_merged(source, Path(merged))
-        convert(converter, Path(merged), hidden / name, str(source.written).removeprefix("torch."))
+        convert(converter, Path(merged), hidden / name, str(source.written).removeprefix("torch."), called)
     write_generation(source, hidden)
     try:
         model = whole_model(hidden, gguf_file=name)

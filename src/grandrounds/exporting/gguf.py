@@ -12,17 +12,19 @@ from pathlib import Path
 from grandrounds.errors import RunError
 
 SCRIPT, FOLDER = "convert_hf_to_gguf.py", "LLAMA_CPP"
+# What the script imports and we do not need otherwise. It tries sentencepiece on every tokenizer, whatever its kind.
+PACKAGES = ("gguf", "sentencepiece")
+INSTALL = "pip install 'grandrounds[gguf]'"
 TYPES = {"float32": "f32", "bfloat16": "bf16", "float64": "f32"}
 
 
 def find_converter(given: Path | None = None) -> Path:
     """The converter: the path given, in the folder that LLAMA_CPP names, or on PATH. RunError where there is none."""
-    if importlib.util.find_spec("gguf") is None:
-        raise RunError(
-            "GGUF needs the package gguf, which is not installed",
-            where="--to gguf",
-            hint="pip install 'grandrounds[gguf]'",
-        )
+    for name in PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise RunError(
+                f"GGUF needs the package {name}, which is not installed", where="--to gguf", hint=INSTALL
+            )
     if given is not None:
         found = given / SCRIPT if given.is_dir() else given
         if found.is_file():
@@ -37,20 +39,37 @@ def find_converter(given: Path | None = None) -> Path:
         f"GGUF needs llama.cpp's converter, {SCRIPT}, which is not here",
         where="--to gguf",
         hint=f"Get llama.cpp's source and name the script with --converter, or its folder in {FOLDER}. "
-        "It needs the package gguf: pip install 'grandrounds[gguf]'.",
+        f"It needs packages: {INSTALL}.",
     )
 
 
-def convert(converter: Path, model: Path, file: Path, precision: str) -> None:
-    """Write the merged model in the folder `model` as a GGUF file of the same precision. RunError where that fails."""
-    command = [sys.executable, converter, model, "--outfile", file, "--outtype", TYPES[precision]]
+def convert(converter: Path, model: Path, file: Path, precision: str, name: str) -> None:
+    """Write the merged model in the folder `model` as a GGUF file of the same precision, in which it is called `name`.
+
+    RunError where that fails.
+    """
+    command = [
+        sys.executable,
+        converter,
+        model,
+        "--outfile",
+        file,
+        "--outtype",
+        TYPES[precision],
+        "--model-name",
+        name,
+    ]
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode or not file.is_file():
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        last = lines[-1] if lines else f"exit code {done.returncode}"
+        missing = last.startswith("ModuleNotFoundError")
         raise RunError(
-            f"llama.cpp's converter failed: {lines[-1].strip() if lines else f'exit code {done.returncode}'}",
+            f"llama.cpp's converter failed: {last}",
             where=str(converter),
-            hint="llama.cpp may not know this architecture or its tokenizer; try a newer version of it.",
+            hint=f"Install it; what llama.cpp's converter usually needs comes with {INSTALL}."
+            if missing
+            else "llama.cpp may not know this architecture or its tokenizer; try a newer version of it.",
         )
