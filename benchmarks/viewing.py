@@ -2,6 +2,7 @@
 
     python benchmarks/viewing.py --json benchmarks/results/viewing.json
     python benchmarks/viewing.py --rounds 250 --groups 100 --size 8      200,000 completions
+    python benchmarks/viewing.py --trl                                   as many of TRL's, as chat messages
 
 A run's folder of that size is made up, with the columns of the trace and texts of words drawn by lot. The command
 serves it, and every question of a visit is asked over HTTP, as the page does. Seconds are by the clock and, beside
@@ -53,6 +54,28 @@ def make_run(folder: Path, rounds: int, groups: int, size: int) -> None:
             path = folder / "rollouts" / f"{number:06d}.parquet"
             pq.write_table(_table(rows), path, compression="zstd")
             metrics.write(json.dumps({"round": number, **{f"m{i}": draw.random() for i in range(40)}}) + "\n")
+
+
+def make_trl_run(folder: Path, rounds: int, groups: int, size: int) -> None:
+    """An output_dir of TRL with the same completions."""
+    (folder / "completions").mkdir(parents=True)
+    make_run(folder / "ours", rounds, groups, size)
+    for path in sorted((folder / "ours" / "rollouts").glob("*.parquet")):
+        rows = [
+            {
+                "step": row["round"],
+                "prompt": [{"role": "user", "content": row["question"]}],
+                "completion": [{"role": "assistant", "content": row["completion"]}],
+                "accuracy_reward": row["rewards/accuracy"],
+                "advantage": row["advantage"],
+                "solution": row["gold"],
+            }
+            for row in pq.read_table(path).to_pylist()
+        ]
+        pq.write_table(
+            pa.Table.from_pylist(rows), folder / "completions" / f"completions_{int(path.stem):05d}.parquet"
+        )
+    shutil.rmtree(folder / "ours")
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -195,13 +218,14 @@ def main() -> None:
     )
     for name, default in (("rounds", 250), ("groups", 100), ("size", 8), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--trl", action="store_true", help="a run of TRL's")
     parser.add_argument("--json", type=Path, help="write the result here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        make_run(run, arguments.rounds, arguments.groups, arguments.size)
+        run, make = Path(folder) / "run", make_trl_run if arguments.trl else make_run
+        make(run, arguments.rounds, arguments.groups, arguments.size)
         total = arguments.rounds * arguments.groups * arguments.size
-        make_run(run.parent / "one", 1, 1, 1)
+        make(run.parent / "one", 1, 1, 1)
         stored = sum(path.stat().st_size for path in run.rglob("*.parquet"))
         print(f"{total:,} completions, {stored / 1e6:,.0f} MB. {describe_machine()}")
         measured = measure(run, arguments.repeats)
@@ -218,7 +242,7 @@ def _result(
     return {
         "commit": code_version(),
         "command": f"python benchmarks/viewing.py --rounds {arguments.rounds} --groups {arguments.groups} "
-        f"--size {arguments.size} --repeats {arguments.repeats}",
+        f"--size {arguments.size} --repeats {arguments.repeats}{' --trl' if arguments.trl else ''}",
         "processor": processor,
         "instructions": instructions.rstrip(")"),
         "date": date.today().isoformat(),
