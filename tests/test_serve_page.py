@@ -68,6 +68,12 @@ def test_both_models_are_asked_by_keyboard_alone(page: Any) -> None:
     assert nameless == 0
 
 
+def test_the_link_to_the_answers_leads_somewhere_before_there_are_any(page: Any) -> None:
+    page.focus("a.skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "answers"
+
+
 def test_hostile_text_is_shown_as_text(page: Any) -> None:
     page.fill("#question", HOSTILE)
     with saying(f"<reasoning>Findings: {HOSTILE}</reasoning><answer>{HOSTILE}</answer>"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,22 @@ def test_every_view_fits_a_phone_and_has_names_for_all_controls(page: Any, addre
             ".map((one) => one.outerHTML)"
         )
         assert nameless == [], place
+        levels = page.evaluate(
+            "[...document.querySelectorAll('h1, h2, h3, h4')].map((one) => Number(one.tagName[1]))"
+        )
+        assert all(after <= before + 1 for before, after in pairwise(levels)), (place, levels)
+
+
+def test_the_link_to_the_content_stays_in_its_view(page: Any, address: str) -> None:
+    show(page, address, "#/groups?unit=completions")
+    page.keyboard.press("Tab")
+    assert page.inner_text(":focus") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("[document.activeElement.id, location.hash]") == [
+        "main",
+        "#/groups?unit=completions",
+    ]
+    assert page.inner_text("#found").startswith("260 completions")
 
 
 def test_filters_search_and_pages_are_reached_by_keyboard(page: Any, address: str) -> None:
@@ -109,6 +126,12 @@ def test_arrow_keys_read_a_curve(page: Any, address: str) -> None:
     page.keyboard.press("ArrowRight")
     told = page.inner_text("figure:has(svg[aria-label^='Reward:']) figcaption")
     assert told.startswith("Round 2: ours 0.2")
+    slider = page.locator("svg[aria-label^='Reward:']")
+    assert [slider.get_attribute(name) for name in ("role", "aria-valuenow", "aria-valuetext")] == [
+        "slider",
+        "2",
+        told,
+    ]
 
 
 def test_hostile_text_is_text_everywhere(page: Any, address: str) -> None:
@@ -130,6 +153,18 @@ def test_hostile_text_is_text_everywhere(page: Any, address: str) -> None:
     assert page.evaluate("document.querySelector('div.whole').textContent.length") == 1_050_000
 
 
+def test_what_a_mark_says_is_heard(tmp_path: Path, browser: Any) -> None:
+    run = make_run(tmp_path / "marked", (), [])
+    write_round(run, [row(1, 0, 0)])
+    with served(run) as where:
+        opened = browser.new_page()
+        show(opened, where, "#/group/0/1/0")
+        said = opened.locator("article.completion").aria_snapshot()
+        assert "mark: fever (present)" in said
+        assert "mark: rash (not found)" in said
+        opened.close()
+
+
 def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
     run = make_run(tmp_path / "live", (), [{"round": 1, "reward": 0.1}])
     with served(run) as where:
@@ -140,4 +175,9 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
         write_lines(run / "metrics.jsonl", [{"round": 2, "reward": 0.3}])
         opened.wait_for_selector(".runcard:has-text('round 2 of 40')", timeout=20_000)
         assert opened.query_selector("svg[data-metric=reward]:focus") is not None
+        assert opened.inner_text("#told") == ""  # rounds are told seldom, warnings at once
+        write_lines(run / "monitor.jsonl", [{"round": 2, "what": "Something new", "hint": "Look"}])
+        opened.wait_for_selector(
+            "#told:text-is('round 2 of 40; 1 new warning')", state="attached", timeout=20_000
+        )
         opened.close()

@@ -111,11 +111,12 @@ function chart(title, metric, courses, write) {
     svg("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y(level), y2: y(level) }),
     svg("text", { x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, write(level)),
   ]);
-  const figure = svg("svg", { viewBox: "0 0 320 150", width: "100%", role: "img", tabindex: 0, "data-metric": metric, "aria-label": `${title}: ${inWords}. Arrow keys read single rounds.` },
+  const figure = svg("svg", { viewBox: "0 0 320 150", width: "100%", role: "slider", tabindex: 0, "data-metric": metric, "aria-label": `${title}: ${inWords}. Arrow keys read single rounds.`,
+    "aria-valuemin": first, "aria-valuemax": last, "aria-valuenow": last, "aria-valuetext": `round ${last}` },
     marks, lines, cursor,
     svg("text", { x: LEFT, y: 144 }, `round ${first}`), last > first ? svg("text", { x: RIGHT, y: 144, "text-anchor": "end" }, `round ${last}`) : null);
   readable(figure, cursor, caption, courses, { first, last, x, write, inWords });
-  return h("figure", { class: "card chart" }, foreign("h3", { title: visible(metric) }, title), figure, caption);
+  return h("figure", { class: "card chart", "aria-label": title }, foreign("h3", { title: visible(metric) }, title), figure, caption);
 }
 
 function curve(run, course, smooth, x, y) {
@@ -140,6 +141,8 @@ function readable(figure, cursor, caption, courses, { first, last, x, write, inW
       return (courses.length > 1 ? visible(run.name) + " " : "") + (found ? write(found[1]) : "—");
     });
     caption.textContent = `Round ${at}: ${told.join("; ")}`;
+    figure.setAttribute("aria-valuenow", at);
+    figure.setAttribute("aria-valuetext", caption.textContent);
   };
   const leave = () => { cursor.setAttribute("visibility", "hidden"); caption.textContent = inWords; };
   figure.addEventListener("pointermove", (event) => {
@@ -148,8 +151,7 @@ function readable(figure, cursor, caption, courses, { first, last, x, write, inW
     read(first + place * (last - first));
   });
   figure.addEventListener("pointerleave", leave);
-  figure.addEventListener("focus", () => caption.setAttribute("role", "status"));
-  figure.addEventListener("blur", () => { caption.removeAttribute("role"); leave(); });
+  figure.addEventListener("blur", leave);
   figure.addEventListener("keydown", (event) => {
     const place = rounds.indexOf(at);
     const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: rounds.length - 1 }[event.key];

@@ -116,7 +116,7 @@ function extras(sample) {
 function findings(sample, got) {
   if (!sample.findings.length) return null;
   const of = (state) => sample.findings.filter(([, one]) => one === state).length;
-  const invented = got.facts_known ? "invented" : "not found in the prompt";
+  const invented = got.facts_known ? MARKS.invented : "not found in the prompt";
   return h("p", { class: "small soft" }, `Cites ${count(sample.findings.length, "finding")}: ${of("present")} present, ${of("absent")} absent, ${of("invented")} ${invented}.`);
 }
 

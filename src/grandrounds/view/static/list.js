@@ -51,8 +51,8 @@ function filterBar(run, chosen, go) {
 function table(run, rows, groups) {
   const unit = run.length_unit;
   const heads = groups
-    ? ["Round", "Case", "Gold answer", "Most given answer", "Right", "Mean reward", "Advantages", `Longest, ${unit}`]
-    : ["Round", "Case", "Gold answer", "Answer", "Right", "Reward", "Advantage", `Length, ${unit}`];
+    ? ["Round·group", "Case", "Gold answer", "Most given answer", "Right", "Mean reward", "Advantages", `Longest, ${unit}`]
+    : ["Round·group", "Case", "Gold answer", "Answer", "Right", "Reward", "Advantage", `Length, ${unit}`];
   return h("div", { class: "card scroll" }, h("table", { class: "stack lines list" },
     h("caption", { class: "skip" }, groups ? "Groups" : "Completions"),
     h("thead", {}, h("tr", {}, heads.map((head, place) => h("th", { scope: "col", class: place > 3 && place !== 6 ? "number" : null }, head)))),
@@ -72,7 +72,7 @@ function line(run, row, groups, heads) {
   ];
   cells.forEach((cell, place) => { cell.dataset.label = heads[place + 1]; });
   const to = address(`group/${run.number}/${row.round}/${row.group}`, groups ? {} : { sample: row.sample });
-  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: to, "aria-label": `Round ${row.round}, group ${row.group + 1}` }, `${row.round}·${row.group + 1}`)), cells);
+  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: to, "aria-label": `${row.round}·${row.group + 1}: round ${row.round}, group ${row.group + 1}` }, `${row.round}·${row.group + 1}`)), cells);
 }
 
 export function verdict(correct) {

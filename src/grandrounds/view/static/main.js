@@ -5,6 +5,7 @@ import { drawGroup } from "./group.js";
 import { drawList } from "./list.js";
 
 const COLOURS = [2, 1, 4, 3, 5, 0];
+const QUIET = 30_000; // milliseconds between two announcements of rounds to a screen reader
 const main = document.getElementById("main"), live = document.getElementById("live");
 const state = { runs: [], orders: {}, curves: null, hidden: new Set() };
 let drawn = 0;
@@ -72,17 +73,20 @@ function curvesView() {
     charts.length ? charts : h("p", { class: "card soft" }, "No round is done yet. The curves appear by themselves.")];
 }
 
-function runCard(run) {
+function roundOf(run) {
   const done = state.curves.runs[run.number].columns.round?.at(-1);
+  return done === undefined || done === null ? "no round yet" : `round ${done}${run.about.rounds ? ` of ${run.about.rounds}` : ""}`;
+}
+
+function runCard(run) {
   const about = Object.entries(run.about).filter(([name]) => name !== "rounds").map(([name, value]) => `${name} ${visible(value)}`);
-  const rounds = done === undefined || done === null ? "no round yet" : `round ${done}${run.about.rounds ? ` of ${run.about.rounds}` : ""}`;
   const toggle = state.runs.length > 1 ? h("button", { type: "button", "data-run": run.number, "aria-pressed": String(!state.hidden.has(run.number)), click: () => {
     if (!state.hidden.delete(run.number)) state.hidden.add(run.number);
     draw(true);
   } }, "Shown") : null;
   return h("article", { class: `card runcard k${run.colour}`, "aria-label": "Run " + visible(run.name) },
-    h("div", { class: "who" }, h("span", { class: "dot", "aria-hidden": "true" }), foreign("h3", {}, run.name), toggle,
-      h("span", { class: "small soft" }, [run.kind, rounds, count(run.completions, "completion"), ...about].join(" · "))),
+    h("div", { class: "who" }, h("span", { class: "dot", "aria-hidden": "true" }), foreign("h2", {}, run.name), toggle,
+      h("span", { class: "small soft" }, [run.kind, roundOf(run), count(run.completions, "completion"), ...about].join(" · "))),
     run.warnings.length ? warnings(run) : null);
 }
 
@@ -100,21 +104,42 @@ function warning(one) {
 // Changes come as events; several at once are drawn once.
 function listen() {
   const source = new EventSource("api/events");
+  const announce = announcer();
   let waiting = null;
   source.addEventListener("hello", () => { live.textContent = "Live"; live.dataset.live = "yes"; });
   source.addEventListener("change", (event) => {
     const changed = new Set([...(waiting?.changed ?? []), ...JSON.parse(event.data)]);
     clearTimeout(waiting?.timer);
-    waiting = { changed, timer: setTimeout(() => { waiting = null; refresh(changed); }, 200) };
+    waiting = { changed, timer: setTimeout(() => { waiting = null; refresh(changed, announce); }, 200) };
   });
   source.onerror = () => { live.textContent = "No connection: the server has stopped. `grandrounds view RUN` opens the run again."; live.dataset.live = "no"; };
 }
 
-async function refresh(changed) {
+// Tells what cannot be seen: a new warning at once, new rounds together and seldom.
+function announcer() {
+  const warned = () => state.runs.reduce((sum, run) => sum + run.warnings.length, 0);
+  let known = warned(), waiting = null;
+  const tell = () => {
+    waiting = null;
+    const fresh = warned() - known;
+    known += fresh;
+    const rounds = state.runs.map((run) => (state.runs.length > 1 ? visible(run.name) + ": " : "") + roundOf(run));
+    document.getElementById("told").textContent = [...rounds, ...(fresh > 0 ? [count(fresh, "new warning")] : [])].join("; ");
+  };
+  return () => {
+    if (warned() > known) {
+      clearTimeout(waiting);
+      tell();
+    } else waiting ??= setTimeout(tell, QUIET);
+  };
+}
+
+async function refresh(changed, announce) {
   try {
     await loadRuns();
     state.curves.runs.forEach((run) => Object.assign(run, state.runs[run.number]));
     await Promise.all([...changed].map((number) => state.curves.update(number)));
+    announce();
     if (document.body.dataset.view === "curves") await draw(true);
   } catch { /* the next event tries again */ }
 }
@@ -124,6 +149,10 @@ async function start() {
   state.curves = new Curves(state.runs);
   const curves = Promise.all(state.runs.map((run) => state.curves.update(run.number)));
   window.addEventListener("hashchange", () => draw());
+  document.querySelector(".skip").addEventListener("click", (event) => { // its address would name another view
+    event.preventDefault();
+    main.focus();
+  });
   if (!location.hash.startsWith("#/group")) await curves;
   await draw();
   await curves;
