@@ -169,7 +169,22 @@ def test_answers_that_never_repeat_make_no_groups_and_rare_ones_share_one():
 
 def test_an_interval_for_many_groups_is_wider():
     (group,) = subgroups(evaluated(FakeSampler({"case-0": WRONG}), 20).cases, lambda case: {"all": "all"})
-    assert simultaneous_interval(group, 1) == pytest.approx(group.interval)
-    low, high = simultaneous_interval(group, 20)
-    assert low < group.interval[0]
-    assert high > group.interval[1]
+    alone, among = simultaneous_interval(group, 1), simultaneous_interval(group, 20)
+    assert alone[0] < group.interval[0] < group.interval[1] < alone[1]  # exact ones are wider than Wilson's
+    assert among[0] < alone[0] < alone[1] < among[1]
+
+
+def test_one_right_case_proves_nothing_among_many_groups():
+    (group,) = subgroups(evaluated(cases=[make_case("one")]).cases, lambda case: {"all": "all"})
+    assert group.accuracy == 1
+    assert simultaneous_interval(group, 20) == pytest.approx((0.05 / 40, 1))
+
+
+def test_groups_stand_in_order_of_their_numbers():
+    ages = ["2 to 11", "12 to 17", "40 to 64", "unknown", "9" * 5000]
+    cases = [make_case(f"case-{age[:9]}", age=age) for age in reversed(ages)]
+    found = [
+        group.value
+        for group in subgroups(evaluated(cases=cases).cases, lambda case: {"age": case.tags["age"]})
+    ]
+    assert [age for age in found if len(age) < 10] == ages[:4]

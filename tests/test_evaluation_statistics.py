@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grandrounds.evaluation.statistics import (
+    clopper_pearson,
     effective_count,
     maj_at_k,
     mcnemar_exact,
@@ -50,6 +51,25 @@ MCNEMAR = [
 @pytest.mark.parametrize(("successes", "count", "low", "high"), WILSON)
 def test_wilson_equals_the_reference(successes, count, low, high):
     assert wilson(successes, count) == pytest.approx((low, high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(1, 1), (0, 10), (1, 10), (5, 10), (10, 10), (81, 263)])
+def test_at_the_ends_of_the_exact_interval_what_was_seen_is_as_rare_as_the_error(successes, count):
+    def probability(share, ks):
+        return sum(math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in ks)
+
+    low, high = clopper_pearson(successes, count, 0.01)
+    assert (
+        low == 0 if successes == 0 else probability(low, range(successes, count + 1)) == pytest.approx(0.005)
+    )
+    assert (
+        high == 1 if successes == count else probability(high, range(successes + 1)) == pytest.approx(0.005)
+    )
+
+
+def test_fractional_successes_widen_the_exact_interval_to_both_neighbours():
+    assert clopper_pearson(4.5, 10) == (clopper_pearson(4, 10)[0], clopper_pearson(5, 10)[1])
+    assert clopper_pearson(0.3 * 10, 10) == clopper_pearson(3, 10)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from itertools import pairwise
 
 import pytest
 from evaluation_support import OPTIONS, REASONING, RIGHT, WRONG, FakeSampler, NoMigraine, evaluated, make_case
@@ -60,6 +61,9 @@ def test_page_is_well_formed_with_unique_ids_and_one_top_heading(text):
     assert len(ids) == len(set(ids))
     assert len(page.all("h1")) == 1
     assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("caption")) == len(page.all("table"))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(later - level <= 1 for level, later in pairwise(levels))
 
 
 def test_page_fetches_nothing(text):
@@ -190,3 +194,5 @@ def test_curves_leave_out_what_is_missing_or_not_a_number():
 def test_a_constant_curve_is_drawn():
     (curve,) = curves([{"round": i, "reward": 0.0} for i in range(1, 5)])
     assert "nan" not in curve.raw
+    (curve,) = curves([{"round": i, "reward": 3e-4} for i in range(1, 5)])
+    assert [float(label) for _, label in curve.marks] == pytest.approx([2.7e-4, 3e-4, 3.3e-4])

@@ -1,6 +1,8 @@
-"""The statistics of an evaluation, as functions of numbers. All intervals are two-sided 95 % intervals.
+"""The statistics of an evaluation, as functions of numbers. All intervals are two-sided 95 % intervals
+unless they are told otherwise.
 
 wilson            interval of a proportion                Wilson 1927, doi:10.1080/01621459.1927.10502953
+clopper_pearson   exact interval of a proportion          Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404
 mcnemar_exact     do two policies differ on paired cases  McNemar 1947, doi:10.1007/BF02295996, exact binomial
 paired_bootstrap  interval of their difference            Efron & Tibshirani 1993, chapter 13
 pass_at_k         is one of k samples right, unbiased     Chen et al. 2021, arXiv:2107.03374, equation 1
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +59,34 @@ def wilson(successes: float, count: float, z: float = Z95) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == count else min(1.0, centre + half)
     return low, high
+
+
+def clopper_pearson(successes: float, count: int, error: float = 0.05) -> Interval:
+    """The exact interval of a proportion: it misses the true one with a probability of at most `error`.
+
+    Its ends are the shares at which so many successes or more, and so many or fewer, have a probability of error / 2.
+    Fractional successes are taken as both neighbours.
+    """
+    fewest, most = math.floor(round(successes, 6)), math.ceil(round(successes, 6))
+    k = np.arange(count + 1)
+    ways = np.array([math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in k])
+
+    def probability(share: float, counted: slice) -> float:
+        logs = ways + k * math.log(share) + (count - k) * math.log1p(-share)
+        return float(np.exp(logs[counted]).sum())
+
+    low = _root(lambda share: probability(share, slice(fewest, None)) - error / 2) if fewest > 0 else 0.0
+    high = _root(lambda share: error / 2 - probability(share, slice(most + 1))) if most < count else 1.0
+    return low, high
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a function that rises between 0 and 1 is 0."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2
 
 
 def effective_count(case_means: np.ndarray, samples: int) -> float:

@@ -136,7 +136,7 @@ def _places(count: int, most: int) -> list[int]:
 def _bounds(values: list[float]) -> tuple[float, float]:
     """The axis range: a little wider than the data, and never empty."""
     low, high = min(values), max(values)
-    margin = 0.08 * (high - low) or max(0.5, abs(high) * 0.1)
+    margin = 0.08 * (high - low) or abs(high) * 0.1 or 0.5
     return low - margin if low < 0 else max(0.0, low - margin), high + margin
 
 

@@ -77,9 +77,9 @@ def _data(facts: RunFacts) -> list[Item]:
     if cases is not None:
         missing = (
             "; ".join(f"{count:,} left out: {reason}" for reason, count in cases.dropped.items())
-            or "No case was left out."
+            or "No case was left out"
         )
-        missing += f" Balance of answers in training: {logs.recipe.cases.balance}."
+        missing += f". Balance of answers in training: {logs.recipe.cases.balance}."
     return [
         Item("5a", "Data", "Where the cases come from, and whom they represent", source),
         Item("5b", "Data", "How they were divided, and what keeps test cases out of training", split),

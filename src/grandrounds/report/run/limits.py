@@ -106,11 +106,11 @@ def _of_choosing(logs: Logs, comparison: Comparison) -> Iterator[str]:
     both = sum(case.id in seen for case in comparison.evaluations[comparison.names[-1]].cases)
     if not both:
         return
-    use = "to choose the best checkpoint"
+    were, use = "was" if both == 1 else "were", "to choose the best checkpoint"
     if logs.recipe.evaluation.patience:
         use += " and when to stop"
     yield (
-        f"{both:,} of the {comparison.count:,} evaluated cases were also looked at while training, {use}. The "
+        f"{both:,} of the {comparison.count:,} evaluated cases {were} also looked at while training, {use}. The "
         f"checkpoint reported on is {logs.checkpoint}; if it was chosen by these cases, its accuracy on them is "
         "somewhat too high."
     )

@@ -12,6 +12,7 @@ from grandrounds.evaluation.statistics import Interval, holm
 from grandrounds.evaluation.subgroups import labels_of_content, simultaneous_interval, subgroups
 from grandrounds.report.page import RowGroup, TableRow
 from grandrounds.report.tables import MOST_VALUES
+from grandrounds.report.words import cases
 from grandrounds.shares import percent, percents
 
 
@@ -102,7 +103,7 @@ def _standing_out(groups: list[Subgroup], overall: float) -> list[str]:
         if not interval[0] <= overall <= interval[1]:
             way = "below" if interval[1] < overall else "above"
             found.append(
-                f"{group.tag} “{group.value}”: {percent(group.accuracy)} of {group.count:,} cases right, {way} the "
+                f"{group.tag} “{group.value}”: {percent(group.accuracy)} of {cases(group.count)} right, {way} the "
                 f"{percent(overall)} of all; the interval that allows for all groups is {percents(interval)}"
             )
     return found
