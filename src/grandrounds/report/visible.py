@@ -7,28 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds.evaluation.result import Answered, CaseResult
+from grandrounds.web.visible import visible
 
 # Characters of a response or question that are shown, and of what should be short: an answer, an option, an id.
 LONGEST, LONGEST_SHORT, MOST_LISTED = 8000, 400, 20
-# Join and separate letters in several scripts, and harm nothing.
-_JOINERS = "\u200c\u200d"
-
-
-def visible(text: str) -> str:
-    """Control and formatting characters written out: an escape as [U+001B], a right-to-left override as [U+202E]."""
-    if text.isprintable():
-        return text
-    return "".join(map(_visible, text.replace("\r\n", "\n")))
-
-
-def _visible(char: str) -> str:
-    if char.isprintable() or char in "\n\t" or char in _JOINERS or char.isspace():
-        return char if char not in "\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029" else _written_out(char)
-    return _written_out(char)
-
-
-def _written_out(char: str) -> str:
-    return f"[U+{ord(char):04X}]"
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
