@@ -34,7 +34,7 @@ CANDIDATES = st.one_of(
 )
 OUTLINES = st.builds(
     Outline,
-    st.lists(PHRASE, max_size=4).map(tuple),
+    st.lists(PHRASE | st.tuples(PHRASE, PHRASE).map(", ".join), max_size=4).map(tuple),
     st.lists(CANDIDATES, max_size=3).map(tuple),
     st.none() | PHRASE,
     st.none() | PHRASE,
@@ -59,6 +59,22 @@ def test_an_outline_as_models_write_it_is_read() -> None:
         Candidate("Pericarditis", (Claim("crushing chest pain"), Claim("a rub")), (Claim("no fever"),), None),
     )
     assert (outline.check, outline.conclusion) == ("it fits", "Acute coronary syndrome")
+
+
+@pytest.mark.parametrize(
+    ("line", "findings"),
+    [
+        ("Findings: fever, chills, no cough.", ("fever", "chills", "no cough")),
+        ("Findings: 150,000 platelets, fever", ("150,000 platelets", "fever")),
+        ("Findings: intellectual disability, severe; fever.", ("intellectual disability, severe", "fever")),
+        ("Findings: intellectual disability, severe;.", ("intellectual disability, severe",)),
+    ],
+)
+def test_findings_stand_between_semicolons_or_else_between_commas(
+    line: str, findings: tuple[str, ...]
+) -> None:
+    assert parse_outline(line).findings == findings
+    assert parse_outline(render_outline(Outline(findings=findings))).findings == findings
 
 
 def test_each_total_is_compared_with_the_best_before_it() -> None:

@@ -6,11 +6,12 @@
     Check: sweating is not explained by pericarditis.
     Conclusion: Acute coronary syndrome.
 
-After `weighing`, findings are in any order, and the sign of its points puts each on a side. Otherwise points and totals
-are optional. Where a list of claims has points, a claim ends at its points, so a finding may contain commas
-("Intellectual disability, severe +2"). After the points may come their sum so far ("sweating +2 = 5"), and after a
-total its comparison with the best total before it ("total 5; leads", "total 3; trails 5"). Prose has no findings and no
-differential, but its conclusion is extracted.
+A list of findings without a semicolon is read between its commas; one finding that contains a comma has a semicolon
+after it ("Findings: intellectual disability, severe;."). After `weighing`, findings are in any order, and the sign of
+its points puts each on a side. Otherwise points and totals are optional. Where a list of claims has points, a claim
+ends at its points, so a finding may contain commas ("intellectual disability, severe +2"). After the points may come
+their sum so far ("sweating +2 = 5"), and after a total its comparison with the best total before it ("total 5; leads",
+"total 3; trails 5"). Prose has no findings and no differential, but its conclusion is extracted.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def parse_outline(reasoning: str) -> Outline:
                 parts[waiting].append(_sentence(line))
             waiting = waiting if listed else ""
     return Outline(
-        findings=tuple(item for part in parts["findings"] for item in _items(part, ";")),
+        findings=tuple(item for part in parts["findings"] for item in _listed(part)),
         differential=tuple(differential),
         check=_last(parts["check"]),
         conclusion=_last(parts["conclusion"]) or _concluded_in_prose(text),
@@ -144,7 +145,8 @@ def render_outline(outline: Outline) -> str:
     """
     lines = []
     if outline.findings:
-        lines.append(f"Findings: {'; '.join(outline.findings)}.")
+        alone = len(outline.findings) == 1 and _COMMA.search(outline.findings[0])
+        lines.append(f"Findings: {'; '.join(outline.findings)}{';' if alone else ''}.")
     lines.extend(_render_candidate(candidate, outline.findings) for candidate in outline.differential)
     if outline.check is not None:
         lines.append(f"Check: {outline.check}.")
@@ -242,6 +244,13 @@ def _integer(text: str) -> int:
 
 def _items(text: str, separator: str) -> list[str]:
     return [item.strip() for item in text.split(separator) if item.strip()]
+
+
+def _listed(text: str) -> list[str]:
+    """Findings, between semicolons, or between commas where there is no semicolon, as language models often write."""
+    if ";" in text:
+        return _items(text, ";")
+    return [item.strip() for item in _COMMA.split(text) if item.strip()]
 
 
 def _last(parts: Sequence[str]) -> str | None:
