@@ -88,7 +88,6 @@ def test_the_language_model_is_found_in_its_package_or_a_hint_says_how_to_get_it
     assert demo.reasoning.seed == demo.regular.seed == 3
     assert demo.notice
     assert demo.held_out
-    assert demo.reasoning.cases.clinic_textbook
     own = language_demo(0, "cases: #1 [new].jsonl", "some/model: 2")
     assert (own.source, own.held_out, own.notice) == ("cases: #1 [new].jsonl", {}, "")
     assert own.reasoning.policy.model == "some/model: 2"

@@ -95,13 +95,12 @@ def small_demo(seed: int, *, full: bool) -> Demo:
 
 def language_demo(seed: int, source: str, model: str | None) -> Demo:
     """SmolLM2-135M-Instruct, or another language model, on the clinic or on the user's cases."""
-    name = "clinic-llm" if source == CLINIC else "laptop"
     named = {"cases.source": source, "policy.model": str(model or packaged_model())}
     shared = [f"seed={seed}", *(f"{key}={json.dumps(value)}" for key, value in named.items())]
     return Demo(
         title=f"{Path(model).name if model else 'SmolLM2-135M-Instruct'} learns from {source}",
-        regular=load_recipe(name, [*shared, "name=regular", "rounds=0", "sft.reasoning=false"]),
-        reasoning=load_recipe(name, shared),
+        regular=load_recipe("laptop", [*shared, "name=regular", "rounds=0", "sft.reasoning=false"]),
+        reasoning=load_recipe("laptop", shared),
         cases=150,
         held_out={"unseen phrasings": 150} if source == CLINIC else {},
         seconds={"regular": 254, "cold start": 324, "GRPO": 477, "comparison": 77, HELD_OUT_SETS: 84},
