@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_training_changes import Notes, recipe, rows
 from typer.testing import CliRunner
@@ -14,12 +15,15 @@ from typer.testing import CliRunner
 from grandrounds.cli.app import app
 from grandrounds.errors import RunError
 from grandrounds.recipe import Recipe
+from grandrounds.response.grammar import Grammar
+from grandrounds.rewards import read_group
 from grandrounds.tracking import known
 from grandrounds.tracking.tracker import TrackedRun, Tracker
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.progress import SilentProgress
 from grandrounds.training.run import Run, resume, train
-from grandrounds.training.tracked import TRACKERS
+from grandrounds.training.tracked import TRACKERS, Tracking
+from grandrounds.types import Answer, Case, Completion, Group, Prompt, ScoredGroup
 
 SILENT = SilentProgress()
 METHODS = ("begin", "numbers", "completions", "files", "end")
@@ -135,6 +139,22 @@ def test_tables_of_completions_come_with_evaluations_or_as_often_as_asked(
         run_of(tmp_path / str(every), tracker, track_completions=every)
         asked[every] = [number for number, _ in tracker.of("completions")]
     assert asked == {0: [], 3: [3, 4]}
+
+
+def test_texts_come_visible_and_cut(tmp_path: Path) -> None:
+    tracker, hostile = Recording(), "\x1b[31m\u202e"
+    case = Case("1", "Why?", Answer("text", hostile))
+    completion = Completion(np.arange(4), np.zeros(4, np.float32), hostile + "x" * 8000, "stop")
+    samples = read_group(Group(Prompt(case, np.arange(3), hostile), (completion,)), Grammar(), 5)
+    settings = recipe(prompt={"system": hostile})
+    tracking = Tracking([tracker], 1, print)
+    tracking.begin(RunFolder.create(tmp_path / "run", settings), settings, rounds=0, sft=0)
+    tracking.round(1, {"reward": 0.0}, [ScoredGroup(samples, {}, np.zeros(1), ({},))])
+    ((_, (row,)),) = tracker.of("completions")
+    shown = "[U+001B][31m[U+202E]"
+    assert [row["prompt"], row["gold"], tracker.of("begin")[0].recipe["prompt.system"]] == [shown] * 3
+    assert row["completion"].startswith(f"{shown}xxx")
+    assert row["completion"].endswith("x\n[cut here: 6 more characters are not shown]")
 
 
 def test_a_large_policy_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds.evaluation.result import Answered, CaseResult
-from grandrounds.web.visible import visible
+from grandrounds.web.visible import cut, visible
 
-# Characters of a response or question that are shown, and of what should be short: an answer, an option, an id.
-LONGEST, LONGEST_SHORT, MOST_LISTED = 8000, 400, 20
-
-
-def cut(text: str, longest: int = LONGEST) -> str:
-    """The text, or its beginning and how much is left out."""
-    if len(text) <= longest:
-        return text
-    return f"{text[:longest]}\n[cut here: {len(text) - longest:,} more characters are not shown]"
+# Characters that are shown of what should be short: an answer, an option, an id.
+LONGEST_SHORT, MOST_LISTED = 400, 20
 
 
 def short(text: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.tracking.tracker import Axis, Ending, TrackedRun
-from grandrounds.web.visible import visible
 
 # What Markdown reads as more than text -> that character as HTML.
 MARKS = {**{ord(mark): f"&#{ord(mark)};" for mark in "\\`*_[]|~!"}, ord("\n"): "<br>"}
@@ -68,4 +67,4 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return html.escape(visible(str(value))).translate(MARKS)
+    return html.escape(str(value)).translate(MARKS)

@@ -45,7 +45,8 @@ class Tracker(Protocol):
         ...
 
     def completions(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Some completions of a round, rows with the same columns. A tracker without tables does nothing."""
+        """Some completions of a round, rows with the same columns. Texts come with control characters written out, and
+        cut where they are very long. A tracker without tables does nothing."""
         ...
 
     def files(self, files: Mapping[str, Path]) -> None:

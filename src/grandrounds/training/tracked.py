@@ -22,6 +22,7 @@ from grandrounds.training.files import saving, write_json
 from grandrounds.training.folder import ENVIRONMENT, EVALUATIONS, RECIPE, RunFolder
 from grandrounds.training.held_out import BEST
 from grandrounds.types import ScoredGroup
+from grandrounds.web.visible import cut, visible
 
 TRACKERS = "trackers.json"
 # Completions in a table at most, and bytes of a policy that is sent along.
@@ -133,7 +134,7 @@ def _rows(number: int, groups: Sequence[ScoredGroup]) -> list[dict[str, Any]]:
 
 def _row(number: int, group: ScoredGroup, turn: int) -> dict[str, Any]:
     sample = group.samples[turn]
-    return {
+    row: dict[str, Any] = {
         "round": number,
         "case": sample.case.id,
         "prompt": sample.prompt.text,
@@ -145,6 +146,12 @@ def _row(number: int, group: ScoredGroup, turn: int) -> dict[str, Any]:
         "advantage": None if group.advantages is None else float(np.mean(group.advantages[turn])),
         **{f"rewards/{name}": scores[turn] for name, scores in group.scores.items()},
     }
+    return {name: _shown(value) for name, value in row.items()}
+
+
+def _shown(value: Any) -> Any:
+    """For a tracker, which shows a text as it is: text made visible and cut, anything else as it is."""
+    return visible(cut(value)) if isinstance(value, str) else value
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -153,7 +160,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{above}{key}", _shown(value)
 
 
 def _at_the_end(folder: RunFolder) -> Iterator[tuple[str, Path]]:

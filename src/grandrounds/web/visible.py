@@ -1,9 +1,19 @@
-"""Makes visible what a text holds that cannot be seen, or that would change how others look."""
+"""Makes any text fit to be shown: what cannot be seen, or would change how others look, is written out; what is
+endless is cut."""
 
 from __future__ import annotations
 
 # Join and separate letters in several scripts, and harm nothing.
 _JOINERS = "\u200c\u200d"
+# Characters of a response or question that are shown.
+LONGEST = 8000
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """The text, or its beginning and how much is left out."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}\n[cut here: {len(text) - longest:,} more characters are not shown]"
 
 
 def visible(text: str) -> str:
