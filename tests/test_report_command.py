@@ -85,6 +85,23 @@ def test_policies_stand_side_by_side_with_the_runs_own_cold_start(place: Path, p
         )
 
 
+def test_one_count_goes_over_all_policies_and_trials(place: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    report_run(
+        place / "run",
+        tmp_path / "report.html",
+        limit=4,
+        trials=2,
+        samples=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    done = [count for count, _ in told]
+    # The run and its cold start: 4 cases once; 2 cases twice, and in the trials of faithfulness and robustness.
+    assert {total for _, total in told} == {2 * (4 + 2 * (2 + 6 + 4))}
+    assert done == sorted(done)
+    assert done[-1] == told[-1][1]
+
+
 def test_the_split_is_the_one_that_the_run_recorded(place: Path, page: Page) -> None:
     recorded = RunFolder.open(place / "run").split()
     for part in ("train", "held_out"):

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grandrounds.evaluating import Done, EvaluationRequest, compare_targets, evaluate_target, own_cases
+from grandrounds.evaluating import EvaluationRequest, compare_targets, evaluate_target, own_cases
 from grandrounds.evaluation import Comparison, Evaluation
+from grandrounds.evaluation.progress import Done
 from grandrounds.exporting.export import Exported, Wish, export_run
 from grandrounds.planning.plan import Plan
 from grandrounds.planning.planner import plan
@@ -100,6 +101,7 @@ def export(
     converter: str | Path | None = None,
     overrides: Sequence[str] = (),
     note: Callable[[str], None] = print,
+    progress: Done | None = None,
 ) -> list[Exported]:
     """Write a run's policy for use elsewhere: `adapter`, `merged`, `gguf`, each into a folder of its own in `out`.
 
@@ -108,7 +110,7 @@ def export(
 
     checkpoint: `best`, `newest`, or a round. bfloat16: round the weights of whole models. base, license: for adapter
     and model card. converter: llama.cpp's convert_hf_to_gguf.py. note: is told of each step.
-    Raises the `GrandRoundsError` family.
+    progress: called with (steps done, steps in all). Raises the `GrandRoundsError` family.
     """
     wish = Wish(
         kinds=(to,) if isinstance(to, str) else tuple(to),
@@ -123,4 +125,4 @@ def export(
         converter=Path(converter) if converter is not None else None,
         overrides=tuple(overrides),
     )
-    return export_run(run, wish, note)
+    return export_run(run, wish, note, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count
@@ -17,6 +17,7 @@ from grandrounds.evaluation import evaluate as evaluate_prompts
 from grandrounds.evaluation.evaluate import restricted
 from grandrounds.evaluation.faithfulness import ANSWER_TOKENS, Asking
 from grandrounds.evaluation.faithfulness import faithfulness as measure_faithfulness
+from grandrounds.evaluation.progress import Done, part
 from grandrounds.evaluation.robustness import robustness as measure_robustness
 from grandrounds.policy.model import Policy
 from grandrounds.recipe import MEMORY, Recipe
@@ -28,8 +29,8 @@ from grandrounds.training.fitting import TOO_LONG
 from grandrounds.training.target import Target
 from grandrounds.types import Case, CaseBook
 
-# (cases done, cases in all)
-Done = Callable[[int, int], None]
+# Responses to a case in the trials of faithfulness and robustness, about: some are short, some cases have none.
+FAITHFULNESS, ROBUSTNESS = 6, 4
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,11 @@ def evaluate_together(
     """As `compare_targets`, for one target or more."""
     host = next((target for target in targets if target.is_run), targets[0])
     book, cases = host.cases(how.source, how.split)
-    evaluations = {
-        name: _evaluate(target, book, cases, how, progress)
-        for name, target in zip(distinct_names(targets), targets, strict=True)
-    }
+    evaluations, before, whole = {}, 0, responses(targets, how, cases)
+    for name, target in zip(distinct_names(targets), targets, strict=True):
+        work = responses([target], how, cases)
+        evaluations[name] = _evaluate(target, book, cases, how, part(progress, before, work, whole))
+        before += work
     # A case that is too long for one policy is left out for all.
     common = set.intersection(*({case.id for case in one.cases} for one in evaluations.values()))
     if not common:
@@ -105,6 +107,18 @@ def evaluate_together(
     return compare_evaluations(
         {name: restricted(one, common, "too long for another policy") for name, one in evaluations.items()}
     )
+
+
+def responses(targets: Sequence[Target], how: EvaluationRequest, cases: Sequence[Case]) -> int:
+    """About how many responses the targets give in all, for `progress`."""
+    asked = len([case for case in cases if case.gold.kind != "none"][: how.limit])
+    return asked * sum(sum(_responses(target, how)) for target in targets)
+
+
+def _responses(target: Target, how: EvaluationRequest) -> tuple[int, int, int]:
+    """To one case: as it is, in the trials of faithfulness, in those of robustness."""
+    samples = how.samples or target.recipe.evaluation.samples
+    return samples, FAITHFULNESS * how.faithfulness, ROBUSTNESS * how.robustness
 
 
 def evaluate_target(target: Target, how: EvaluationRequest, progress: Done | None = None) -> Evaluation:
@@ -131,6 +145,8 @@ def _evaluate(
         raise CaseError(
             "no case has a gold answer", where=how.place, hint="There is no accuracy to evaluate."
         )
+    once, faithful_ones, robust_ones = (len(asked) * work for work in _responses(target, how))
+    whole = once + faithful_ones + robust_ones
     prompts, too_long = split_by_length(policy, asked, recipe.prompt, settings.max_new_tokens)
     if too_long and (recipe.cases.too_long == "error" or not prompts):
         make_prompts(policy, asked, recipe.prompt, settings.max_new_tokens)  # says what does not fit
@@ -146,15 +162,21 @@ def _evaluate(
         knowledge=book.knowledge,
         seed=recipe.seed,
         skipped=skipped,
-        progress=progress,
+        progress=part(progress, 0, once, whole),
     )
     asking = _asking(policy, sampler, grammar, settings, recipe)
     faithful = (
-        measure_faithfulness(asking, prompts, progress)
+        measure_faithfulness(asking, prompts, part(progress, once, faithful_ones, whole))
         if how.faithfulness and evaluation.reasoned.value > 0
         else None
     )
-    robust = measure_robustness(asking, prompts, progress) if how.robustness else None
+    robust = (
+        measure_robustness(asking, prompts, part(progress, once + faithful_ones, robust_ones, whole))
+        if how.robustness
+        else None
+    )
+    if progress is not None:
+        progress(whole, whole)  # where no trial applied, too
     cases = [prompt.case for prompt in prompts]
     trained_on = None if target.owns(how.source) else (target.fitted or {}).get(FREQUENCY)
     found = label_baselines(book, cases, trained_on)

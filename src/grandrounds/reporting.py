@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from grandrounds._version import __version__
 from grandrounds.cases.load import built_whole
-from grandrounds.evaluating import Done, EvaluationRequest, distinct_names, evaluate_together
-from grandrounds.evaluation import Comparison
+from grandrounds.evaluating import EvaluationRequest, distinct_names, evaluate_together, responses
 from grandrounds.evaluation.compare import lot
+from grandrounds.evaluation.progress import Done, part
 from grandrounds.recipe import MEMORY
 from grandrounds.report.run.facts import Logs, Measured, RunFacts, case_facts, copies, read_logs
 from grandrounds.report.run.page import write_run_report
@@ -109,14 +108,19 @@ def _measured(
     facts = case_facts(source, own, book, chosen, held_out)
     facts = replace(facts, trained_on=_trained_on(target, targets, book if own else None, chosen))
 
-    def evaluated(count: int, **further: Any) -> Comparison:
-        asked = EvaluationRequest(replace(book, test=chosen[:count]), "test", **further)
-        return evaluate_together(targets, asked, progress)
-
-    comparison = evaluated(len(chosen))
+    everything = EvaluationRequest(replace(book, test=chosen), "test")
+    trials = EvaluationRequest(
+        replace(book, test=chosen[: how.trials]),
+        "test",
+        samples=how.samples,
+        faithfulness=True,
+        robustness=True,
+    )
+    first, second = (responses(targets, asked, asked.source.test) for asked in (everything, trials))
+    comparison = evaluate_together(targets, everything, part(progress, 0, first, first + second))
     tried = None
     if how.trials:
-        tried = evaluated(how.trials, samples=how.samples, faithfulness=True, robustness=True)
+        tried = evaluate_together(targets, trials, part(progress, first, second, first + second))
     return Measured(comparison, tried, facts, not_tried="they were left out (no trials were asked for)")
 
 

@@ -151,7 +151,7 @@ def run_demo(out: Path, demo: Demo) -> None:
     _first_answer(console, demo)
     targets = _trained(console, out, demo, whole)
     _head(console, "3  All three on the same held-out cases", whole)
-    with counted("evaluated", whole, "comparison", len(targets)) as progress:
+    with counted("Comparing", whole, "comparison") as progress:
         comparison = compare_targets(targets, EvaluationRequest(demo.source, limit=demo.cases), progress)
     print_comparison(console, comparison, notice=demo.notice)
     for example in comparison.examples()[:1]:
@@ -260,7 +260,7 @@ def _held_out(console: Console, targets: list[Target], demo: Demo, whole: Whole)
     for name in NAMES:
         table.add_column(name, justify="right")
     comparisons = {}
-    with counted("evaluated", whole, HELD_OUT_SETS, len(demo.held_out) * len(targets)) as progress:
+    with counted("Comparing", whole, HELD_OUT_SETS, len(demo.held_out)) as progress:
         for name, limit in demo.held_out.items():
             request = EvaluationRequest(f"{demo.source}:{name}", limit=limit)
             comparisons[name] = compare_targets(targets, request, progress)

@@ -45,7 +45,7 @@ def show_evaluation(
     console = Console(highlight=False, quiet=json_file == STDOUT)
     source = cases or _own_cases(console, [target], split)
     request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
-    with counted("evaluated") as progress:
+    with counted("Evaluating") as progress:
         evaluation = evaluate_target(target, request, progress)
     print_evaluation(console, target.name, evaluation)
     if notice := notice_of(source):
@@ -82,7 +82,7 @@ def show_comparison(
     console = Console(highlight=False, quiet=json_file == STDOUT)
     source = cases or _own_cases(console, targets, split)
     request = EvaluationRequest(source, split, limit, samples, tuple(overrides), faithfulness)
-    with counted("evaluated") as progress:
+    with counted("Evaluating") as progress:
         comparison = compare_targets(targets, request, progress)
     print_comparison(console, comparison, notice=notice_of(source))
     for example in comparison.examples()[:1]:

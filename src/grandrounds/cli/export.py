@@ -14,6 +14,8 @@ def write_exports(run: Path, **wish: Any) -> None:
     from rich.console import Console
 
     from grandrounds.api import export
+    from grandrounds.cli.progress import counted
 
     console = Console(highlight=False, soft_wrap=True)
-    export(run, note=lambda line: console.print(line, markup=False), **wish)
+    with counted("Exporting") as progress:
+        export(run, note=lambda line: console.print(line, markup=False), progress=progress, **wish)

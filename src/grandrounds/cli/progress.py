@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from itertools import pairwise, zip_longest
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -37,26 +38,52 @@ def run_progress(console: Console | None = None, part: Part | None = None) -> Pl
 def counted(
     what: str, whole: Whole | None = None, stage: str = "", times: int = 1
 ) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that moves a bar in a terminal and is silent elsewhere.
+    """A callback (done, total) that moves one bar in a terminal, and elsewhere prints a line for every tenth.
 
-    It counts to the total `times` times, which is the stage of the whole command.
+    It counts to the total `times` times, which is the stage of the whole command; without one, the whole itself.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-    remaining = TextColumn("{task.fields[left]}") if whole else TimeRemainingColumn()
-    console, finished, last = Console(stderr=True), 0, 0
-    with Progress(
-        *columns, remaining, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=None, left="")
+    whole, stage = (whole, stage) if whole is not None else (Whole({what: 1.0}), what)
+    finished, last, tenths = 0, 0, 0
+    with _bar(what) as show:
 
         def move(done: int, total: int) -> None:
-            nonlocal finished, last
+            nonlocal finished, last, tenths
             finished, last = finished + (done < last), done
-            if whole is not None:
-                whole.reach(stage, (finished + done / total) / times)
-            bar.update(task, completed=done, total=total, left=str(whole or ""))
+            share = (finished + done / total) / times
+            whole.reach(stage, share)
+            show(share, whole.words if whole.share < 1 else "", int(10 * share) > tenths)
+            tenths = int(10 * share)
 
         yield move
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[float, str, bool], None]]:
+    """A callback (share, time left, whether it is worth a line) that draws or prints, on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        console.print(f"{what} …", markup=False)
+
+        def told(share: float, left: str, due: bool) -> None:
+            if due:
+                console.print(", ".join(filter(None, (f"{what}: {percent(share, 0)}", left))), markup=False)
+
+        yield told
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[left]}"),
+    )
+    # What is printed meanwhile goes above the bar, unless it goes to a file.
+    to_bar = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=to_bar) as bar:
+        task = bar.add_task(what, total=1.0, left="")
+
+        def drawn(share: float, left: str, due: bool) -> None:
+            bar.update(task, completed=share, left=", ".join(filter(None, (percent(share, 0), left))))
+
+        yield drawn
 
 
 class Panel(PlainProgress):

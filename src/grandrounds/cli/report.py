@@ -29,7 +29,7 @@ def write_report(
 
     _, folder, page = place_of_report(run, out)
     writable(page if folder.is_dir() else None)
-    with counted("answered") as progress:
+    with counted("Evaluating for the report") as progress:
         page = report_run(
             run,
             out,

@@ -78,8 +78,14 @@ class Exported:
         return f"{self.kind}: {self.folder}, {self.check or f'NOT compared with the policy: {self.why}'}."
 
 
-def export_run(run: Path | str, wish: Wish, note: Callable[[str], None] = print) -> list[Exported]:
-    """Export a checkpoint of a run, one folder for each kind. note: is told of each step.
+def export_run(
+    run: Path | str,
+    wish: Wish,
+    note: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Exported]:
+    """Export a checkpoint of a run, one folder for each kind. note: is told of each step. progress: called with (steps
+    done, steps in all): the policy's own completions, then each export with its comparison.
 
     Raises the `GrandRoundsError` family. An export that differs from the policy, or was interrupted, leaves nothing.
     """
@@ -91,7 +97,14 @@ def export_run(run: Path | str, wish: Wish, note: Callable[[str], None] = print)
     converter = find_converter(wish.converter) if "gguf" in kinds else None
     note(f"Exporting {', '.join(kinds)} of checkpoint {chosen.name} (after round {chosen.round}).")
     source, expected, card = _of_policy(chosen, wish)
-    return [_export(kind, source, expected, card, out / kind, wish, converter, note) for kind in kinds]
+    exported: list[Exported] = []
+    for kind in kinds:
+        if progress is not None:
+            progress(1 + len(exported), 1 + len(kinds))
+        exported.append(_export(kind, source, expected, card, out / kind, wish, converter, note))
+    if progress is not None:
+        progress(1 + len(kinds), 1 + len(kinds))
+    return exported
 
 
 def _kinds(wanted: Sequence[str], chosen: Chosen) -> tuple[str, ...]:

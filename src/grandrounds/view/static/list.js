@@ -72,7 +72,7 @@ function line(run, row, groups, heads) {
   ];
   cells.forEach((cell, place) => { cell.dataset.label = heads[place + 1]; });
   const to = address(`group/${run.number}/${row.round}/${row.group}`, groups ? {} : { sample: row.sample });
-  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: to, "aria-label": `${row.round}·${row.group + 1}: round ${row.round}, group ${row.group + 1}` }, `${row.round}·${row.group + 1}`)), cells);
+  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: to, "aria-label": `${row.round}·${row.group + 1}: round ${row.round}, group ${row.group + 1}${groups ? "" : `, completion ${row.sample + 1}`}` }, `${row.round}·${row.group + 1}`)), cells);
 }
 
 export function verdict(correct) {

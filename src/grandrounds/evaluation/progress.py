@@ -1,0 +1,19 @@
+"""How far an evaluation is: one count over all of its policies and trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# (responses done, responses in all)
+Done = Callable[[int, int], None]
+
+
+def part(progress: Done | None, before: int, work: int, whole: int) -> Done | None:
+    """Tells progress of a part of the whole: of `whole` responses, `before` are done and `work` are the part's."""
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int) -> None:
+        progress(before + round(work * done / total), whole)
+
+    return tell
