@@ -30,7 +30,8 @@ def test_parts_count_to_the_whole() -> None:
         told.append((done, total))
 
     first, second = part(whole, 0, 30, 100), part(whole, 30, 70, 100)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     first(5, 5)
     second(1, 2)
     second(2, 2)
