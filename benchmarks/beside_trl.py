@@ -63,7 +63,7 @@ SFT_EVERY = 10  # steps
 MOST = 2000  # rounds or steps, more than there is time for
 TRL_ROUNDS = 300  # that prompts are written down for
 MINUTES = (0, 5, 10, 20, 30)
-GRACE = 2.0  # minutes by which the last round may fall short of the time
+GRACE = 2.0  # minutes by which the last round may end before the last of MINUTES, or after it
 RESULT = RESULTS / "beside-trl.json"
 
 
@@ -238,7 +238,7 @@ def chosen(saved: Sequence[Saved]) -> list[Saved]:
     """Of all saved adapters those that the table reads: the newest at each of its minutes."""
     last = saved[-1].seconds / 60
     minutes = [minute for minute in MINUTES if minute <= last + GRACE]
-    newest = [[one for one in saved if one.seconds <= 60 * minute][-1] for minute in minutes]
+    newest = [[one for one in saved if one.seconds <= until(minute)][-1] for minute in minutes]
     return list(dict.fromkeys(newest))
 
 
@@ -290,7 +290,12 @@ def at(rows: Sequence[Row], minutes: float) -> Row | None:
     """The newest adapter's row at this time; None after the last one."""
     if minutes > rows[-1]["seconds"] / 60 + GRACE:
         return None
-    return [row for row in rows if row["seconds"] <= minutes * 60][-1]
+    return [row for row in rows if row["seconds"] <= until(minutes)][-1]
+
+
+def until(minutes: float) -> float:
+    """Seconds up to which an adapter counts for these minutes."""
+    return 60 * (minutes + (GRACE if minutes == MINUTES[-1] else 0.0))
 
 
 def table(arguments: argparse.Namespace) -> None:
