@@ -56,6 +56,11 @@ class CasesSection(Section):
         0.15,
         description="Share of groups (patients, PMIDs) held out for testing; none where there is a `test_source`.",
     )
+    validation_fraction: Fraction = Field(
+        0.0,
+        description="Share of the training groups set aside for the evaluations while training, which choose the best "
+        "policy; 0: the test cases choose it.",
+    )
     limit: Positive | None = Field(None, description="Read at most this many cases.")
     encoding: str | None = Field(
         None, description="Of text files, such as cp1252; default: found out, and said."

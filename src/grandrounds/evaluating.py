@@ -38,7 +38,7 @@ class EvaluationRequest:
     """The cases to evaluate on, and how. None stands for the value in the policy's own recipe.
 
     source: a file, a Hub dataset, `clinic` or `clinic:NAME OF A HELD-OUT SET`; or cases in memory, as for `train`.
-    split: auto (held-out cases of the run's own source, else all), test, train or all.
+    split: auto (held-out cases of the run's own source, else all), test, validation, train or all.
     faithfulness: also ask each case again, changed and early: some ten short or long responses more for each.
     robustness: also ask each case again with changed options: up to four responses more for each.
     """

@@ -28,6 +28,8 @@ from grandrounds.types import Case, CaseBook
 LOOKED_AT, SHOWN = 50, 3
 # The most frequent answer's share, times what an even spread gives, from which on cases are balanced.
 UNEVEN = 1.25
+# The share of training cases set aside for validation, and the fewest that the best policy is chosen by.
+VALIDATION, FEW_FOR_VALIDATION = 0.1, 30
 # Longest response where no demonstration says how long one is, and for brief ones.
 USUAL_TOKENS, BRIEF_TOKENS = 512, 128
 THINK = "<think>"
@@ -199,6 +201,8 @@ def _draft(given: Recipe, found: _Looked) -> Draft:
     train, test = len(found.book.train), len(found.book.test)
     teach = found.demonstrated or found.brief
     cases_per_round = min(16, max(1, train))
+    aside = _set_aside(found)
+    which = "validation ones, which choose the best policy" if aside else "held-out ones"
     return {
         "name": Entry(_name(given.cases.source), "the run's folder is runs/NAME"),
         "seed": Entry(given.seed),
@@ -239,11 +243,17 @@ def _draft(given: Recipe, found: _Looked) -> Draft:
         "rewards": _rewards(found),
         "checkpoint": {"every": Entry(20), "keep": Entry(3)},
         **(
-            {"evaluation": {"every": Entry(10), "cases": Entry(min(200, test), "held-out ones")}}
-            if test
+            {"evaluation": {"every": Entry(10), "cases": Entry(min(200, aside or test), which)}}
+            if aside or test
             else {}
         ),
     }
+
+
+def _set_aside(found: _Looked) -> int:
+    """About how many cases are for validation; 0 where they would be too few to choose by."""
+    aside = round(VALIDATION * len(found.book.train))
+    return aside if aside >= FEW_FOR_VALIDATION else 0
 
 
 def _cases(given: Recipe, found: _Looked) -> dict[str, Entry]:
@@ -258,6 +268,11 @@ def _cases(given: Recipe, found: _Looked) -> dict[str, Entry]:
     if own.test_source is None:
         entries["test_fraction"] = Entry(
             own.test_fraction, f"held out: {len(found.book.test):,} cases, which are never trained on"
+        )
+    if aside := _set_aside(found):
+        entries["validation_fraction"] = Entry(
+            VALIDATION,
+            f"set aside: about {aside:,} cases, which choose the best policy, so that the test stays unseen",
         )
     if found.uneven:
         entries["balance"] = Entry(

@@ -98,7 +98,7 @@ def _measured(
     if own:
         RunFolder.open(logs.path).environment_changes()  # refuses files that are no longer the run's own
     book = target.book(source)
-    held_out = book.test if own or built_whole(book.fitted) else [*book.train, *book.test]
+    held_out = book.test if own or built_whole(book.fitted) else book.every
     held_out = [case for case in held_out if case.gold.kind != "none"]
     if not held_out:
         reason = "no case with a gold answer is held out"

@@ -97,7 +97,8 @@ class Case:
 class CaseBook:
     """All cases read from one source, split, with what was fitted on the training split.
 
-    train, test: have no group in common.
+    train, validation, test: have no group in common. validation: what a run evaluates while it trains, and by which the
+        best policy is chosen; where it is empty, the test cases are.
     held_out: further named test sets (the clinic's "unseen phrasings", …); may be empty.
     knowledge: what the source itself knows of candidates and findings, to check reasoning with; or None.
     fitted: JSON-able state (labels, naive Bayes counts, seed): given back to `load_cases`, another file of the
@@ -115,6 +116,23 @@ class CaseBook:
     dropped: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    validation: Sequence[Case] = ()
+
+    @property
+    def every(self) -> list[Case]:
+        """The cases of all three splits, in this order: train, validation, test."""
+        return [*self.train, *self.validation, *self.test]
+
+    @property
+    def parts(self) -> dict[str, Sequence[Case]]:
+        """The splits by the names that a run's folder gives them; validation cases where there are some."""
+        validation = {"validation": self.validation} if self.validation else {}
+        return {"train": self.train, **validation, "held_out": self.test}
+
+    @property
+    def watched(self) -> list[Case]:
+        """The cases that a run may evaluate while it trains: validation or else test cases with a gold answer."""
+        return [case for case in self.validation or self.test if case.gold.kind != "none"]
 
 
 @dataclass(frozen=True)

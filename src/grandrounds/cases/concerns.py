@@ -37,7 +37,7 @@ _IMAGE = re.compile(
 
 def concerns(book: CaseBook, shortcuts: Sequence[Shortcut]) -> tuple[str, ...]:
     """A sentence or two for each thing that is likely wrong, with how many cases and what to do."""
-    cases = [*book.train, *book.test]
+    cases = book.every
     return tuple([*_answers(cases), *_questions(cases), *shortcut_warnings(book, shortcuts), *_shift(book)])
 
 

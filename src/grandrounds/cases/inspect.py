@@ -89,9 +89,9 @@ class CasesReport:
 def inspect_cases(book: CaseBook, *, lengths: CountLengths | None = None) -> CasesReport:
     """Report on a book. lengths: counts tokens; without it, lengths are in words.
 
-    Answers, shortcuts and duplicates come from the training and test splits. Held-out sets are only counted.
+    Answers, shortcuts and duplicates come from training, validation and test cases. Held-out sets are only counted.
     """
-    cases = [*book.train, *book.test]
+    cases = book.every
     found = tuple(shortcuts(book))
     answers = Counter(case.gold.text for case in cases)
     copies = duplicates(cases)
@@ -100,6 +100,7 @@ def inspect_cases(book: CaseBook, *, lengths: CountLengths | None = None) -> Cas
         format=str(book.fitted.get("format", "")),
         splits={
             "train": len(book.train),
+            **({"validation": len(book.validation)} if book.validation else {}),
             "test": len(book.test),
             **{name: len(held) for name, held in book.held_out.items()},
         },

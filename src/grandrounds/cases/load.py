@@ -36,9 +36,23 @@ def load_cases(
     Raises CaseError with the place of what cannot be read, and where a filter leaves no cases.
     """
     book = given if isinstance(given, CaseBook) else _loaded(recipe, seed, fitted, given)
+    book = _with_validation(book, recipe, seed)
     if recipe.demonstrations == "full":
         return book
     return replace(book, train=with_brief_demonstrations(book.train))
+
+
+def _with_validation(book: CaseBook, recipe: CasesRecipe, seed: int) -> CaseBook:
+    """The book with a part of its training groups set aside, unless it has validation cases already."""
+    if book.validation or not recipe.validation_fraction:
+        return book
+    key = "validation|"  # else they would be the groups whose number is just above `test_fraction`
+    aside = [is_test(seed, key + split_key(case), recipe.validation_fraction) for case in book.train]
+    return replace(
+        book,
+        train=[case for case, out in zip(book.train, aside, strict=True) if not out],
+        validation=[case for case, out in zip(book.train, aside, strict=True) if out],
+    )
 
 
 def _loaded(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None, given: Any) -> CaseBook:
@@ -53,7 +67,7 @@ def _loaded(recipe: CasesRecipe, seed: int, fitted: Mapping[str, Any] | None, gi
             hint="Pass them again: resume(folder, cases=...), evaluate(folder, cases).",
         )
     if recipe.mix:
-        alone = recipe.model_copy(update={"mix": {}, "demonstrations": "full"})
+        alone = recipe.model_copy(update={"mix": {}, "demonstrations": "full", "validation_fraction": 0.0})
         further: dict[str, Any] = {"test_source": None, "columns": {}, "format": "auto"}
         books = {recipe.source: load_cases(alone, seed=seed, fitted=fitted)}
         for source in recipe.mix:

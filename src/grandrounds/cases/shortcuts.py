@@ -118,7 +118,7 @@ def label_baselines(
 
 def shortcuts(book: CaseBook) -> Iterable[Shortcut]:
     """What can be had without reading the question, and what the source itself knows."""
-    cases = [*book.train, *book.test]
+    cases = book.every
     chosen = [case for case in cases if is_choice(case)]
     if chosen:
         yield Shortcut("chance", _chance(chosen), len(chosen))

@@ -48,7 +48,7 @@ def show_cases(
         from grandrounds.report.cases_table import print_rendered
         from grandrounds.sampling.rendered import rendered
 
-        shown = next(case for case in [*book.train, *book.test] if case.id == report.shown[0].id)
+        shown = next(case for case in book.every if case.id == report.shown[0].id)
         chosen = recipe.policy.model_copy(update={"model": policy})
         print_rendered(console, "The first of these", rendered(load_tokenizer(chosen), shown, recipe.prompt))
 

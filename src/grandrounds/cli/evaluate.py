@@ -109,8 +109,8 @@ def _own_cases(console: Console, targets: Sequence[Target], split: str) -> str:
     from grandrounds.training.folder import RECIPE
 
     source, run = own_cases(targets)
-    which = {"auto": "held-out cases", "test": "held-out cases", "train": "training cases"}.get(
-        split, "all cases"
+    which = {"all": "all cases", "train": "training cases", "validation": "validation cases"}.get(
+        split, "held-out cases"
     )
     recipe = Path(run.model).parent.parent / RECIPE
     print_prose(console, f"{which} of {source}, as in {recipe}.", label="Cases: ")

@@ -50,7 +50,8 @@ Samples = Annotated[
 Split = Annotated[
     str,
     typer.Option(
-        "--split", help="auto (held-out cases of the run's own source, else all), test, train or all."
+        "--split",
+        help="auto (held-out cases of the run's own source, else all), test, validation, train or all.",
     ),
 ]
 

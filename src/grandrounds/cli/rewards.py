@@ -61,7 +61,7 @@ def show_agreement(name: str, labels: str, overrides: Sequence[str], as_json: bo
     cases = {}
     if any("case" in row.values for row in rows):
         book = load_cases(recipe.cases, seed=recipe.seed)
-        cases = {case.id: case for case in (*book.train, *book.test)}
+        cases = {case.id: case for case in book.every}
     found = agreement(judge, read_labels(rows, cases, judge.rubric_of))
     if as_json:
         print_json(found.to_json())

@@ -129,11 +129,10 @@ class Card:
         ]
         how = self.chosen.recipe.evaluation
         answers = "one greedy answer each" if how.samples == 1 else f"{how.samples} answers each"
+        asked = f"{row['cases']} {self.chosen.run.watched} cases of {source_name(self.chosen)}"
         return (
-            f"## Evaluation\n\n{row['cases']} held-out cases of {source_name(self.chosen)}, {answers}, after round "
-            f"{row['round']}:\n\n| measure | value | 95 % interval |\n|---|---|---|\n"
-            + "\n".join(lines)
-            + self._selected()
+            f"## Evaluation\n\n{asked}, {answers}, after round {row['round']}:\n\n"
+            "| measure | value | 95 % interval |\n|---|---|---|\n" + "\n".join(lines) + self._selected()
         )
 
     def _selected(self) -> str:

@@ -146,7 +146,7 @@ def _cases(chosen: Chosen, given: Any) -> Sequence[Case]:
         return cases_of(given, chosen.recipe.cases)[0]
     book = chosen.target.book(given or own)
     held_out = given is None or chosen.target.owns(given)
-    cases = book.test if held_out else [*book.train, *book.test]
+    cases = book.test if held_out else book.every
     if not cases:
         raise CaseError(
             "no cases are held out to compare on",

@@ -157,9 +157,10 @@ class RunFolder:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def write_split(self, book: CaseBook) -> None:
-        """Save how many cases are for training and how many are held out, and the hash of each part."""
-        parts = {"train": book.train, "held_out": book.test}
-        rows = {name: {"cases": len(cases), "sha256": content_hash(cases)} for name, cases in parts.items()}
+        """Save how many cases are for training, for validation and held out, and the hash of each part."""
+        rows = {
+            name: {"cases": len(cases), "sha256": content_hash(cases)} for name, cases in book.parts.items()
+        }
         with saving(SPLIT, self.path):
             write_json(self.path / SPLIT, rows)
 
@@ -167,6 +168,11 @@ class RunFolder:
         """What `write_split` saved; None before that, and of runs by earlier versions."""
         path = self.path / SPLIT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @property
+    def watched(self) -> str:
+        """Which cases the run evaluates while it trains: "validation", or "held-out" for those of the test."""
+        return "validation" if "validation" in (self.split() or {}) else "held-out"
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one row to metrics.jsonl, by one write. What is not finite becomes null: JSON knows no NaN."""

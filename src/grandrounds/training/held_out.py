@@ -44,10 +44,10 @@ class HeldOut:
         how = setup.recipe.evaluation
         if not how.every or not setup.recipe.rounds:
             return cls(setup, ())
-        test = [case for case in setup.book.test if case.gold.kind != "none"]
+        cases = setup.book.watched
         chosen = (
-            [test[i] for i in take(len(test), 0, min(how.cases, len(test)), setup.recipe.seed)]
-            if test
+            [cases[i] for i in take(len(cases), 0, min(how.cases, len(cases)), setup.recipe.seed)]
+            if cases
             else []
         )
         prompts, _ = split_by_length(
@@ -107,7 +107,8 @@ class HeldOut:
     def summary(self) -> str:
         """Held-out accuracy at the start, now, and of the best policy."""
         first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
-        asked = "1 case" if last["cases"] == 1 else f"{last['cases']:,} cases"
+        which = "validation" if self.setup.book.validation else "test"
+        asked = f"{last['cases']:,} {which} case{'s' * (last['cases'] != 1)}"
         text = f"Held-out accuracy ({asked}): {percent(first['accuracy'])} after round {first['round']}"
         if last is not first:
             text += f", {percent(last['accuracy'])} after round {last['round']}"

@@ -148,8 +148,8 @@ def _read_cases(recipe: Recipe, folder: RunFolder, objects: Objects) -> CaseBook
     book = load_cases(recipe.cases, seed=recipe.seed, given=objects.cases)
     if not book.train:
         raise CaseError(
-            f"no training cases are left: all {len(book.test)} are held out for testing",
-            where="cases.test_fraction",
+            f"no training cases are left: all {len(book.every)} are held out",
+            where="cases.validation_fraction" if book.validation else "cases.test_fraction",
             hint="Lower it, or read more cases.",
         )
     _require_same_cases(folder, book)
@@ -164,8 +164,7 @@ def _bad_rows(book: CaseBook) -> str:
 
 
 def _nothing_held_out(recipe: Recipe, book: CaseBook) -> str:
-    asked = recipe.evaluation.every and recipe.rounds
-    if not asked or any(case.gold.kind != "none" for case in book.test):
+    if not (recipe.evaluation.every and recipe.rounds) or book.watched:
         return ""
     return (
         "Nothing is evaluated while training: no cases are held out (cases.test_fraction, cases.test_source)."

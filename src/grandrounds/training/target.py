@@ -20,7 +20,7 @@ from grandrounds.training.folder import RECIPE, RunFolder
 from grandrounds.training.setup import saved_policy
 from grandrounds.types import Case, CaseBook
 
-SPLITS = ("auto", "test", "train", "all")
+SPLITS = ("auto", "test", "validation", "train", "all")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,14 @@ class Target:
         if not isinstance(source, str):
             given = isinstance(source, CaseBook)
             book = source if given else CaseBook(train=(), test=cases_of(source, self.recipe.cases)[0])
-            return book, book.train if given and split == "train" else book.test
+            parts = {"train": book.train, "validation": book.validation} if given else {}
+            return book, parts.get(split, book.test)
         book = self.book(source)
         if split == "auto":
             split = "test" if self.owns(source) or built_whole(book.fitted) else "all"
-        chosen = {"test": book.test, "train": book.train, "all": [*book.train, *book.test]}[split]
+        chosen = {"test": book.test, "train": book.train, "validation": book.validation, "all": book.every}[
+            split
+        ]
         if not chosen:
             raise CaseError(f"the {split} split is empty", where=source, hint="Choose another --split.")
         return book, chosen

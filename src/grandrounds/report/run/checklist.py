@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from grandrounds.evaluation.result import Evaluation
 from grandrounds.report.run.facts import RunFacts
 from grandrounds.report.run.licences import licence_of
-from grandrounds.report.run.provenance import NOT_KNOWN, SCRATCH, trained_weights
+from grandrounds.report.run.provenance import NOT_KNOWN, PARTS, SCRATCH, trained_weights
 from grandrounds.report.words import gain, listed
 from grandrounds.shares import percent, percents
 
@@ -59,6 +59,11 @@ def _introduction(facts: RunFacts) -> list[Item]:
     ]
 
 
+def _split(train: int, validation: int, held_out: int) -> str:
+    middle = f", {validation:,} validation" if validation else ""
+    return f"{train:,} training{middle} and {held_out:,} held-out cases"
+
+
 def _data(facts: RunFacts) -> list[Item]:
     logs, cases = facts.logs, facts.measured.cases
     source = f"{logs.recipe.cases.source}. {logs.notice}".strip()
@@ -67,12 +72,12 @@ def _data(facts: RunFacts) -> list[Item]:
     seen = "" if scratch else "What the base model had seen before is not known."
     if cases is not None and cases.own:
         split = (
-            f"{cases.train:,} training and {cases.held_out:,} held-out cases; {cases.evaluated:,} evaluated here, of "
+            f"{_split(cases.train, cases.validation, cases.held_out)}; {cases.evaluated:,} evaluated here, of "
             f"which {cases.leakage.exact:,} copy a training case. {seen}"
         )
     elif logs.split:
-        counts = {part: logs.split[part]["cases"] for part in ("train", "held_out")}
-        split = f"{counts['train']:,} training and {counts['held_out']:,} held-out cases."
+        counts = [logs.split.get(part, {"cases": 0})["cases"] for part in PARTS]
+        split = f"{_split(*counts)}."
     missing = ""
     if cases is not None:
         missing = (

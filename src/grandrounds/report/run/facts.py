@@ -22,6 +22,7 @@ class Logs:
     """What a run's folder holds.
 
     recipe_text: recipe.yaml as it stands. split: counts and hashes of the cases, None for runs of earlier versions.
+    watched: which cases were evaluated while training.
     changed_since: what differs between the run's environment and this one. best: the best checkpoint's round and
     measure, None without one. rounds_done: rows of metrics. checkpoint: the newest one's name, "" without one.
     """
@@ -32,6 +33,7 @@ class Logs:
     environment: Row
     changed_since: Sequence[str]
     split: Row | None
+    watched: str
     metrics: Sequence[Row]
     evaluations: Sequence[Row]
     monitor: Sequence[Row]
@@ -81,6 +83,7 @@ def read_logs(run: Path) -> Logs:
         environment=began,
         changed_since=differences(began, environment()) if began else (),
         split=folder.split(),
+        watched=folder.watched,
         metrics=folder.metrics(),
         evaluations=folder.evaluations(),
         monitor=folder.monitor(),
@@ -96,7 +99,7 @@ def read_logs(run: Path) -> Logs:
 class CaseFacts:
     """The cases that policies were evaluated on for this report, and the run's own.
 
-    own: whether they are held out from the run's own source. hashes: "train" and "held_out" -> SHA-256, as built now.
+    own: whether they are held out from the run's own source. hashes: `CaseBook.parts` -> SHA-256, as built now.
     trained_on: policy -> how many of the evaluated cases are copies of its own training cases; None where its training
     cases are not known.
     """
@@ -104,6 +107,7 @@ class CaseFacts:
     source: str
     own: bool
     train: int
+    validation: int
     held_out: int
     evaluated: int
     hashes: Mapping[str, str]
@@ -120,9 +124,10 @@ def case_facts(
         source=source,
         own=own,
         train=len(book.train) if own else 0,
+        validation=len(book.validation) if own else 0,
         held_out=len(held_out),
         evaluated=len(chosen),
-        hashes={"train": content_hash(book.train), "held_out": content_hash(book.test)} if own else {},
+        hashes={part: content_hash(cases) for part, cases in book.parts.items()} if own else {},
         leakage=leakage(book.train if own else (), chosen),
         dropped=book.dropped,
     )

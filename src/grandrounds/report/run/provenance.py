@@ -13,6 +13,7 @@ from grandrounds.report.words import listed
 from grandrounds.shares import percent
 
 NOT_RECORDED = "not recorded"
+PARTS = {"train": "Training cases", "validation": "Validation cases", "held_out": "Held-out cases"}
 SCRATCH = "scratch"
 NOT_KNOWN = "not known: no card that states one was found on this machine"
 Rows = list[tuple[str, str]]
@@ -35,7 +36,7 @@ def run_rows(facts: RunFacts) -> Rows:
         rows.append(
             (
                 "Best checkpoint",
-                f"after round {logs.best.get('round')}, by {logs.best.get('measure')} (held-out cases)",
+                f"after round {logs.best.get('round')}, by {logs.best.get('measure')} ({logs.watched} cases)",
             )
         )
     for row in logs.changes:
@@ -105,7 +106,7 @@ def case_rows(facts: RunFacts) -> Rows:
 
 
 def _split_rows(logs: Logs, cases: CaseFacts | None) -> Iterator[tuple[str, str]]:
-    for part, label in (("train", "Training cases"), ("held_out", "Held-out cases")):
+    for part, label in PARTS.items():
         recorded = (logs.split or {}).get(part)
         built = cases.hashes.get(part) if cases is not None else None
         if recorded:
@@ -119,12 +120,12 @@ def _split_rows(logs: Logs, cases: CaseFacts | None) -> Iterator[tuple[str, str]
                 )
             yield label, text
         elif cases is not None and built is not None:
-            count = cases.train if part == "train" else cases.held_out
+            count = getattr(cases, part)
             yield (
                 label,
                 f"{count:,}; SHA-256 {built} (built again for this report; the run did not record it)",
             )
-        else:
+        elif part != "validation":  # which few runs have
             yield label, NOT_RECORDED
 
 
