@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_cases_phenopackets as phenopackets
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training_changes import Notes, recipe
@@ -93,6 +94,26 @@ def test_of_a_mix_each_source_gives_some(tmp_path: Path) -> None:
         sources.append(str(path))
     mixed = load_cases(CasesRecipe(source=sources[0], mix={sources[1]: 0.5}, **ASIDE), seed=0)
     assert {case.id[0] for case in mixed.validation} == {"a", "b"}
+
+
+def test_what_is_fitted_on_training_cases_does_not_know_validation_cases(tmp_path: Path) -> None:
+    packets = phenopackets.world()
+    whole = phenopackets.book(tmp_path / "a.jsonl", packets)
+    found = phenopackets.book(tmp_path / "a.jsonl", packets, validation_fraction=0.3)
+    assert ids(found.test) == ids(whole.test)
+    assert ids(found.train) | ids(found.validation) < ids(
+        whole.train
+    )  # copies of training cases are left out
+    assert found.validation
+    assert all(len(case.options) == 4 for case in found.validation)
+    groups = {case.group for case in found.validation}
+    assert groups.isdisjoint(case.group for case in (*found.train, *found.test))
+    assert set(found.fitted["groups"]) == {case.group for case in found.train}
+    # A diagnosis of which too few training cases are left is not asked for in any split.
+    most = phenopackets.book(tmp_path / "a.jsonl", packets, validation_fraction=0.8, min_train_cases=3)
+    assert {case.gold.text for case in (*most.validation, *most.test)} <= {
+        case.gold.text for case in most.train
+    }
 
 
 def test_cases_are_counted_by_split() -> None:

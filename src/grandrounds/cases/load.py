@@ -15,7 +15,7 @@ from grandrounds.cases.labels import as_labels, labels_in
 from grandrounds.cases.memory import cases_of, fingerprint
 from grandrounds.cases.mix import joined
 from grandrounds.cases.read import Row, read_rows
-from grandrounds.cases.split import is_test
+from grandrounds.cases.split import is_test, is_validation
 from grandrounds.domain import every
 from grandrounds.errors import CaseError
 from grandrounds.recipe import MEMORY, CasesRecipe
@@ -46,8 +46,7 @@ def _with_validation(book: CaseBook, recipe: CasesRecipe, seed: int) -> CaseBook
     """The book with a part of its training groups set aside, unless it has validation cases already."""
     if book.validation or not recipe.validation_fraction:
         return book
-    key = "validation|"  # else they would be the groups whose number is just above `test_fraction`
-    aside = [is_test(seed, key + split_key(case), recipe.validation_fraction) for case in book.train]
+    aside = [is_validation(seed, split_key(case), recipe.validation_fraction) for case in book.train]
     return replace(
         book,
         train=[case for case, out in zip(book.train, aside, strict=True) if not out],

@@ -15,3 +15,11 @@ def keyed_unit(seed: int, *key: str) -> float:
 def is_test(seed: int, group: str, fraction: float) -> bool:
     """Whether a group is held out for testing."""
     return keyed_unit(seed, group) < fraction
+
+
+def is_validation(seed: int, group: str, fraction: float) -> bool:
+    """Whether a group that is not held out for testing is set aside for validation.
+
+    By a number of its own: by that of `is_test` a larger test split would take the validation cases first.
+    """
+    return keyed_unit(seed, "validation", group) < fraction

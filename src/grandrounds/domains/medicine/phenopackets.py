@@ -17,7 +17,7 @@ import numpy as np
 
 from grandrounds.cases.formats.fields import LETTERS
 from grandrounds.cases.read import Row
-from grandrounds.cases.split import is_test, keyed_unit
+from grandrounds.cases.split import is_test, is_validation, keyed_unit
 from grandrounds.domains.medicine import MedicineKeys
 from grandrounds.domains.medicine.ages import age_band, age_text, days_of
 from grandrounds.domains.medicine.bayes import NaiveBayes, Scores
@@ -73,16 +73,19 @@ def phenopacket_book(
         )
     fraction = 0.0 if recipe.test_source else recipe.test_fraction
     held = {packet.id for packet in packets if is_test(seed, packet.group, fraction)}
-    labels = _frequent((packet for packet in packets if packet.id not in held), recipe, len(packets))
+    rest = [packet for packet in packets if packet.id not in held]
+    aside = {packet.id for packet in rest if is_validation(seed, packet.group, recipe.validation_fraction)}
+    strangers = [packet for packet in rest if packet.id not in aside]
+    labels = _frequent(strangers, recipe, len(packets))
     kept = [packet for packet in packets if packet.label in labels]
     dropped[f"fewer than {recipe.min_train_cases} training cases of the diagnosis"] += len(packets) - len(
         kept
     )
-    train = [packet for packet in kept if packet.id not in held]
-    strangers = [packet for packet in packets if packet.id not in held]
-    known = {_content(packet) for packet in train}
-    test = [packet for packet in kept if packet.id in held and _content(packet) not in known]
-    dropped[_DUPLICATE] += len(kept) - len(train) - len(test)
+    train = [packet for packet in strangers if packet.label in labels]
+    watched = [packet for packet in kept if packet.id in aside]
+    asked = [packet for packet in kept if packet.id in held]
+    validation, test = _new(watched, train), _new(asked, [*train, *watched])
+    dropped[_DUPLICATE] += len(kept) - len(train) - len(validation) - len(test)
     model = NaiveBayes.fit(sorted(labels), [(packet.label, packet.findings) for packet in train])
     matched = _matched(model, train, test, recipe.options)
     builder = _Builder(model, seed, recipe.options, recipe.excluded_findings, matched)
@@ -103,6 +106,7 @@ def phenopacket_book(
             builder.case(view, demonstrated=True, rivals=HARDEST if view.id in ids else DRAWN)
             for view in _views(train, strangers, recipe, seed)
         ],
+        validation=[builder.case(packet, rivals=NEW) for packet in validation],
         test=[builder.case(packet, rivals=NEW) for packet in test],
         knowledge=PhenopacketKnowledge(model),
         fitted=state,
@@ -174,6 +178,12 @@ def _frequent(train: Iterable[Packet], recipe: MedicineKeys, count: int) -> set[
             hint="Lower it, or read more cases.",
         )
     return labels
+
+
+def _new(packets: Sequence[Packet], seen: Sequence[Packet]) -> list[Packet]:
+    """Those that copy none of the seen ones."""
+    known = {_content(packet) for packet in seen}
+    return [packet for packet in packets if _content(packet) not in known]
 
 
 def _content(packet: Packet) -> tuple[str, frozenset[str]]:
