@@ -278,7 +278,7 @@ def test_requests_are_refused_once_nothing_is_decoded_any_more(
     )  # ends the thread, as no error of a model's can
     scheduler.submit(Job("thinker", rows, (), told.append))
     scheduler._thread.join()
-    assert not scheduler.alive
+    assert scheduler.failed == ["thinker"]
     assert [one.status for one in told] == [503]
     with pytest.raises(ApiError, match="does not decode any more"):
         scheduler.submit(Job("thinker", rows, (), told.append))

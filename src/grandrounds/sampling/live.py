@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from grandrounds.errors import PolicyError
 from grandrounds.policy.model import Policy
 from grandrounds.sampling.choose import choose
+from grandrounds.sampling.engine import Engine
 from grandrounds.sampling.kv_cache import KV_CACHE_BYTES, bytes_per_token
 from grandrounds.sampling.live_cache import COLUMNS, ROWS, LiveCache, rounded
 from grandrounds.sampling.live_row import Chosen, LiveRow, RowRequest
@@ -27,6 +28,12 @@ from grandrounds.sampling.sampler import SamplingSettings
 # Rows of one pass. On a CPU a product's last bits are the same for 2 to 32 rows, and may differ for one or for more:
 # with these bounds a row's states do not depend on how many are beside it.
 LEAST_ROWS, PASS_ROWS = 2, 32
+
+
+def native_engine(policy: Policy) -> Engine:
+    """The engine that decodes by the policy itself."""
+    description = f"{policy.precision} on {policy.device.type}"
+    return Engine(policy.tokenizer, policy.max_positions, description, LiveBatch(policy))
 
 
 class LiveBatch:
@@ -50,6 +57,11 @@ class LiveBatch:
     def close(self) -> None:
         """Free the packed weights."""
         self._open.close()
+
+    def recover(self) -> bool:
+        """Remove all rows, after something raised. Others can always be decoded."""
+        self.rows, self._cache, self._states = [], LiveCache(self.policy.device), torch.empty(0)
+        return True
 
     def fits(self, requests: Sequence[RowRequest], *, alone: bool = False) -> bool:
         """Whether the KV cache has room for these beside the rows that are there. alone: if there were none."""

@@ -198,8 +198,9 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/health")
     async def health() -> Response:
-        alive = server.scheduler.alive
-        return JSONResponse({"status": "ok" if alive else "failed"}, status_code=200 if alive else 503)
+        if failed := server.scheduler.failed:
+            return JSONResponse({"status": "failed", "models": failed}, status_code=503)
+        return JSONResponse({"status": "ok"})
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -9,6 +9,7 @@ from grandrounds.errors import RunError
 from grandrounds.web.guarding import is_loopback
 
 OnLeaving = Literal["repair", "refuse"]
+EngineName = Literal["native", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class ServeOptions:
 
     api_key: what requests must carry, or None. on_leaving: what becomes of a response that leaves the form.
     max_rows: completions of one policy that are decoded at once. max_queue: requests that may wait for it.
-    max_tokens: the most that a request may ask for. max_body: bytes of a request.
+    max_tokens: the most that a request may ask for. max_body: bytes of a request. engine: what decodes.
     """
 
     host: str = "127.0.0.1"
@@ -28,6 +29,7 @@ class ServeOptions:
     max_queue: int = 256
     max_tokens: int = 4096
     max_body: int = 2**20
+    engine: EngineName = "native"
 
     def check(self) -> None:
         """RunError for a server that others could reach and that asks for no key."""

@@ -37,8 +37,7 @@ def serve(
         served = load_served(targets, options)
         app = build_app(served, options)
         for target in targets:
-            policy = served[target.name].policy
-            told(f"{target.name}: {target.model}, {policy.precision} on {policy.device.type}")
+            told(f"{target.name}: {target.model}, {served[target.name].engine.description}")
         address = address_of(options.host, listening.getsockname()[1])
         told(f"OpenAI's API: {address}v1")
         told(f"Playground: {address}   stop: Ctrl-C")

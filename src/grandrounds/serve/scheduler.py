@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 
-from grandrounds.sampling.live import LiveBatch
 from grandrounds.sampling.live_row import RowRequest
 from grandrounds.serve.choice import Choice, Update
 from grandrounds.serve.errors import ApiError, described
@@ -44,11 +43,12 @@ class Job:
 
 
 class _Queue:
-    """A policy's batch, the jobs in it and those that wait."""
+    """A policy's batch, the jobs in it and those that wait. dead: nothing can be decoded in it any more."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
-        self.batch = LiveBatch(served.policy)
+        self.batch = served.engine.batch
+        self.dead = False
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
 
@@ -66,9 +66,10 @@ class Scheduler:
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the decoding thread runs."""
-        return self._thread.is_alive()
+    def failed(self) -> list[str]:
+        """The policies that are not decoded any more."""
+        running = self._thread.is_alive()
+        return [name for name, queue in self._queues.items() if queue.dead or not running]
 
     def counts(self) -> tuple[int, int]:
         """(completions of the jobs being decoded, jobs waiting)."""
@@ -85,7 +86,7 @@ class Scheduler:
                 400, "The request needs more memory than this server has; lower `n` or `max_tokens`."
             )
         with self._changed:
-            if self._closing:
+            if self._closing or queue.dead:
                 raise _closed()
             if len(queue.waiting) >= self._options.max_queue:
                 raise ApiError(
@@ -155,7 +156,7 @@ class Scheduler:
         tokens = 0
         for job in self._next(queue):
             rows = queue.batch.join(job.requests)
-            tokenizer = queue.served.policy.tokenizer
+            tokenizer = queue.served.engine.tokenizer
             job.choices = [Choice(place, row, job.stops, tokenizer) for place, row in enumerate(rows)]
             tokens += len(job.requests[0].prompt.tokens)
             if tokens >= PROMPT_TOKENS:
@@ -194,14 +195,19 @@ class Scheduler:
                 job.answer(updates)
 
     def _fail(self, queue: _Queue, error: Exception) -> None:
-        """End the running requests of a policy that raised, and begin with an empty batch."""
+        """End the running requests of a policy that raised; those that wait too, if nothing can be decoded any more."""
         _LOG.error("decoding with %s failed: %s", queue.served.name, described(error))
         for job in queue.running:
             job.answer(ApiError(500, "The model failed while it decoded this request."))
         self._metrics.failed += len(queue.running)
         queue.running.clear()
-        queue.batch.close()
-        queue.batch = LiveBatch(queue.served.policy)
+        if queue.batch.recover():
+            return
+        with self._changed:
+            queue.dead = True
+        for job in queue.waiting:
+            job.answer(_closed())
+        queue.waiting.clear()
 
 
 def _closed() -> ApiError:

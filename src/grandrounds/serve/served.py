@@ -9,14 +9,15 @@ from threading import Lock
 from typing import Any
 
 from grandrounds.errors import PolicyError, RunError
-from grandrounds.policy.model import Policy
 from grandrounds.recipe import Recipe
 from grandrounds.response.form import Form
 from grandrounds.response.grammar import Grammar
+from grandrounds.sampling.engine import Engine
 from grandrounds.sampling.live_row import RowRequest, least_tokens
 from grandrounds.sampling.prompts import render_prompt
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.serve.chat_request import ChatRequest
+from grandrounds.serve.engines import ENGINES
 from grandrounds.serve.errors import ApiError
 from grandrounds.serve.options import ServeOptions
 from grandrounds.training.target import Target
@@ -27,18 +28,18 @@ SEEDS = 2**63
 
 @dataclass
 class Served:
-    """A policy with the recipe it was trained by."""
+    """A policy, as what decodes it, with the recipe it was trained by."""
 
     name: str
-    policy: Policy
+    engine: Engine
     recipe: Recipe
     options: ServeOptions
     _tokenizer: Any = field(init=False, repr=False)
     _lock: Lock = field(init=False, repr=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
-        # Tokenizers must not be used by two threads at a time; the policy's own belongs to the decoding thread.
-        self._tokenizer = copy.deepcopy(self.policy.tokenizer)
+        # Tokenizers must not be used by two threads at a time; the engine's own belongs to the decoding thread.
+        self._tokenizer = copy.deepcopy(self.engine.tokenizer)
         prompt, regular = self.recipe.prompt, not self.recipe.sft.reasoning and not self.recipe.rounds
         self.form = Form(Grammar(prompt.reasoning_tag, prompt.answer_tag), reasoning=not regular)
         self._least = least_tokens(self.form, self._tokenizer)
@@ -83,7 +84,7 @@ class Served:
     def _longest(self, request: ChatRequest, prompt: int) -> int:
         """The maximum length. ApiError where it is above the server's, or the model's context is too short."""
         (name, wanted), most = request.longest, self.options.max_tokens
-        room = self.policy.max_positions - prompt
+        room = self.engine.max_positions - prompt
         if wanted is not None and not self._least <= wanted <= most:
             why = "" if wanted > most else ": a response needs so many for its tags and a few words"
             raise ApiError(400, f"`{name}` is {self._least} to {most} here{why}.", param=name)
@@ -91,7 +92,7 @@ class Served:
             raise ApiError(
                 400,
                 f"The prompt has {prompt} tokens and the response up to {wanted or self._least}; "
-                f"the model's context is {self.policy.max_positions}.",
+                f"the model's context is {self.engine.max_positions}.",
                 param="messages",
                 code="context_length_exceeded",
             )
@@ -117,4 +118,8 @@ def load_served(targets: list[Target], options: ServeOptions) -> dict[str, Serve
     for name in names:
         if names.count(name) > 1:
             raise RunError(f"two policies are called `{name}`", hint="Name them: first=POLICY second=POLICY.")
-    return {target.name: Served(target.name, target.load(), target.recipe, options) for target in targets}
+    engines = ENGINES[options.engine](targets, options)
+    return {
+        target.name: Served(target.name, engine, target.recipe, options)
+        for target, engine in zip(targets, engines, strict=True)
+    }
