@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from grandrounds.errors import RunError
 from grandrounds.serve.options import ServeOptions
 from grandrounds.web.port import require_packages
 
@@ -18,17 +17,9 @@ def serve_policies(
     policies: Sequence[str],
     options: ServeOptions,
     key_file: Path | None,
-    engine: str,
     overrides: Sequence[str],
 ) -> None:
     """Serve policies until Ctrl-C."""
-    if engine != "native":
-        raise RunError(
-            f"this server cannot decode by {engine}",
-            where=f"--engine {engine}",
-            hint="Leave --engine out. Or serve a checkpoint that holds a whole model by vLLM's own server: "
-            "`vllm serve RUN/checkpoints/NNNNNN`. That holds no response to its form.",
-        )
     require_packages(PACKAGES, "serve")
     from grandrounds.cli.train import quiet_libraries
     from grandrounds.serve.run import read_key, serve

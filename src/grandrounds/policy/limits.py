@@ -10,11 +10,12 @@ from grandrounds.errors import PolicyError
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
-def response_ends(model: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
-    """All tokens that end a response, and the one that ends an assistant turn in the chat template."""
-    configured = (
-        getattr(model.generation_config, "eos_token_id", None) or model.config.get_text_config().eos_token_id
-    )
+def response_ends(config: Any, generation: Any, tokenizer: Any) -> tuple[frozenset[int], int]:
+    """All tokens that end a response, and the one that ends an assistant turn in the chat template.
+
+    config, generation: a model's configuration and its generation configuration, if it has one.
+    """
+    configured = getattr(generation, "eos_token_id", None) or config.get_text_config().eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured])
     ids.add(tokenizer.eos_token_id)
     template = tokenizer.chat_template

@@ -76,7 +76,7 @@ def load_policy(
         model = model.to(device)
         model, base = with_adapter(model, recipe)
     model.eval()
-    eos_ids, end_id = response_ends(base, tokenizer)
+    eos_ids, end_id = response_ends(base.config, base.generation_config, tokenizer)
     with loading(recipe.model if given is None else "model"):
         policy = Policy(
             model=model,
@@ -312,6 +312,12 @@ def _folder(recipe: PolicyRecipe) -> Path:
     with loading(recipe.model):
         base = _base_of(path)
         return merged(path, base, str(path) if has_tokenizer(path) else base)
+
+
+def without_adapter(recipe: PolicyRecipe) -> PolicyRecipe:
+    """The same policy as a whole model: where it is a saved adapter, merged into its base."""
+    adapted = recipe.model != SCRATCH and _is_adapter(_folder(recipe))
+    return recipe.model_copy(update={"merge": True}) if adapted else recipe
 
 
 def has_tokenizer(folder: Path) -> bool:

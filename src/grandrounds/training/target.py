@@ -14,7 +14,7 @@ from grandrounds.errors import CaseError, PolicyError, RecipeError, RunError, co
 from grandrounds.policy.gguf import is_gguf
 from grandrounds.policy.load import load_policy, looks_like_path
 from grandrounds.policy.model import Policy
-from grandrounds.recipe import Recipe
+from grandrounds.recipe import PolicyRecipe, Recipe
 from grandrounds.recipe_file import with_overrides
 from grandrounds.training.folder import RECIPE, RunFolder
 from grandrounds.training.setup import saved_policy
@@ -38,13 +38,19 @@ class Target:
     is_run: bool
     place: str = ""
 
-    def load(self) -> Policy:
-        """Load the weights. Nothing is recomputed in a backward pass, so a run from a GPU also loads without one."""
+    @property
+    def policy(self) -> PolicyRecipe:
+        """Where the weights are and how they are loaded. Nothing is recomputed in a backward pass, so a run from a GPU
+        also loads without one."""
         if self.is_run:
             policy = saved_policy(self.recipe, Path(self.model))
         else:
             policy = self.recipe.policy.model_copy(update={"model": self.model, "adapter": "full"})
-        return load_policy(policy.model_copy(update={"recompute": "nothing"}), seed=self.recipe.seed)
+        return policy.model_copy(update={"recompute": "nothing"})
+
+    def load(self) -> Policy:
+        """Load the weights."""
+        return load_policy(self.policy, seed=self.recipe.seed)
 
     def book(self, source: str) -> CaseBook:
         """The source's cases, built the way the run built its own."""

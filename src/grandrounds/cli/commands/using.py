@@ -96,7 +96,7 @@ def serve(
         int, typer.Option("--max-body", min=1, help="The most bytes of a request; more get status 413.")
     ] = 2**20,
     engine: Annotated[
-        Engine, typer.Option("--engine", help="What decodes. With vllm: what to do for vLLM's own server.")
+        Engine, typer.Option("--engine", help="What decodes: our own engine, or vLLM where it is installed.")
     ] = Engine.native,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -113,5 +113,6 @@ def serve(
         max_queue=queue,
         max_tokens=max_tokens,
         max_body=max_body,
+        engine=engine.value,
     )
-    serve_policies(policies, options, key_file, engine.value, overrides)
+    serve_policies(policies, options, key_file, overrides)
