@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import fake_vllm
 import httpx2
 import openai
 import uvicorn
@@ -74,10 +77,11 @@ def target(folder: Path, name: str, policies: Policies = POLICIES) -> Target:
 
 @contextmanager
 def running(folder: Path, policies: Policies = POLICIES, **changes: Any) -> Iterator[Live]:
-    """A server with these policies, within the block."""
+    """A server with these policies, within the block. Where they are decoded by vLLM, a fake one does it."""
     options = ServeOptions(port=0, api_key=KEY, **changes)
     targets = [target(folder, name, policies) for name in policies]
-    app = build_app(load_served(targets, options), options)
+    with mock.patch.dict(os.environ), fake_vllm.installed() if options.engine == "vllm" else nullcontext():
+        app = build_app(load_served(targets, options), options)
     with bound(options.host, options.port) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

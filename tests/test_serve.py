@@ -21,6 +21,7 @@ from grandrounds.cli.serve import serve_policies
 from grandrounds.errors import GrandRoundsError, RunError
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import evidence
+from grandrounds.sampling.engine import RowBatch
 from grandrounds.sampling.live import LiveBatch
 from grandrounds.sampling.live_row import LiveRow
 from grandrounds.serve.chat_request import parse_request
@@ -49,8 +50,20 @@ def live(folder: Path) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def refusing(folder: Path) -> Iterator[Live]:
-    with running(folder, on_leaving="refuse", max_rows=2, max_queue=1) as server:
+def by_vllm(folder: Path) -> Iterator[Live]:
+    """A server that decodes by vLLM's interface. Where `either` is asked for, both engines must do the same."""
+    with running(folder, engine="vllm") as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["live", "by_vllm"])
+def either(request: pytest.FixtureRequest) -> Live:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module", params=["native", "vllm"])
+def refusing(folder: Path, request: pytest.FixtureRequest) -> Iterator[Live]:
+    with running(folder, on_leaving="refuse", max_rows=2, max_queue=1, engine=request.param) as server:
         yield server
 
 
@@ -77,8 +90,8 @@ def test_models_are_listed(live: Live) -> None:
         ask(live, model="other")
 
 
-def test_every_response_of_a_random_model_holds_the_form(live: Live) -> None:
-    answer = ask(live, n=4)
+def test_every_response_of_a_random_model_holds_the_form(either: Live) -> None:
+    answer = ask(either, n=4)
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     for choice in answer.choices:
         message = choice.message
@@ -88,15 +101,17 @@ def test_every_response_of_a_random_model_holds_the_form(live: Live) -> None:
         assert choice.repaired
     assert answer.usage.completion_tokens <= 4 * 64
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    regular = ask(live, model="regular").choices[0].message
+    regular = ask(either, model="regular").choices[0].message
     assert regular.content
     assert regular.reasoning == ""
 
 
-def test_a_seed_gives_the_same_answer_streamed_or_whole_alone_or_beside_31_others(live: Live) -> None:
-    alone = [ask(live, seed=seed, max_tokens=36).choices[0].message for seed in range(2)]
+def test_a_seed_gives_the_same_answer_streamed_or_whole_alone_or_beside_31_others(either: Live) -> None:
+    alone = [ask(either, seed=seed, max_tokens=36).choices[0].message for seed in range(2)]
     with ThreadPoolExecutor(32) as pool:
-        many = [pool.submit(ask, live, seed=seed, max_tokens=36, stream=seed % 2 == 0) for seed in range(32)]
+        many = [
+            pool.submit(ask, either, seed=seed, max_tokens=36, stream=seed % 2 == 0) for seed in range(32)
+        ]
         together = [one.result() for one in many]
         said = [streamed(one)[0] for one in together[::2]]
     assert (said[0]["reasoning"], said[0]["content"]) == (alone[0].reasoning, alone[0].content)
@@ -104,22 +119,22 @@ def test_a_seed_gives_the_same_answer_streamed_or_whole_alone_or_beside_31_other
     assert together[1].choices[0].message == alone[1]
     assert all(one["finish"] in ("stop", "length") for one in said)
     assert len({one["reasoning"] for one in said}) > 1
-    assert live.settled()
+    assert either.settled()
 
 
-def test_a_stream_ends_with_its_usage(live: Live) -> None:
-    chunks = list(ask(live, stream=True, n=2, stream_options={"include_usage": True}))
+def test_a_stream_ends_with_its_usage(either: Live) -> None:
+    chunks = list(ask(either, stream=True, n=2, stream_options={"include_usage": True}))
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == ask(live, n=2).usage
+    assert chunks[-1].usage == ask(either, n=2).usage
     assert len({chunk.id for chunk in chunks}) == 1
     assert chunks[0].choices[0].delta.role == "assistant"
     assert all("usage" in chunk.model_fields_set for chunk in chunks)  # null until the last one
 
 
-def test_logprobs_are_those_of_the_answers_tokens(live: Live) -> None:
+def test_logprobs_are_those_of_the_answers_tokens(either: Live) -> None:
     with saying(WELL):
-        choice = ask(live, logprobs=True, top_logprobs=3).choices[0]
-        chunks = list(ask(live, logprobs=True, top_logprobs=3, stream=True))
+        choice = ask(either, logprobs=True, top_logprobs=3).choices[0]
+        chunks = list(ask(either, logprobs=True, top_logprobs=3, stream=True))
     entries = choice.logprobs.content
     assert "".join(entry.token for entry in entries).startswith("pericarditis")
     assert all(len(entry.top_logprobs) == 3 and entry.logprob <= 0 for entry in entries)
@@ -127,13 +142,13 @@ def test_logprobs_are_those_of_the_answers_tokens(live: Live) -> None:
     assert [entry for part in parts for entry in part] == entries
 
 
-def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(live: Live) -> None:
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(either: Live) -> None:
     with saying(WELL, ends=False):
-        answer = ask(live, stop=["cardi"]).choices[0]
-        said = streamed(ask(live, stop=["cardi", "x"], stream=True))[0]
+        answer = ask(either, stop=["cardi"]).choices[0]
+        said = streamed(ask(either, stop=["cardi", "x"], stream=True))[0]
     assert (answer.message.content, answer.finish_reason) == ("peri", "stop")
     assert (said["content"], said["reasoning"]) == ("peri", "Findings: pain; no fever.")
-    assert live.settled()
+    assert either.settled()
 
 
 def test_the_recipes_system_message_is_sent_unless_the_request_has_its_own(live: Live) -> None:
@@ -156,10 +171,10 @@ def test_the_recipes_system_message_is_sent_unless_the_request_has_its_own(live:
     ],
 )
 def test_a_repair_keeps_what_was_right(
-    live: Live, said: str, reasoning: str | None, content: str | None
+    either: Live, said: str, reasoning: str | None, content: str | None
 ) -> None:
     with saying(said):
-        choice = ask(live).choices[0]
+        choice = ask(either).choices[0]
     assert choice.message.refusal is None
     assert choice.message.reasoning
     assert choice.message.content
@@ -168,9 +183,9 @@ def test_a_repair_keeps_what_was_right(
     assert content is None or choice.message.content == content
 
 
-def test_a_reasoning_without_end_is_closed_within_the_limit(live: Live) -> None:
+def test_a_reasoning_without_end_is_closed_within_the_limit(either: Live) -> None:
     with saying("<reasoning>" + "pain; " * 200, ends=False):
-        answer = ask(live, max_tokens=50)
+        answer = ask(either, max_tokens=50)
     choice = answer.choices[0]
     assert choice.finish_reason == "length"
     assert choice.message.content
@@ -216,20 +231,20 @@ def test_hostile_text_stays_text(live: Live) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_frees_its_rows(live: Live, stream: bool) -> None:
-    before = live.server.metrics.cancelled
+def test_a_client_that_goes_away_frees_its_rows(either: Live, stream: bool) -> None:
+    before = either.server.metrics.cancelled
     body = {"model": "thinker", "messages": USER, "n": 8, "max_tokens": 1500, "stream": stream}
     post = {"method": "POST", "url": "/v1/chat/completions", "json": body, "timeout": 60 if stream else 0.3}
     with saying("<reasoning>" + "pain; " * 1000, ends=False):
         if stream:
-            with live.http.stream(**post) as answer:
+            with either.http.stream(**post) as answer:
                 assert next(answer.iter_lines())
         else:
             with pytest.raises(httpx2.TimeoutException):
-                live.http.request(**post)
-        assert live.settled()
-    assert live.server.metrics.cancelled == before + 1
-    assert kept(live) == []
+                either.http.request(**post)
+        assert either.settled()
+    assert either.server.metrics.cancelled == before + 1
+    assert kept(either) == []
 
 
 def kept(live: Live) -> list[Any]:
@@ -238,8 +253,9 @@ def kept(live: Live) -> list[Any]:
     for _ in range(200):
         gc.collect()
         found = [one for one in gc.get_objects() if type(one) in (Job, LiveRow, ChatResponse)]
+        batches = [queue.batch for queue in live.server.scheduler._queues.values()]
         found += [
-            queue.batch for queue in live.server.scheduler._queues.values() if queue.batch._cache._layers
+            one for one in batches if (one._cache._layers if isinstance(one, LiveBatch) else one._requests)
         ]
         if not found:
             break
@@ -247,7 +263,7 @@ def kept(live: Live) -> list[Any]:
     return found
 
 
-def test_each_of_many_requests_gets_its_own_words_and_no_others(live: Live) -> None:
+def test_each_of_many_requests_gets_its_own_words_and_no_others(either: Live) -> None:
     """32 clients at once, each with a word of its own that its response repeats. They join and leave at all times."""
     words = [f"w{number:02d}x" for number in range(32)]
 
@@ -256,13 +272,13 @@ def test_each_of_many_requests_gets_its_own_words_and_no_others(live: Live) -> N
         return f"<reasoning>{word}</reasoning><answer>{' '.join([word] * (1 + int(word[1:3]) % 5))}</answer>"
 
     def one(word: str) -> tuple[str, set[str]]:
-        message = ask(live, messages=[{"role": "user", "content": word}]).choices[0].message
+        message = ask(either, messages=[{"role": "user", "content": word}]).choices[0].message
         return message.reasoning, set(message.content.split())
 
     with saying(repeats), ThreadPoolExecutor(32) as pool:
         assert list(pool.map(one, words)) == [(word, {word}) for word in words]
-    assert live.settled()
-    assert kept(live) == []
+    assert either.settled()
+    assert kept(either) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -325,18 +341,45 @@ def test_more_than_the_queue_holds_is_refused(refusing: Live) -> None:
 
 
 def test_a_model_that_fails_ends_its_requests_alone(
-    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    either: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: LiveBatch) -> None:
+    def broken(self: RowBatch) -> None:
         raise RuntimeError("out of memory beside the secret question")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LiveBatch, "step", broken)
+        patch.setattr(type(either.server.scheduler._queues["thinker"].batch), "step", broken)
         with pytest.raises(openai.InternalServerError) as failed:
-            ask(live)
+            ask(either)
     assert "secret" not in f"{failed.value}{caplog.text}"
     assert "RuntimeError at test_serve.py:" in caplog.text
-    assert ask(live).choices[0].message.content
+    assert ask(either).choices[0].message.content
+
+
+def test_an_engine_that_is_dead_is_known_to_be(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is answered and whoever waits gets an error, and so does everybody later; other policies go on."""
+    with running(folder, engine="vllm", max_rows=1) as server:
+        scheduler = server.server.scheduler
+        engine = scheduler._queues["thinker"].batch._engine  # type: ignore[attr-defined]
+        step = type(engine).step
+
+        def breaks(self: Any) -> Any:
+            if self is engine and scheduler.counts()[1] == 2:
+                self.broken = RuntimeError("the secret question")
+            return step(self)
+
+        monkeypatch.setattr(type(engine), "step", breaks)
+        with saying("<reasoning>" + "pain; " * 1000, ends=False), ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(ask, server, max_tokens=1500) for _ in range(3)]
+            said = sorted(str(one.exception()) for one in asked)
+        assert [text[:15] for text in said] == ["Error code: 500", "Error code: 503", "Error code: 503"]
+        assert "secret" not in f"{said}{caplog.text}"
+        with pytest.raises(openai.InternalServerError, match="does not decode any more"):
+            ask(server)
+        assert ask(server, model="regular").choices[0].message.content
+        health = server.http.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "failed", "models": ["thinker"]})
 
 
 def test_metrics_count_and_hold_no_text(live: Live) -> None:
@@ -371,11 +414,9 @@ def test_findings_are_looked_up_in_the_question_and_answers_that_read_the_same_v
 
 
 def test_what_is_not_there_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunError, match="vllm serve"):
-        serve_policies([], ServeOptions(), None, "vllm", [])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RunError, match=re.escape("pip install 'grandrounds[serve]'")):
-        serve_policies([], ServeOptions(), None, "native", [])
+        serve_policies([], ServeOptions(), None, [])
 
 
 def test_a_server_that_others_reach_needs_a_key(tmp_path: Path) -> None:

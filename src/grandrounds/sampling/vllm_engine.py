@@ -25,6 +25,9 @@ MODULES = ("vllm.platforms", "vllm.sampling_params")  # of it, those that it doe
 LOG_LEVEL, QUIET = "VLLM_LOGGING_LEVEL", "ERROR"
 # The part of a GPU's memory that all engines take together: weights, activations and KV caches.
 GPU_MEMORY = 0.9
+# On a CPU nothing is compiled, which would need a C++ compiler; the KV cache is as large as ours; and no prompt is
+# computed in parts, which vLLM 0.32 cannot do there beside requests with a seed.
+ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": KV_CACHE_BYTES, "enable_chunked_prefill": False}
 # Of vLLM's own: the longest context that its memory has room for.
 LONGEST = -1
 WHERE = "--engine vllm"
@@ -73,9 +76,8 @@ def vllm_engine(library: Any, recipe: PolicyRecipe, rows: int, share: float) -> 
         max_model_len=_longest(policy),
         max_num_seqs=rows,
         gpu_memory_utilization=GPU_MEMORY * share,
-        kv_cache_memory_bytes=KV_CACHE_BYTES if device == "cpu" else None,
-        enforce_eager=device == "cpu",  # compiling there needs a C++ compiler
         disable_log_stats=True,
+        **(ON_CPU if device == "cpu" else {}),
     )
     try:
         engine = library.LLMEngine.from_engine_args(arguments)
