@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -80,7 +81,8 @@ def vllm_engine(library: Any, recipe: PolicyRecipe, rows: int, share: float) -> 
         **(ON_CPU if device == "cpu" else {}),
     )
     try:
-        engine = library.LLMEngine.from_engine_args(arguments)
+        with warnings.catch_warnings(action="ignore"):  # of what its own parts will change
+            engine = library.LLMEngine.from_engine_args(arguments)
     except Exception as error:  # vLLM raises whatever its configuration, its kernels and its memory lead to
         raise PolicyError(
             f"vLLM cannot load the model: {_first_line(error)}",

@@ -77,10 +77,9 @@ class VllmRequest:
             yield Chosen(token, *reported(there, token, row.request.top))
 
     def outdated(self) -> bool:
-        """Whether the row has left the tokens that vLLM goes on from, or excludes others than vLLM does."""
+        """Whether the row has left the tokens that vLLM goes on from: by a repair, or by refusing the newest one."""
         row = self.row
-        changed = row.repairs != self.repairs or row.banned != self.banned
-        return changed or len(row.chosen) + len(row.forced) != self.tokens
+        return row.repairs != self.repairs or len(row.chosen) + len(row.forced) != self.tokens
 
 
 def seed_of(request: RowRequest, number: int) -> int:
