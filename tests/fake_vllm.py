@@ -142,6 +142,8 @@ class LLMEngine:
         return request_id
 
     def abort_request(self, request_ids: Sequence[str]) -> None:
+        if self.broken is not None:
+            raise self.broken
         for name in request_ids:
             if gone := self._running.pop(name, None):
                 gone.aborted = True

@@ -215,12 +215,13 @@ def test_a_batch_recovers_from_our_own_errors_and_not_from_vllms(engine: Engine)
     assert engine.batch.recover()
     assert submitted()[0].aborted
     assert decode(engine, requests(engine, [8]))[0].finish == "length"
-    engine.batch.join(requests(engine, [8]))
+    rows = engine.batch.join(requests(engine, [8]))
     LLMEngine.latest.broken = RuntimeError("CUDA error")  # type: ignore[union-attr]
     with pytest.raises(RuntimeError, match="CUDA"):
         engine.batch.step()
     assert not engine.batch.recover()
     assert engine.batch.rows == []
+    engine.batch.leave(rows)  # as when their client goes away
     engine.batch.close()
     assert not LLMEngine.latest.open  # type: ignore[union-attr]
 
@@ -246,11 +247,22 @@ def test_engines_share_the_memory_and_load_no_code(folder: Path) -> None:
     assert arguments.model == str(folder)
     assert arguments.gpu_memory_utilization == pytest.approx(0.45)
     assert arguments.max_num_seqs == 5
+    assert arguments.max_model_len == -1
     assert arguments.load_format == "safetensors"
     assert not arguments.trust_remote_code
     assert engines[0].description == "float32 on cpu by vLLM 0"
     assert [os.environ[name] for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")] == ["1", "1"]
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_a_context_that_is_shorter_than_the_models_is_vllms_too(
+    recipe: PolicyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with LongRoPE, whose rotations vLLM chooses by the longest context that it is to have."""
+    monkeypatch.setattr("grandrounds.policy.unloaded.context_length", lambda config: 100)
+    engine = vllm_engine(vllm_library(), recipe, 1, 1)
+    assert engine.batch._engine.engine_args.max_model_len == 100  # type: ignore[attr-defined]
+    assert engine.max_positions == 99
 
 
 def test_an_adapter_is_merged_before_vllm_loads_it(

@@ -37,8 +37,9 @@ class VllmBatch:
 
     def recover(self) -> bool:
         """Remove all rows, after something raised. Others can be decoded unless it was vLLM itself."""
-        if self._dead:
+        if self._dead:  # nor is it asked to abort anything
             self.rows.clear()
+            self._requests.clear()
             return False
         self.leave(self.rows)
         return True
