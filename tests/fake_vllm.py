@@ -105,6 +105,7 @@ class LLMEngine:
     """submitted: all requests ever made. broken: raised by the next steps."""
 
     latest: LLMEngine | None = None
+    faulty = False  # whether nothing can be computed
 
     def __init__(self, engine_args: EngineArgs) -> None:
         if engine_args.dtype != "float32":
@@ -134,7 +135,7 @@ class LLMEngine:
             raise TypeError("a token must be an int")
         if len(tokens) >= self.model_config.max_model_len:
             raise ValueError("The decoder prompt is longer than the maximum model length")
-        made = Submitted(request_id, tokens, prompt["cache_salt"], params)
+        made = Submitted(request_id, tokens, prompt.get("cache_salt", ""), params)
         made.noise.manual_seed(params.seed or 0)
         assert request_id not in self._running
         self._running[request_id] = made
@@ -155,6 +156,8 @@ class LLMEngine:
     def step(self) -> list[RequestOutput]:
         if self.broken is not None:
             raise self.broken
+        if self.faulty:
+            raise RuntimeError("Unsupported CPU attention configuration: head_dim=40")
         requests = list(self._running.values())[: self.engine_args.max_num_seqs]
         if not requests:
             return []

@@ -72,8 +72,9 @@ def decode(engine: Engine, asked: Sequence[RowRequest]) -> list[LiveRow]:
 
 
 def submitted() -> list[Submitted]:
+    """All requests of vLLM's, but for the trial when it was loaded."""
     assert LLMEngine.latest is not None
-    return LLMEngine.latest.submitted
+    return LLMEngine.latest.submitted[1:]
 
 
 def of(row: LiveRow) -> list[Submitted]:
@@ -304,6 +305,14 @@ def test_what_vllm_cannot_load_is_said_in_a_line(recipe: PolicyRecipe) -> None:
         vllm_engine(vllm_library(), recipe.model_copy(update={"precision": "bfloat16"}), 1, 1)
     assert "more lines" not in str(refused.value)
     assert "leave --engine out" in refused.value.hint
+
+
+def test_what_vllm_cannot_compute_is_said_before_anything_is_served(
+    recipe: PolicyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LLMEngine, "faulty", True)
+    with pytest.raises(PolicyError, match="head_dim=40"):
+        vllm_engine(vllm_library(), recipe, 1, 1)
 
 
 def test_a_missing_vllm_is_said_before_anything_is_loaded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import fake_vllm
 from sampling_support import KEY, make_prompts
 from tiny_models import tiny_model_folder
 
+from grandrounds.errors import PolicyError
 from grandrounds.policy.load import load_policy
 from grandrounds.recipe import PolicyRecipe
 from grandrounds.response.form import Form
@@ -79,7 +81,13 @@ def test_the_fake_has_no_name_that_vllm_does_not_have() -> None:
         (fake_vllm.Logprob, Logprob),
         *(
             (getattr(fake_vllm.LLMEngine, name), getattr(library.LLMEngine, name))
-            for name in ("from_engine_args", "add_request", "abort_request", "step")
+            for name in (
+                "from_engine_args",
+                "add_request",
+                "abort_request",
+                "has_unfinished_requests",
+                "step",
+            )
         ),
     ):
         assert names(fake) <= names(real), fake
@@ -138,3 +146,12 @@ def test_the_context_may_be_filled(engine: Engine) -> None:
         engine, requests(engine, [engine.max_positions - 30], settings=settings, form=FORM, top=0)
     )
     assert not row.malformed
+
+
+def test_what_its_kernels_cannot_compute_is_refused_when_it_is_loaded(engine: Engine, tmp_path: Path) -> None:
+    if not engine.description.startswith("float32 on cpu"):
+        pytest.skip("a GPU's kernels take heads of this width")
+    tiny_model_folder(tmp_path, "llama", hidden_size=160, intermediate_size=256, head_dim=40)
+    recipe = PolicyRecipe(model=str(tmp_path), adapter="full", device="cpu", precision="float32")
+    with pytest.raises(PolicyError, match="head_dim=40"):
+        vllm_engine(vllm_library(), recipe, 4, 1)

@@ -82,7 +82,7 @@ def vllm_engine(library: Any, recipe: PolicyRecipe, rows: int, share: float) -> 
     )
     try:
         with warnings.catch_warnings(action="ignore"):  # of what its own parts will change
-            engine = library.LLMEngine.from_engine_args(arguments)
+            engine = _opened(library, arguments, min(policy.eos_ids))
     except Exception as error:  # vLLM raises whatever its configuration, its kernels and its memory lead to
         raise PolicyError(
             f"vLLM cannot load the model: {_first_line(error)}",
@@ -97,6 +97,17 @@ def vllm_engine(library: Any, recipe: PolicyRecipe, rows: int, share: float) -> 
         f"{precision} on {device} by vLLM {library.__version__}",
         VllmBatch(library, engine, policy.tokenizer, policy.eos_ids),
     )
+
+
+def _opened(library: Any, arguments: Any, token: int) -> Any:
+    """The engine, after it has gone on from this token: what its kernels cannot compute must not end a user's
+    request."""
+    engine = library.LLMEngine.from_engine_args(arguments)
+    trial = library.SamplingParams(max_tokens=1, detokenize=False)
+    engine.add_request("trial", {"prompt_token_ids": [token]}, trial)
+    while engine.has_unfinished_requests():
+        engine.step()
+    return engine
 
 
 def _longest(policy: Unloaded) -> int:
