@@ -102,6 +102,34 @@ def test_the_link_to_the_content_stays_in_its_view(page: Any, address: str) -> N
     assert page.inner_text("#found").startswith("260 completions")
 
 
+FOCUSED = """() => {
+    const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
+    if (one === document.body) return null;
+    const ringed = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+    const inSight = box.width > 0 && box.bottom > 0 && box.top < innerHeight;
+    return [window.controls.indexOf(one), ringed && inSight ? "" : one.outerHTML];
+}"""
+CONTROLS = """window.controls = [
+    ...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')
+].filter((one) => !one.disabled && one.checkVisibility())"""
+
+
+@pytest.mark.parametrize("place", ["#/curves", "#/groups", "#/group/0/1/0", "#/group/1/1/0"])
+def test_tab_visits_every_control_in_order_in_sight_and_leaves_the_page(
+    page: Any, address: str, place: str
+) -> None:
+    show(page, address, place)
+    page.evaluate(f"{CONTROLS}; null")
+    count = page.evaluate("window.controls.length")
+    for key, order in (("Tab", range(count)), ("Shift+Tab", reversed(range(count)))):
+        for number in order:
+            page.keyboard.press(key)
+            assert page.evaluate(FOCUSED) == [number, ""]
+        page.keyboard.press(key)
+        # Beyond the last one the browser's own controls follow; without a window, before the first one too.
+        assert page.evaluate(FOCUSED) in (None, [count - 1, ""])
+
+
 def test_filters_search_and_pages_are_reached_by_keyboard(page: Any, address: str) -> None:
     show(page, address, "#/groups?unit=completions")
     assert page.inner_text("#found").startswith("260 completions in 65 groups")
@@ -126,12 +154,18 @@ def test_arrow_keys_read_a_curve(page: Any, address: str) -> None:
     page.keyboard.press("ArrowRight")
     told = page.inner_text("figure:has(svg[aria-label^='Reward:']) figcaption")
     assert told.startswith("Round 2: ours 0.2")
+    for key, number in (("ArrowUp", 3), ("ArrowDown", 2)):
+        page.keyboard.press(key)
+        assert page.get_attribute(":focus", "aria-valuenow") == str(number)
     slider = page.locator("svg[aria-label^='Reward:']")
     assert [slider.get_attribute(name) for name in ("role", "aria-valuenow", "aria-valuetext")] == [
         "slider",
         "2",
         told,
     ]
+    page.keyboard.press("Escape")
+    assert slider.get_attribute("aria-valuetext") == "round 5"
+    assert " now" in page.inner_text("figure:has(svg[aria-label^='Reward:']) figcaption")
 
 
 def test_hostile_text_is_text_everywhere(page: Any, address: str) -> None:
@@ -151,6 +185,7 @@ def test_hostile_text_is_text_everywhere(page: Any, address: str) -> None:
     page.click("text=Show all")
     page.wait_for_selector("div.whole")
     assert page.evaluate("document.querySelector('div.whole').textContent.length") == 1_050_000
+    assert page.query_selector("div.whole:focus") is not None  # its button, which had the focus, is gone
 
 
 def test_what_a_mark_says_is_heard(tmp_path: Path, browser: Any) -> None:
@@ -180,4 +215,70 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
         opened.wait_for_selector(
             "#told:text-is('round 2 of 40; 1 new warning')", state="attached", timeout=20_000
         )
+        opened.close()
+
+
+def test_what_is_read_focused_and_opened_outlasts_a_new_round(tmp_path: Path, browser: Any) -> None:
+    run = make_run(tmp_path / "live", (), [{"round": 1, "reward": 0.1, "other": 1}])
+    write_lines(
+        run / "monitor.jsonl", [{"round": 1, "findings": [{"sign": "s", "what": f"w{i}"} for i in range(7)]}]
+    )
+    with served(run) as where:
+        opened = browser.new_page()
+        opened.goto(where)
+        opened.wait_for_selector("#live[data-live=yes]")
+        for folded in ("earlier warnings", "Everything else"):
+            opened.focus(f"summary:has-text('{folded}')")
+            opened.keyboard.press("Enter")
+        opened.focus("summary:has-text('earlier')")
+        opened.evaluate("window.kept = document.activeElement; null")
+        write_lines(run / "metrics.jsonl", [{"round": 2, "reward": 0.3, "other": 2}])
+        opened.wait_for_selector(".runcard:has-text('round 2 of 40')", timeout=20_000)
+        assert opened.evaluate("document.activeElement === window.kept")
+        assert opened.locator("details[open]").count() == 2
+        opened.focus("svg[data-metric=reward]")
+        opened.keyboard.press("Home")
+        opened.evaluate("window.kept = document.activeElement; window.label = window.kept.ariaLabel; null")
+        write_lines(run / "metrics.jsonl", [{"round": 3, "reward": 0.5, "other": 3}])
+        opened.wait_for_selector(".runcard:has-text('round 3 of 40')", timeout=20_000)
+        assert opened.evaluate("document.activeElement === window.kept")
+        assert opened.inner_text("figure:has(svg[data-metric=reward]) figcaption") == "Round 1: 0.1"
+        assert opened.get_attribute(":focus", "aria-valuemax") == "3"
+        # A new name or value of what has the focus would be read aloud, round after round.
+        assert opened.evaluate("window.kept.ariaLabel === window.label")
+        assert opened.get_attribute(":focus", "aria-valuetext") == "Round 1: 0.1"
+        opened.keyboard.press("Shift+Tab")
+        assert "0.5 now" in opened.get_attribute("svg[data-metric=reward]", "aria-label")
+        opened.close()
+
+
+def test_a_lost_connection_is_told_once(page: Any, address: str) -> None:
+    page.add_init_script(
+        "window.EventSource = class { addEventListener() {}"
+        " set onerror(lost) { window.lost = lost; document.body.dataset.listens = ''; } }"
+    )
+    show(page, address, "#/curves")
+    page.wait_for_selector("body[data-listens]")
+    page.evaluate(
+        "window.told = 0; new MutationObserver((all) => { window.told += all.length; })"
+        ".observe(document.getElementById('live'), {childList: true, subtree: true, characterData: true}); null"
+    )
+    page.evaluate("window.lost(); null")
+    page.evaluate("window.lost(); null")
+    assert page.inner_text("#live").startswith("No connection")
+    assert page.evaluate("window.told") == 1
+
+
+def test_of_a_case_seen_often_the_visits_around_this_one_are_shown(tmp_path: Path, browser: Any) -> None:
+    run = make_run(tmp_path / "often", (), [])
+    for number in range(1, 31):
+        write_round(run, [row(number, 0, 0)])
+    with served(run) as where:
+        opened = browser.new_page()
+        for number, first in ((1, 1), (20, 14), (30, 19)):
+            show(opened, where, f"#/group/0/{number}/0")
+            visits = opened.locator(".history a")
+            assert [visits.count(), visits.first.inner_text().splitlines()[0]] == [12, f"Round {first}"]
+            assert opened.inner_text(".history a[aria-current]").startswith(f"Round {number}\n")
+        assert opened.inner_text(".over > a") == "All 30 as a list"
         opened.close()

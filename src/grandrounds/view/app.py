@@ -36,7 +36,7 @@ PARTS = {
     "page.css": ("grandrounds.report", "templates", "page.css"),
     **{
         name: ("grandrounds.view", "static", name)
-        for name in ("view.css", "main.js", "charts.js", "list.js", "group.js")
+        for name in ("view.css", "main.js", "charts.js", "chart.js", "runs.js", "list.js", "group.js")
     },
 }
 

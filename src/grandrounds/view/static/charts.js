@@ -1,7 +1,6 @@
 // The curves: one small chart for each metric, the runs laid over each other.
-import { count, foreign, getJson, h, number, percent, svg, visible } from "./dom.js";
-
-const LEFT = 50, RIGHT = 308, TOP = 12, BOTTOM = 124, MOST = 400, SMOOTH = 0.05;
+import { Chart } from "./chart.js";
+import { count, getJson, h, number, percent, renew, visible } from "./dom.js";
 
 // Section -> [metric, title, how a value is written]; a pattern takes every metric that fits, by its first group.
 const share = percent;
@@ -49,114 +48,59 @@ export class Curves {
   }
 }
 
-export function drawCurves(curves, hidden) {
-  const seen = new Set(), sections = [];
-  const shown = curves.runs.filter((run) => !hidden.has(run.number));
-  for (const [title, wanted] of SECTIONS) {
-    const charts = [];
-    for (const [key, label, write] of wanted) {
-      for (const metric of curves.metrics()) {
-        const match = key instanceof RegExp ? metric.match(key) : metric === key && [metric, ""];
-        if (!match || seen.has(metric)) continue;
-        seen.add(metric);
-        const name = key instanceof RegExp ? label + match[1].replaceAll("_", " ") : label;
-        const courses = shown.map((run) => [run, curves.course(run, metric)]).filter(([, course]) => course.length);
-        if (courses.length) charts.push(chart(visible(name), metric, courses, write ?? number));
+// The charts in their sections. What is there already stays and is only drawn anew, so that focus, a reader's place and
+// what was opened outlast a new round.
+export class Charts {
+  constructor(curves) {
+    Object.assign(this, { curves, charts: new Map(), sections: new Map() });
+  }
+
+  draw(hidden) {
+    const seen = new Set(), sections = [];
+    const shown = this.curves.runs.filter((run) => !hidden.has(run.number));
+    for (const [title, wanted] of SECTIONS) {
+      const charts = [];
+      for (const [key, label, write] of wanted) {
+        for (const metric of this.curves.metrics()) {
+          const match = key instanceof RegExp ? metric.match(key) : metric === key && [metric, ""];
+          if (!match || seen.has(metric)) continue;
+          seen.add(metric);
+          const name = key instanceof RegExp ? label + match[1].replaceAll("_", " ") : label;
+          const courses = shown.map((run) => [run, this.curves.course(run, metric)]).filter(([, course]) => course.length);
+          if (courses.length) charts.push(this.chart(metric, visible(name), write ?? number, courses));
+        }
       }
+      if (charts.length) sections.push(this.section(title, charts));
     }
-    if (charts.length) sections.push(section(title, charts));
+    return sections;
   }
-  return sections;
-}
 
-function section(title, charts) {
-  const id = "h-" + title.toLowerCase().replaceAll(" ", "-");
-  const inner = h("div", { class: "columns charts" }, charts);
-  if (title === "Everything else") {
-    return h("section", { "aria-labelledby": id }, h("details", {}, h("summary", { id }, `${title} (${count(charts.length, "metric")})`), inner));
+  chart(metric, title, write, courses) {
+    if (!this.charts.has(metric)) this.charts.set(metric, new Chart(metric, title, write));
+    const chart = this.charts.get(metric);
+    chart.draw(courses);
+    return chart.element;
   }
-  return h("section", { "aria-labelledby": id }, h("h2", { id }, title), inner);
+
+  section(title, charts) {
+    if (!this.sections.has(title)) this.sections.set(title, new Section(title));
+    return this.sections.get(title).fill(charts);
+  }
 }
 
-function bounds(values, write) {
-  let low = Infinity, high = -Infinity;
-  for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
-  if (write === percent && low >= 0 && high <= 1) return high > 0.25 ? [0, 1] : [0, Math.max(0.01, high * 1.2)];
-  const margin = 0.08 * (high - low) || Math.abs(high) * 0.1 || 1; // 0 alone: from 0 to 1
-  return [low < 0 ? low - margin : Math.max(0, low - margin), high + margin];
-}
+class Section {
+  constructor(title) {
+    const id = "h-" + title.toLowerCase().replaceAll(" ", "-"), folded = title === "Everything else";
+    this.title = title;
+    this.inner = h("div", { class: "columns charts" });
+    this.head = h(folded ? "summary" : "h2", { id }, title);
+    this.folded = folded;
+    this.element = h("section", { "aria-labelledby": id }, folded ? h("details", {}, this.head, this.inner) : [this.head, this.inner]);
+  }
 
-function movingMean(values) {
-  const reach = values.length >= 10 ? Math.max(1, Math.round(values.length * SMOOTH)) : 0;
-  const sums = [0];
-  for (const value of values) sums.push(sums.at(-1) + value);
-  return values.map((_, i) => {
-    const from = Math.max(0, i - reach), to = Math.min(values.length, i + reach + 1);
-    return (sums[to] - sums[from]) / (to - from);
-  });
-}
-
-function chart(title, metric, courses, write) {
-  const [low, high] = bounds(courses.flatMap(([, course]) => course.map(([, value]) => value)), write);
-  const rounds = courses.flatMap(([, course]) => [course[0][0], course.at(-1)[0]]);
-  const first = Math.min(...rounds), last = Math.max(...rounds);
-  const x = (round) => LEFT + ((RIGHT - LEFT) * (round - first)) / Math.max(1, last - first);
-  const y = (value) => BOTTOM - ((BOTTOM - TOP) * (value - low)) / (high - low);
-  const ends = courses.map(([run, course]) => [run, movingMean(course.map(([, value]) => value))]);
-  const inWords = ends.map(([run, smooth]) => `${courses.length > 1 ? visible(run.name) + ": " : ""}${write(smooth[0])} at first, ${write(smooth.at(-1))} now`).join("; ");
-  const caption = h("figcaption", { class: "small soft" }, inWords);
-  const cursor = svg("line", { class: "cursor", y1: TOP, y2: BOTTOM, visibility: "hidden" });
-  const lines = courses.map(([run, course], place) => curve(run, course, ends[place][1], x, y));
-  const marks = [low, (low + high) / 2, high].map((level) => [
-    svg("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y(level), y2: y(level) }),
-    svg("text", { x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, write(level)),
-  ]);
-  const figure = svg("svg", { viewBox: "0 0 320 150", width: "100%", role: "slider", tabindex: 0, "data-metric": metric, "aria-label": `${title}: ${inWords}. Arrow keys read single rounds.`,
-    "aria-valuemin": first, "aria-valuemax": last, "aria-valuenow": last, "aria-valuetext": `round ${last}` },
-    marks, lines, cursor,
-    svg("text", { x: LEFT, y: 144 }, `round ${first}`), last > first ? svg("text", { x: RIGHT, y: 144, "text-anchor": "end" }, `round ${last}`) : null);
-  readable(figure, cursor, caption, courses, { first, last, x, write, inWords });
-  return h("figure", { class: "card chart", "aria-label": title }, foreign("h3", { title: visible(metric) }, title), figure, caption);
-}
-
-function curve(run, course, smooth, x, y) {
-  const step = Math.ceil(course.length / MOST);
-  const kept = course.map((_, i) => i).filter((i) => i % step === 0 || i === course.length - 1);
-  const points = (heights) => kept.map((i) => x(course[i][0]).toFixed(1) + "," + y(heights[i]).toFixed(1)).join(" ");
-  return svg("g", { class: "run k" + run.colour },
-    svg("polyline", { class: "raw", points: points(course.map(([, value]) => value)) }),
-    svg("polyline", { class: "smooth", points: points(smooth) }),
-    svg("circle", { class: "end", cx: x(course.at(-1)[0]), cy: y(smooth.at(-1)), r: 4 }));
-}
-
-// A pointer or the arrow keys read the values of one round.
-function readable(figure, cursor, caption, courses, { first, last, x, write, inWords }) {
-  let at = last;
-  const rounds = [...new Set(courses.flatMap(([, course]) => course.map(([round]) => round)))].sort((a, b) => a - b);
-  const read = (round) => {
-    at = rounds.reduce((best, one) => (Math.abs(one - round) < Math.abs(best - round) ? one : best), rounds[0]);
-    cursor.setAttribute("x1", x(at)); cursor.setAttribute("x2", x(at)); cursor.setAttribute("visibility", "visible");
-    const told = courses.map(([run, course]) => {
-      const found = course.find(([round]) => round === at);
-      return (courses.length > 1 ? visible(run.name) + " " : "") + (found ? write(found[1]) : "—");
-    });
-    caption.textContent = `Round ${at}: ${told.join("; ")}`;
-    figure.setAttribute("aria-valuenow", at);
-    figure.setAttribute("aria-valuetext", caption.textContent);
-  };
-  const leave = () => { cursor.setAttribute("visibility", "hidden"); caption.textContent = inWords; };
-  figure.addEventListener("pointermove", (event) => {
-    const box = figure.getBoundingClientRect();
-    const place = (((event.clientX - box.left) / box.width) * 320 - LEFT) / (RIGHT - LEFT);
-    read(first + place * (last - first));
-  });
-  figure.addEventListener("pointerleave", leave);
-  figure.addEventListener("blur", leave);
-  figure.addEventListener("keydown", (event) => {
-    const place = rounds.indexOf(at);
-    const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: rounds.length - 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    read(rounds[Math.max(0, Math.min(rounds.length - 1, to))]);
-  });
+  fill(charts) {
+    if (this.folded) this.head.textContent = `${this.title} (${count(charts.length, "metric")})`;
+    renew(this.inner, charts);
+    return this.element;
+  }
 }

@@ -2,6 +2,7 @@
 import { address, count, foreign, getJson, h, number, percent, signed, visible } from "./dom.js";
 import { shade, strip, verdict } from "./list.js";
 
+const VISITS = 12; // of one case, shown beside each other
 const MARKS = { present: "present in the case", absent: "absent in the case", invented: "not in the case" };
 
 export async function drawGroup(state, path, parameters) {
@@ -42,15 +43,19 @@ function ask({ run, round, group, got }) {
 }
 
 function history({ run, round, group, got }) {
-  if (got.history.length < 2) return null;
-  const rows = got.history.map((one) => {
-    const here = one.round === round && one.group === group;
+  const all = got.history;
+  if (all.length < 2) return null;
+  const isHere = (one) => one.round === round && one.group === group;
+  const from = Math.max(0, Math.min(all.findIndex(isHere) - VISITS / 2, all.length - VISITS));
+  const rows = all.slice(from, from + VISITS).map((one) => {
+    const here = isHere(one);
     return h("li", {}, h("a", { href: address(`group/${run}/${one.round}/${one.group}`), "aria-current": here ? "true" : null },
       h("span", { class: "small" }, `Round ${one.round}`), strip(one.advantages, one.verdicts),
       h("span", { class: "small soft" }, `${one.judged ? `${one.right} of ${one.judged} right, ` : ""}reward ${number(one.reward)}`)));
   });
   return h("div", { class: "card over" }, h("h3", {}, "The same case over the rounds"),
-    h("ol", { class: "history" }, rows), h("a", { class: "small", href: address("groups", { run, case: got.case_id }) }, "As a list"));
+    h("ol", { class: "history" }, rows),
+    h("a", { class: "small", href: address("groups", { run, case: got.case_id }) }, rows.length < all.length ? `All ${all.length.toLocaleString("en")} as a list` : "As a list"));
 }
 
 function legend({ got, kind }, grid) {
@@ -145,6 +150,7 @@ function more(shown, all, target, into) {
     const whole = wholeText(await (await fetch(target)).text());
     (into ?? button.previousElementSibling).replaceWith(whole);
     button.remove();
+    whole.focus({ preventScroll: true }); // the button had it
   } }, `Show all ${all.toLocaleString("en")} characters`);
   return button;
 }

@@ -99,7 +99,7 @@ function pages(found, chosen) {
   if (found.pages <= 1) return null;
   const to = (label, target, name) => target >= 1 && target <= found.pages && target !== page
     ? h("a", { class: "button", href: address("groups", { ...chosen, page: target }), "aria-label": name }, label) : h("span", { class: "button off", "aria-hidden": "true" }, label);
-  const field = h("input", { type: "number", min: 1, max: found.pages, value: page, "aria-label": "Page",
+  const field = h("input", { type: "number", id: "page", min: 1, max: found.pages, value: page, "aria-label": "Page",
     change: (event) => { location.hash = address("groups", { ...chosen, page: Math.max(1, Math.min(found.pages, Math.round(Number(event.target.value)) || 1)) }); } });
   return h("nav", { class: "pages", "aria-label": "Pages" }, to("«", 1, "First page"), to("‹ Before", page - 1, "Page before"),
     h("span", {}, "Page ", field, ` of ${found.pages.toLocaleString("en")}`), to("Next ›", page + 1, "Next page"), to("»", found.pages, "Last page"));

@@ -1,13 +1,14 @@
 // The page: which view the address names, and what changed on the server.
-import { Curves, drawCurves } from "./charts.js";
-import { count, foreign, getJson, h, visible } from "./dom.js";
+import { Charts, Curves } from "./charts.js";
+import { count, foreign, getJson, h, renew, visible } from "./dom.js";
 import { drawGroup } from "./group.js";
 import { drawList } from "./list.js";
+import { RunCard } from "./runs.js";
 
 const COLOURS = [2, 1, 4, 3, 5, 0];
 const QUIET = 30_000; // milliseconds between two announcements of rounds to a screen reader
 const main = document.getElementById("main"), live = document.getElementById("live");
-const state = { runs: [], orders: {}, curves: null, hidden: new Set() };
+const state = { runs: [], orders: {}, curves: null, charts: null, cards: new Map(), hidden: new Set() };
 let drawn = 0;
 
 async function loadRuns() {
@@ -45,7 +46,7 @@ async function draw(quiet = false) {
   }
   if (mine !== drawn) return;
   const focused = focusedControl();
-  main.replaceChildren(...content.flat().filter(Boolean));
+  renew(main, content);
   main.removeAttribute("aria-busy");
   main.dataset.drawn = String(drawn);
   const again = focused && main.querySelector(focused);
@@ -60,17 +61,25 @@ async function draw(quiet = false) {
 function focusedControl() {
   const active = document.activeElement;
   if (!main.contains(active)) return null;
-  const { filter, run, metric } = active.dataset;
   if (active.id) return active === main ? null : "#" + active.id;
-  if (filter) return `[data-filter="${CSS.escape(filter)}"]`;
-  if (run) return `[data-run="${CSS.escape(run)}"]`;
-  return metric ? `[data-metric="${CSS.escape(metric)}"]` : null;
+  return active.dataset.filter ? `[data-filter="${CSS.escape(active.dataset.filter)}"]` : null;
 }
 
+// Of what is there already, and stays.
 function curvesView() {
-  const charts = drawCurves(state.curves, state.hidden);
-  return [h("section", { class: "first", "aria-label": "Runs" }, state.runs.map(runCard)),
-    charts.length ? charts : h("p", { class: "card soft" }, "No round is done yet. The curves appear by themselves.")];
+  const charts = state.charts.draw(state.hidden);
+  state.place ??= h("section", { class: "first", "aria-label": "Runs" });
+  renew(state.place, state.runs.map(runCard));
+  return [state.place, charts.length ? charts : h("p", { class: "card soft" }, "No round is done yet. The curves appear by themselves.")];
+}
+
+function runCard(run) {
+  const toggled = state.runs.length > 1 ? () => {
+    if (!state.hidden.delete(run.number)) state.hidden.add(run.number);
+    draw(true);
+  } : null;
+  if (!state.cards.has(run.number)) state.cards.set(run.number, new RunCard(run, toggled));
+  return state.cards.get(run.number).draw(run, roundOf(run), !state.hidden.has(run.number));
 }
 
 function roundOf(run) {
@@ -78,41 +87,25 @@ function roundOf(run) {
   return done === undefined || done === null ? "no round yet" : `round ${done}${run.about.rounds ? ` of ${run.about.rounds}` : ""}`;
 }
 
-function runCard(run) {
-  const about = Object.entries(run.about).filter(([name]) => name !== "rounds").map(([name, value]) => `${name} ${visible(value)}`);
-  const toggle = state.runs.length > 1 ? h("button", { type: "button", "data-run": run.number, "aria-pressed": String(!state.hidden.has(run.number)), click: () => {
-    if (!state.hidden.delete(run.number)) state.hidden.add(run.number);
-    draw(true);
-  } }, "Shown") : null;
-  return h("article", { class: `card runcard k${run.colour}`, "aria-label": "Run " + visible(run.name) },
-    h("div", { class: "who" }, h("span", { class: "dot", "aria-hidden": "true" }), foreign("h2", {}, run.name), toggle,
-      h("span", { class: "small soft" }, [run.kind, roundOf(run), count(run.completions, "completion"), ...about].join(" · "))),
-    run.warnings.length ? warnings(run) : null);
-}
-
-function warnings(run) {
-  const shown = run.warnings.slice(-5).reverse(), older = run.warnings.slice(0, -5).reverse();
-  return h("div", { role: "region", "aria-label": "Warnings" }, shown.map(warning),
-    older.length ? h("details", {}, h("summary", {}, count(older.length, "earlier warning")), older.map(warning)) : null);
-}
-
-function warning(one) {
-  const when = one.round === null || one.round === undefined ? "" : `Round ${one.round}: `;
-  return h("div", { class: "notice" }, foreign("p", {}, when + one.what), one.cause ? foreign("p", { class: "small" }, one.cause) : null, one.hint ? foreign("p", { class: "small" }, "→ " + one.hint) : null);
-}
-
 // Changes come as events; several at once are drawn once.
 function listen() {
   const source = new EventSource("api/events");
   const announce = announcer();
   let waiting = null;
-  source.addEventListener("hello", () => { live.textContent = "Live"; live.dataset.live = "yes"; });
+  source.addEventListener("hello", () => connected("yes", "Live"));
   source.addEventListener("change", (event) => {
     const changed = new Set([...(waiting?.changed ?? []), ...JSON.parse(event.data)]);
     clearTimeout(waiting?.timer);
     waiting = { changed, timer: setTimeout(() => { waiting = null; refresh(changed, announce); }, 200) };
   });
-  source.onerror = () => { live.textContent = "No connection: the server has stopped. `grandrounds view RUN` opens the run again."; live.dataset.live = "no"; };
+  source.onerror = () => connected("no", "No connection: the server has stopped. `grandrounds view RUN` opens the run again.");
+}
+
+// Told once: the browser tries again every few seconds.
+function connected(now, words) {
+  if (live.dataset.live === now) return;
+  live.textContent = words;
+  live.dataset.live = now;
 }
 
 // Tells what cannot be seen: a new warning at once, new rounds together and seldom.
@@ -147,6 +140,7 @@ async function refresh(changed, announce) {
 async function start() {
   await loadRuns();
   state.curves = new Curves(state.runs);
+  state.charts = new Charts(state.curves);
   const curves = Promise.all(state.runs.map((run) => state.curves.update(run.number)));
   window.addEventListener("hashchange", () => draw());
   document.querySelector(".skip").addEventListener("click", (event) => { // its address would name another view

@@ -21,6 +21,15 @@ function filled(element, attributes, children) {
   return element;
 }
 
+// Makes these elements the only children. One that is a child already stays where it is, with its focus and its state.
+export function renew(parent, elements) {
+  const wanted = elements.flat(Infinity).filter(Boolean), kept = new Set(wanted);
+  for (const child of [...parent.childNodes]) if (!kept.has(child)) child.remove();
+  wanted.forEach((element, place) => {
+    if (parent.childNodes[place] !== element) parent.insertBefore(element, parent.childNodes[place] ?? null);
+  });
+}
+
 // Characters that change how others look or cannot be seen: controls (an ANSI code begins with one), marks of
 // direction, what has no width, and halves of characters. Line breaks and tabs stay.
 const HIDDEN =
