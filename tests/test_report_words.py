@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import grandrounds
 from grandrounds.domains.clinic.vignette import KEPT
 from grandrounds.evaluation.compare import Pair
 from grandrounds.evaluation.statistics import mcnemar_exact
 from grandrounds.report.words import DEFECTS, chance, gain, listed, p_value, shortcut, split, tight, verdict
 from grandrounds.response import Defect
-from grandrounds.shares import percent, points
+from grandrounds.shares import percent, percents, points
 
 
 def make_pair(lost: int, gained: int) -> Pair:
@@ -34,16 +38,51 @@ def make_pair(lost: int, gained: int) -> Pair:
     )
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0.873, "87.3 %"), (1.0, "100.0 %"), (0.9999, "> 99.9 %"), (0.0, "0.0 %"), (0.0001, "< 0.1 %")],
-)
-def test_nearly_all_is_not_written_as_all(share, text):
+# A half goes up, as readers expect, wherever 100 times the share is one exactly.
+SHARES = [
+    (0.873, "87.3 %"),
+    (1.0, "100.0 %"),
+    (0.9999, "> 99.9 %"),
+    (0.0, "0.0 %"),
+    (0.0001, "< 0.1 %"),
+    (0.0625, "6.3 %"),
+    (0.1875, "18.8 %"),
+    (0.0375, "3.8 %"),
+    (0.9375, "93.8 %"),
+    (0.285, "28.5 %"),
+    (1 / 3, "33.3 %"),
+    (0.99949999, "99.9 %"),
+]
+
+
+@pytest.mark.parametrize(("share", "text"), SHARES)
+def test_a_share_is_rounded_in_one_way_and_nearly_all_is_not_written_as_all(share, text):
     assert percent(share) == text
 
 
+def test_pages_write_shares_as_the_reports_do():
+    if (node := shutil.which("node")) is None:
+        pytest.skip("needs Node.js")
+    module = Path(grandrounds.__file__).parent / "web" / "static" / "dom.js"
+    shares = json.dumps([share for share, _ in SHARES])
+    script = (
+        f"import {{ percent }} from {json.dumps(module.as_uri())}; "
+        f"console.log({shares}.map(percent).join('|'))"
+    )
+    told = subprocess.run(
+        [node, "--input-type=module", "--eval", script], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip().split("|") == [text for _, text in SHARES]
+
+
+def test_without_a_decimal_and_in_intervals_a_half_goes_up_too():
+    assert [percent(share, 0) for share in (0.125, 0.625, 0.5)] == ["13 %", "63 %", "50 %"]
+    assert percents((0.0625, 0.1875)) == "6.3 to 18.8"
+
+
 @pytest.mark.parametrize(
-    ("difference", "text"), [(0.252, "+25.2"), (-0.031, "-3.1"), (0.0, "0.0"), (-0.0001, "0.0")]
+    ("difference", "text"),
+    [(0.252, "+25.2"), (-0.031, "-3.1"), (0.0, "0.0"), (-0.0001, "0.0"), (-0.0625, "-6.3")],
 )
 def test_points_carry_their_sign(difference, text):
     assert points(difference) == text

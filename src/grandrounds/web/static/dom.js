@@ -65,7 +65,7 @@ export function number(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// As `grandrounds.shares.percent`.
+// As `grandrounds.shares.percent`: toFixed rounds a half up.
 export function percent(value) {
   if (value === null || value === undefined) return "—";
   const text = (100 * value).toFixed(1);
