@@ -66,6 +66,12 @@ def test_page_is_well_formed_with_unique_ids_and_one_top_heading(text):
     assert all(later - level <= 1 for level, later in pairwise(levels))
 
 
+def test_what_opens_says_what_it_opens(text):
+    names = [re.sub(r"<.*?>", "", one) for one in re.findall(r"<summary>(.*?)</summary>", text)]
+    assert any(re.fullmatch(r"As the model wrote it: GRPO, case case-\d+", name) for name in names)
+    assert len(names) == len(set(names))
+
+
 def test_page_fetches_nothing(text):
     page = Page(text)
     assert not re.search(r"https?:|url\(|@import|//[a-z]", text)

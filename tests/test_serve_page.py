@@ -66,6 +66,8 @@ def test_both_models_are_asked_by_keyboard_alone(page: Any) -> None:
         "!(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length)).length"
     )
     assert nameless == 0
+    names = page.evaluate("[...document.querySelectorAll('summary')].map((one) => one.textContent)")
+    assert len(names) == len(set(names)) == 6  # three samples of each model
 
 
 def test_the_link_to_the_answers_leads_somewhere_before_there_are_any(page: Any) -> None:

@@ -84,6 +84,11 @@ def test_every_view_fits_a_phone_and_has_names_for_all_controls(page: Any, addre
             ".map((one) => one.outerHTML)"
         )
         assert nameless == [], place
+        names = page.evaluate(
+            "[...document.querySelectorAll('button, summary, [role=group], [role=region]')]"
+            ".map((one) => one.getAttribute('aria-label') ?? one.textContent)"
+        )
+        assert len(names) == len(set(names)), place
         levels = page.evaluate(
             "[...document.querySelectorAll('h1, h2, h3, h4')].map((one) => Number(one.tagName[1]))"
         )

@@ -1,5 +1,5 @@
 // The playground: asks the chosen models, shows what they write as it comes, then marks findings and counts votes.
-import { count, foreign, h, number, visible } from "./dom.js";
+import { count, foreign, h, heard, number, visible } from "./dom.js";
 
 const byId = (id) => document.getElementById(id);
 const MARKS = { present: "present in the question", absent: "absent, says the question", invented: "not found in the question's words" };
@@ -47,18 +47,18 @@ async function* events(answer) {
 
 // A model's column: its name, votes and samples.
 function column(model, samples) {
-  const blocks = Array.from({ length: samples }, (_, place) => block(place, samples));
+  const blocks = Array.from({ length: samples }, (_, place) => block(model, place, samples));
   const votes = h("div", {}), about = h("p", { class: "small soft" });
   byId("answers").append(h("article", { class: "card model", "aria-label": visible(model) },
     foreign("h2", {}, model), about, votes, blocks.map((one) => one.whole)));
   return { votes, about, blocks };
 }
 
-function block(place, samples) {
+function block(model, place, samples) {
   const name = samples > 1 ? `Sample ${place + 1}` : "Response";
-  const reasoning = h("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `Reasoning, ${name.toLowerCase()}` });
+  const reasoning = h("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `Reasoning, ${name.toLowerCase()} of ${visible(model)}` });
   const answer = h("p", { class: "answer", dir: "auto" }), note = h("p", { class: "small soft" });
-  const whole = h("details", { open: place < OPEN }, h("summary", {}, name),
+  const whole = h("details", { open: place < OPEN }, h("summary", {}, name, heard(" of " + model)),
     h("p", { class: "part" }, "Reasoning"), reasoning, h("p", { class: "part" }, "Answer"), answer, note);
   return { whole, reasoning, answer, note, said: { reasoning: "", answer: "" }, notes: [], changed: false };
 }

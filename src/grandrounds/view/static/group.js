@@ -1,5 +1,5 @@
 // The group viewer: one case, its completions side by side.
-import { address, count, foreign, getJson, h, number, percent, signed, visible } from "./dom.js";
+import { address, count, foreign, getJson, h, heard, number, percent, signed, visible } from "./dom.js";
 import { shade, strip, verdict } from "./list.js";
 
 const VISITS = 12; // of one case, shown beside each other
@@ -39,7 +39,7 @@ function ask({ run, round, group, got }) {
     got.elsewhere.length ? h("p", { class: "small" }, h("span", { class: "soft" }, "Findings in other words: "), got.elsewhere.map(([fact, state], place) => [place ? ", " : "", h("mark", { class: state, title: MARKS[state] }, visible(fact))])) : null,
     got.gold !== null ? h("p", { class: "goldline" }, h("span", { class: "soft" }, "Gold answer: "), foreign("strong", {}, got.gold)) : null,
     got.question_is_prompt ? null : h("details", {}, h("summary", {}, "The prompt as the model got it"),
-      foreign("pre", {}, got.prompt), more(got.prompt.length, got.prompt_characters, whole))));
+      foreign("pre", {}, got.prompt), more(got.prompt.length, got.prompt_characters, whole, " of the prompt"))));
 }
 
 function history({ run, round, group, got }) {
@@ -81,7 +81,7 @@ function completion(place, sample, chosen) {
   const shown = pieceLength(sample.text);
   return h("article", { class: "card completion", "aria-label": `Completion ${sample.sample + 1}`, "data-chosen": chosen },
     worth, head, answer(place, sample), defects(sample), text, sample.tokens ? tokens(sample) : null,
-    more(shown, sample.characters, `api/runs/${run}/text/${round}/${group}/${sample.sample}`, text),
+    more(shown, sample.characters, `api/runs/${run}/text/${round}/${group}/${sample.sample}`, ` of completion ${sample.sample + 1}`, text),
     findings(sample, got), components(sample), extras(sample));
 }
 
@@ -100,7 +100,7 @@ function defects(sample) {
 
 function components(sample) {
   const rows = sample.components.map((one) => h("tr", {},
-    h("th", { scope: "row" }, foreign("span", {}, one.name), note(one.note)),
+    h("th", { scope: "row" }, foreign("span", {}, one.name), note(one.note, ` (${one.name}, completion ${sample.sample + 1})`)),
     h("td", { class: "number" }, one.score === null ? h("span", { class: "soft", title: "does not apply" }, "n/a") : number(one.score)),
     h("td", { class: "number soft" }, one.gate ? "gate" : one.weight === null ? "" : "× " + number(one.weight))));
   return rows.length ? h("table", { class: "components" }, h("caption", { class: "skip" }, "Reward by component"),
@@ -108,10 +108,10 @@ function components(sample) {
 }
 
 // What decided a score: a word, or everything that does not hold.
-function note(text) {
+function note(text, of) {
   if (!text) return null;
   if (text.length <= 60) return foreign("span", { class: "hint" }, text);
-  return h("details", { class: "hint" }, foreign("summary", {}, text.slice(0, 40) + "…"), foreign("span", {}, text));
+  return h("details", { class: "hint" }, h("summary", {}, foreign("span", {}, text.slice(0, 40) + "…"), heard(of)), foreign("span", {}, text));
 }
 
 function extras(sample) {
@@ -144,14 +144,14 @@ function tokens(sample) {
   }));
 }
 
-function more(shown, all, target, into) {
+function more(shown, all, target, of, into) {
   if (shown >= all) return null;
   const button = h("button", { type: "button", click: async () => {
     const whole = wholeText(await (await fetch(target)).text());
     (into ?? button.previousElementSibling).replaceWith(whole);
     button.remove();
     whole.focus({ preventScroll: true }); // the button had it
-  } }, `Show all ${all.toLocaleString("en")} characters`);
+  } }, `Show all ${all.toLocaleString("en")} characters`, heard(of));
   return button;
 }
 

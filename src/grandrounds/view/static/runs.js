@@ -1,17 +1,17 @@
 // The card of a run: what it is, how far it is, and its warnings.
-import { count, foreign, h, renew, visible } from "./dom.js";
+import { count, foreign, h, heard, renew, visible } from "./dom.js";
 
 const NEWEST = 5; // warnings that are not folded away
 
 export class RunCard {
   // toggled: shows or hides the run's curves; null where there is one run.
   constructor(run, toggled) {
-    this.toggle = toggled && h("button", { type: "button", click: toggled }, "Shown");
+    this.toggle = toggled && h("button", { type: "button", click: toggled }, "Shown", heard(": " + run.name));
     this.about = h("span", { class: "small soft" });
     this.older = h("div");
-    this.many = h("summary");
-    this.folded = h("details", {}, this.many, this.older);
-    this.warnings = h("div", { role: "region", "aria-label": "Warnings" });
+    this.many = h("span");
+    this.folded = h("details", {}, h("summary", {}, this.many, heard(" of " + run.name)), this.older);
+    this.warnings = h("div", { role: "region", "aria-label": "Warnings of " + visible(run.name) });
     this.element = h("article", { class: `card runcard k${run.colour}`, "aria-label": "Run " + visible(run.name) },
       h("div", { class: "who" }, h("span", { class: "dot", "aria-hidden": "true" }), foreign("h2", {}, run.name), this.toggle, this.about), this.warnings);
   }

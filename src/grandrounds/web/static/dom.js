@@ -44,6 +44,11 @@ export function visible(text) {
   });
 }
 
+// Words for those who hear the page and do not see beside what they stand.
+export function heard(text) {
+  return h("span", { class: "skip" }, visible(text));
+}
+
 // An element with text from outside, whose direction cannot reach beyond it.
 export function foreign(tag, attributes, text) {
   return h(tag, { dir: "auto", ...attributes }, visible(text));
