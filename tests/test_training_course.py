@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ from grandrounds.recipe import Recipe
 from grandrounds.recipe_file import recipe_from
 from grandrounds.training.course import ROUNDS, WARMUP, Course, Part
 from grandrounds.training.progress import SilentProgress
-from grandrounds.training.run import train
-from grandrounds.training.whole import Whole
+from grandrounds.training.run import resume, train
+from grandrounds.training.whole import Timed, Whole
 
 Wait = Callable[[float], None]
 
@@ -88,6 +88,42 @@ def test_a_resumed_run_begins_where_it_stopped(wait: Wait) -> None:
     assert half.whole.share == 0.5
 
 
+def test_a_resumed_run_goes_on_from_the_share_at_which_it_stopped(wait: Wait) -> None:
+    course = Course(recipe(rounds=8))
+    course.begin(0, 0)
+    for step in range(1, 11):
+        wait(30 if step == 1 else 1)
+        course.step(step)
+    for number in (1, 2, 3):
+        wait(60 if number == 1 else 20)
+        course.round(number)
+    share = course.whole.share
+    assert share == pytest.approx((10 * 1 + 3 * 20) / (10 * 1 + 8 * 20))
+    again = Course(recipe(rounds=8))
+    again.begin(10, 3, course.timed)
+    assert again.whole.share == pytest.approx(share)
+    assert again.whole.words == "2 min left"
+    wait(90)  # in which the first round also loads what it needs
+    again.round(4)
+    assert again.whole.left == pytest.approx(4 * 20)
+    wait(20)
+    again.round(5)
+    third = Course(recipe(rounds=8))
+    third.begin(10, 5, again.timed)
+    assert third.whole.share == pytest.approx(again.whole.share) == pytest.approx(110 / 170)
+
+
+def test_a_faster_machine_has_less_left_and_what_is_done_took_what_it_took(wait: Wait) -> None:
+    course = Course(recipe(rounds=8, steps=0))
+    course.begin(0, 4, {ROUNDS: (64.0, 80.0)})
+    assert (course.whole.share, course.whole.left) == (0.5, 80.0)
+    for number in (5, 6):
+        wait(2)
+        course.round(number)
+    assert course.whole.left == pytest.approx(2 * 2)
+    assert course.whole.share == pytest.approx((80 + 4) / (80 + 8))
+
+
 def test_a_run_without_steps_and_rounds_is_at_its_end() -> None:
     course = Course(recipe(rounds=0, steps=0))
     course.begin(0, 0)
@@ -114,15 +150,16 @@ class Told(SilentProgress):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+    def planned(self, recipe: Recipe, step: int, rounds: int, timed: Mapping[str, Timed]) -> None:
         self.told.append(f"planned: {step} of {recipe.sft.steps}, {rounds} of {recipe.rounds}")
+        self.timed = timed
 
     def doing(self, what: str) -> None:
         self.told.append(what)
 
 
-def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) -> None:
-    tiny = recipe_from(
+def tiny_recipe() -> Recipe:
+    return recipe_from(
         {
             "rounds": 1,
             "cases": {"source": "clinic", "clinic_train": 40, "clinic_test": 5},
@@ -134,8 +171,19 @@ def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) 
             "evaluation": {"every": 1, "cases": 5},
         }
     )
+
+
+def test_a_run_tells_a_resumed_one_what_its_parts_took(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path / "run", progress=SilentProgress())
     progress = Told()
-    train(tiny, tmp_path / "run", progress=progress)
+    resume(tmp_path / "run", ["rounds=2"], progress=progress)
+    assert {name: work for name, (work, _) in progress.timed.items()} == {WARMUP: 2.0, ROUNDS: 6.0 + 5.0}
+    assert all(seconds > 0 for _, seconds in progress.timed.values())
+
+
+def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) -> None:
+    progress = Told()
+    train(tiny_recipe(), tmp_path / "run", progress=progress)
     assert progress.told == [
         "reading the cases",
         "loading the model",

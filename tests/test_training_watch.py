@@ -127,7 +127,7 @@ def test_plain_progress_is_one_line_per_round(capsys: pytest.CaptureFixture) -> 
     assert type(progress) is PlainProgress
     with progress:
         progress.note("Policy: 2.1M weights [on the CPU]")
-        progress.planned(recipe_from({"rounds": 3, "sft": {"steps": 1}}), 0, 0)
+        progress.planned(recipe_from({"rounds": 3, "sft": {"steps": 1}}), 0, 0, {})
         progress.doing("sampling")
         progress.warmup(1, 1, {"loss": 2.5})
         for number in (1, 2, 3):
@@ -161,7 +161,7 @@ def test_the_panel_fits_its_terminal_and_shows_everything(width: int) -> None:
     progress = run_progress(target)
     assert type(progress) is Panel
     with progress:
-        progress.planned(recipe_from({"rounds": 120, "sft": {"steps": 10}}), 2, 0)
+        progress.planned(recipe_from({"rounds": 120, "sft": {"steps": 10}}), 2, 0, {})
         progress.warmup(3, 10, {"loss": 1.25, "learning_rate": 1e-3})
         for number in range(1, 50):
             progress.round(number, 120, row(number, reward=number / 50))
@@ -189,7 +189,7 @@ def test_a_panel_shows_one_bar_over_the_whole_and_what_is_done_now() -> None:
         assert drawn() == ["Preparing …"]
         progress.doing("loading the model")
         assert drawn() == ["Loading the model …"]
-        progress.planned(recipe_from({"rounds": 4, "sft": {"steps": 2}}), 0, 0)
+        progress.planned(recipe_from({"rounds": 4, "sft": {"steps": 2}}), 0, 0, {})
         assert drawn()[0].startswith("warm-up 0/2 ")
         progress.warmup(1, 2, {"loss": 1.0})
         assert drawn()[0].endswith(", then rounds")

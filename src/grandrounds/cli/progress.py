@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise, zip_longest
 
@@ -21,7 +21,7 @@ from grandrounds.report.prose import print_prose
 from grandrounds.shares import percent
 from grandrounds.training.course import Part
 from grandrounds.training.progress import STOPPING, MetricsRow, PlainProgress, components, number, readings
-from grandrounds.training.whole import Whole
+from grandrounds.training.whole import Timed, Whole
 
 SPARKS, BAR_WIDTH = "▁▂▃▄▅▆▇█", 14
 
@@ -104,8 +104,8 @@ class Panel(PlainProgress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
-        super().planned(recipe, step, rounds)
+    def planned(self, recipe: Recipe, step: int, rounds: int, timed: Mapping[str, Timed]) -> None:
+        super().planned(recipe, step, rounds, timed)
         steps = recipe.sft.steps
         if step < steps:
             self._stage = f"warm-up {step}/{steps}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from grandrounds.recipe import Recipe
-from grandrounds.training.whole import Whole
+from grandrounds.training.whole import Timed, Whole
 
 WARMUP, ROUNDS = "warm-up", "rounds"
 # A completion that is only sampled counts as half of one that is learned from, too.
@@ -32,11 +32,19 @@ class Course:
             part = Part(Whole(own), {name: name for name in own})
         self.whole, self._stages = part.whole, part.stages
 
-    def begin(self, step: int, rounds: int) -> None:
-        """The run begins after so many steps and rounds."""
+    def begin(self, step: int, rounds: int, timed: Mapping[str, Timed] | None = None) -> None:
+        """The run begins after so many steps and rounds. timed: what earlier commands told as `timed`."""
+        known = {self._stages[name]: pair for name, pair in (timed or {}).items() if name in self._stages}
+        self.whole.remember(known)
         stage, share = (ROUNDS, self._share(rounds)) if rounds else (WARMUP, self._stepped(step))
         if stage in self._stages:
             self.whole.skip(self._stages[stage], share)
+
+    @property
+    def timed(self) -> dict[str, Timed]:
+        """WARMUP, ROUNDS -> work that was timed so far, and its seconds."""
+        timed = self.whole.timed
+        return {name: timed[stage] for name, stage in self._stages.items() if stage in timed}
 
     def step(self, done: int) -> None:
         """So many steps of the warm-up are done."""

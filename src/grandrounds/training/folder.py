@@ -6,6 +6,7 @@ cases.json         what was fitted on the cases     checkpoints/       one folde
 changes.jsonl      settings changed by a resume     left_out.json      rows and cases that are not trained on
 evaluations.jsonl  one row per held-out evaluation        monitor.jsonl      what the monitor reads and finds, by round
 rolled_back.jsonl  alarms that took the run back      split.json         how many cases, and their hashes
+times.json         how long warm-up and rounds took
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from grandrounds.training.checkpoint import Checkpoints
 from grandrounds.training.environment import differences, environment
 from grandrounds.training.files import saving, sweep, write_json, write_text
 from grandrounds.training.lock import lock
+from grandrounds.training.whole import Timed
 from grandrounds.types import CaseBook, ScoredGroup
 
 RECIPE, ENVIRONMENT, CASES, METRICS = "recipe.yaml", "environment.json", "cases.json", "metrics.jsonl"
 CHANGES, LEFT_OUT, EVALUATIONS = "changes.jsonl", "left_out.json", "evaluations.jsonl"
 MONITOR, ROLLED_BACK = "monitor.jsonl", "rolled_back.jsonl"
-SPLIT = "split.json"
+SPLIT, TIMES = "split.json", "times.json"
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,17 @@ class RunFolder:
     def watched(self) -> str:
         """Which cases the run evaluates while it trains: "validation", or "held-out" for those of the test."""
         return "validation" if "validation" in (self.split() or {}) else "held-out"
+
+    def write_times(self, timed: Mapping[str, Timed]) -> None:
+        """Save what was timed so far, for the progress of a resumed run."""
+        with saving(TIMES, self.path):
+            write_json(self.path / TIMES, timed)
+
+    def times(self) -> dict[str, Timed]:
+        """What `write_times` saved; nothing before that, and of runs by earlier versions."""
+        path = self.path / TIMES
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {name: (work, seconds) for name, (work, seconds) in saved.items()}
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one row to metrics.jsonl, by one write. What is not finite becomes null: JSON knows no NaN."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from grandrounds.recipe import Recipe
 from grandrounds.shares import percent
 from grandrounds.training.course import Course, Part
+from grandrounds.training.whole import Timed
 
 MetricsRow = Mapping[str, Any]
 # About so many lines at most for a long run's rounds, and for its warm-up.
@@ -27,8 +28,11 @@ class Progress(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
-        """The run is about to begin, or to go on after so many SFT steps and rounds."""
+    def planned(self, recipe: Recipe, step: int, rounds: int, timed: Mapping[str, Timed]) -> None:
+        """The run is about to begin, or to go on after so many SFT steps and rounds.
+
+        timed: WARMUP, ROUNDS of `training.course` -> work that earlier commands have done, and its seconds.
+        """
 
     def doing(self, what: str) -> None:
         """What the run does now, in a few words: "loading the model"."""
@@ -58,7 +62,7 @@ class SilentProgress:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def planned(self, recipe: Recipe, step: int, rounds: int) -> None: ...
+    def planned(self, recipe: Recipe, step: int, rounds: int, timed: Mapping[str, Timed]) -> None: ...
     def doing(self, what: str) -> None: ...
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None: ...
     def round(self, done: int, rounds: int, row: MetricsRow) -> None: ...
@@ -81,9 +85,9 @@ class PlainProgress(SilentProgress):
         self._part = part
         self._course: Course | None = None
 
-    def planned(self, recipe: Recipe, step: int, rounds: int) -> None:
+    def planned(self, recipe: Recipe, step: int, rounds: int, timed: Mapping[str, Timed]) -> None:
         self._course = Course(recipe, self._part)
-        self._course.begin(step, rounds)
+        self._course.begin(step, rounds, timed)
 
     def warmup(self, step: int, steps: int, metrics: MetricsRow) -> None:
         if self._course is not None:

@@ -147,7 +147,7 @@ def _run(
             position = restore_rounds(setup, checkpoint)
             folder.rewind(position.round)
             folder.warmup.clear()
-            progress.planned(setup.recipe, recipe.sft.steps, position.round)
+            _begin(setup, recipe.sft.steps, position.round)
             tracking.begin(folder, setup.recipe, rounds=position.round, sft=recipe.sft.steps)
         else:
             half_warm = folder.warmup.latest(progress.note)
@@ -155,7 +155,7 @@ def _run(
             at_the_end.callback(setup.rewards.close)
             folder.write_fitted(with_frequencies(setup.book))
             step = restore_warmup(setup, half_warm) if half_warm else 0
-            progress.planned(setup.recipe, step, 0)
+            _begin(setup, step, 0)
             tracking.begin(folder, setup.recipe, rounds=0, sft=step)
             if not _warmed_up(setup, step, interrupt, tracking):
                 return _stopped(folder, 0, progress, tracking)
@@ -168,6 +168,12 @@ def _run(
             return _stopped(folder, ended.round, progress, tracking)
         progress.finished(f"Done: {folder.path}")
         return Run(folder.path, ended.round, finished=True)
+
+
+def _begin(setup: Setup, step: int, rounds: int) -> None:
+    timed = setup.folder.times() if step or rounds else {}
+    setup.course.begin(step, rounds, timed)
+    setup.progress.planned(setup.recipe, step, rounds, timed)
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ def _rounds(
             row.update(held_out.evaluate(position.round))
         folder.write_rollouts(position.round, done.groups, tokens=recipe.rollouts.tokens)
         folder.append_metrics(row)
+        setup.course.round(position.round)
         setup.progress.round(position.round, recipe.rounds, row)
         tracking.round(position.round, row, done.groups)
         alarm = monitor.check(done, row, evaluated=held_out.due(position.round))

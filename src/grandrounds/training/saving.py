@@ -48,6 +48,7 @@ def _save(
         save_policy(setup.policy, folder)
         write_state(folder, setup.learner.state_dict(), counters)
 
+    setup.folder.write_times(setup.course.timed)
     store.save(name_of(number), write)
     store.prune(keep, also)
 

@@ -29,6 +29,7 @@ from grandrounds.response.grammar import Grammar
 from grandrounds.rewards import RewardSet, build_rewards, read_group
 from grandrounds.sampling.prompts import make_prompts
 from grandrounds.sampling.sampler import Sampler
+from grandrounds.training.course import Course
 from grandrounds.training.fitting import without_too_long
 from grandrounds.training.folder import RunFolder
 from grandrounds.training.objects import NAMED, Objects
@@ -41,7 +42,7 @@ from grandrounds.types import Case, CaseBook
 class Setup:
     """The parts of a run. The sampler and the learner share the policy's one set of weights.
 
-    learner: at first the warm-up's, then that of the rounds.
+    learner: at first the warm-up's, then that of the rounds. course: times the run, for a resume to go on from.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Setup:
     loss: Loss
     folder: RunFolder
     progress: Progress
+    course: Course
 
     def grpo(self) -> Grpo:
         """Everything that the rounds use, with the present learner."""
@@ -129,8 +131,9 @@ def assemble(
         progress.note(line)
     if book.left_out:
         folder.write_left_out(book.left_out)
+    settled = _settled(recipe, policy, folder)
     return Setup(
-        recipe=_settled(recipe, policy, folder),
+        recipe=settled,
         book=book,
         grammar=grammar,
         rewards=rewards,
@@ -140,6 +143,7 @@ def assemble(
         loss=loss,
         folder=folder,
         progress=progress,
+        course=Course(settled),
     )
 
 

@@ -66,6 +66,7 @@ def run_warmup(
     while step < sft.steps and not interrupt.requested:
         step += 1
         metrics = sft_step(setup, cases, weights, step, sft.learning_rate * sft_share(step, sft.steps))
+        setup.course.step(step)
         setup.progress.warmup(step, sft.steps, metrics)
         each(step, metrics)
         if not math.isfinite(metrics["loss"]):

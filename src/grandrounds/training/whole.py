@@ -12,15 +12,25 @@ from grandrounds.shares import percent
 TRUSTED = 15.0
 
 
+# Of a stage: some of its work, and the seconds that it took.
+Timed = tuple[float, float]
+NEVER: Timed = (0.0, 0.0)
+
+
 @dataclass
 class _Stage:
-    """A stage's work, what is done of it, and what of that was seen being done, in how many seconds."""
+    """A stage's work, what is done of it, and what of that was seen being done, in how many seconds.
+
+    before: what an earlier command timed of it. skipped: the work that an earlier command has done.
+    """
 
     work: float
     done: float = 0.0
     seen: float = 0.0
     passed: float = 0.0
-    first: tuple[float, float] | None = None  # of the first report: work, seconds
+    first: Timed | None = None  # of the first report
+    before: Timed = NEVER
+    skipped: float = 0.0
 
     def advance(self, to: float, passed: float) -> None:
         """The stage is done to here, which took so many seconds."""
@@ -32,15 +42,29 @@ class _Stage:
     @property
     def settled(self) -> bool:
         """Whether more than its first report was seen: in that is what has to be prepared."""
-        return self.first is not None and self.seen > self.first[0]
+        return self.before[0] > 0 or (self.first is not None and self.seen > self.first[0])
+
+    @property
+    def now(self) -> Timed:
+        """What was seen, without its first report where there are others."""
+        left_out = self.first if self.first is not None and self.settled else NEVER
+        return self.seen - left_out[0], self.passed - left_out[1]
+
+    @property
+    def ever(self) -> Timed:
+        """What was seen now and before."""
+        (work, seconds), (more, passed) = self.before, self.now
+        return work + more, seconds + passed
 
     @property
     def pace(self) -> float | None:
-        """Seconds for one of its work, without its first report where there are others; None before any."""
-        if self.first is None:
-            return None
-        work, passed = self.first if self.settled else (0.0, 0.0)
-        return (self.passed - passed) / (self.seen - work)
+        """Seconds for one of its work, as seen now or else before; None where nothing was."""
+        return next((seconds / work for work, seconds in (self.now, self.before) if work > 0), None)
+
+    def took(self, pace: float) -> float:
+        """Seconds for what is done: what an earlier command has done at its pace, where that is known."""
+        work, seconds = self.before
+        return self.skipped * (seconds / work if work else pace) + (self.done - self.skipped) * pace
 
 
 class Whole:
@@ -54,6 +78,16 @@ class Whole:
         self._stages, self._pace = {name: _Stage(amount) for name, amount in work.items()}, pace
         self._last = time.monotonic()
 
+    def remember(self, timed: Mapping[str, Timed]) -> None:
+        """What earlier commands have timed, as `timed` told them. Call it before `skip`."""
+        for name, (work, seconds) in timed.items():
+            self._stages[name].before = (work, seconds)
+
+    @property
+    def timed(self) -> dict[str, Timed]:
+        """Of each stage that was seen: work and its seconds, over all commands."""
+        return {name: one.ever for name, one in self._stages.items() if one.ever[0] > 0}
+
     def reach(self, stage: str, share: float) -> None:
         """The stage is done to this share, in [0, 1], and all stages before it wholly."""
         passed = time.monotonic() - self._last
@@ -65,15 +99,17 @@ class Whole:
         names = list(self._stages)
         for name in names[: names.index(stage) + 1]:
             one = self._stages[name]
-            one.done = max(one.done, one.work * (share if name == stage else 1.0))
+            if (to := one.work * (share if name == stage else 1.0)) > one.done:
+                one.done, one.skipped = to, one.skipped + to - one.done
         self._last = time.monotonic()
 
     @property
     def share(self) -> float:
         """What is done, in [0, 1], each stage weighed by its seconds as far as they are known."""
         known = [(one, self._pace_of(one) or self._overall or 1.0) for one in self._stages.values()]
-        whole = sum(one.work * pace for one, pace in known)
-        return sum(one.done * pace for one, pace in known) / whole if whole else 1.0
+        done = sum(one.took(pace) for one, pace in known)
+        left = sum((one.work - one.done) * pace for one, pace in known)
+        return done / (done + left) if done + left else 1.0
 
     @property
     def left(self) -> float:
@@ -99,8 +135,8 @@ class Whole:
         """Seconds for one of the work of all stages."""
         if self._pace is not None and sum(one.passed for one in self._stages.values()) <= TRUSTED:
             return self._pace
-        known = [(one.seen, pace) for one in self._stages.values() if (pace := one.pace) is not None]
-        return sum(seen * pace for seen, pace in known) / sum(seen for seen, _ in known) if known else None
+        work, seconds = (sum(pair) for pair in zip(*(one.ever for one in self._stages.values()), strict=True))
+        return seconds / work if work else None
 
     def _pace_of(self, stage: _Stage) -> float | None:
         if self._pace is None or stage.passed > TRUSTED:
