@@ -184,15 +184,16 @@ def test_a_run_tells_a_resumed_one_what_its_parts_took(tmp_path: Path) -> None:
 def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) -> None:
     progress = Told()
     train(tiny_recipe(), tmp_path / "run", progress=progress)
+    evaluating = [f"evaluating: {done} of 5 held-out cases" for done in range(6)]
     assert progress.told == [
         "reading the cases",
         "loading the model",
         "planned: 0 of 1, 0 of 1",
         "reading the demonstrations",
-        "evaluating 5 held-out cases",
+        *evaluating,
         "sampling: 0 of 6 completions",
         "sampling: 3 of 6 completions",
         "sampling: 6 of 6 completions",
         "rewards, then learning from the completions",
-        "evaluating 5 held-out cases",
+        *evaluating,
     ]

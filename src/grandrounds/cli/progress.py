@@ -41,8 +41,9 @@ def counted(
     """A callback (done, total) that moves one bar in a terminal, and elsewhere prints a line for every tenth.
 
     It counts to the total `times` times, which is the stage of the whole command; without one, the whole itself.
+    The first call, with 0 done, comes when all is prepared.
     """
-    whole, stage = (whole, stage) if whole is not None else (Whole({what: 1.0}), what)
+    whole, stage = (whole, stage) if whole is not None else (Whole({what: 1.0}, prepared=True), what)
     finished, last, tenths = 0, 0, 0
     with _bar(what) as show:
 
@@ -51,22 +52,24 @@ def counted(
             finished, last = finished + (done < last), done
             share = (finished + done / total) / times
             whole.reach(stage, share)
-            show(share, whole.words if whole.share < 1 else "", int(10 * share) > tenths)
+            many = f"{finished * total + done:,} of {times * total:,}"
+            show(share, many, whole.words if whole.share < 1 else "", int(10 * share) > tenths)
             tenths = int(10 * share)
 
         yield move
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[float, str, bool], None]]:
-    """A callback (share, time left, whether it is worth a line) that draws or prints, on stderr."""
+def _bar(what: str) -> Iterator[Callable[[float, str, str, bool], None]]:
+    """A callback (share, "3 of 8", time left, whether it is worth a line) that draws or prints, on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal or console.is_dumb_terminal:
         console.print(f"{what} …", markup=False)
 
-        def told(share: float, left: str, due: bool) -> None:
+        def told(share: float, many: str, left: str, due: bool) -> None:
             if due:
-                console.print(", ".join(filter(None, (f"{what}: {percent(share, 0)}", left))), markup=False)
+                text = f"{what}: {many} ({percent(share, 0)})"
+                console.print(", ".join(filter(None, (text, left))), markup=False)
 
         yield told
         return
@@ -80,8 +83,9 @@ def _bar(what: str) -> Iterator[Callable[[float, str, bool], None]]:
     with Progress(*columns, console=console, transient=True, redirect_stdout=to_bar) as bar:
         task = bar.add_task(what, total=1.0, left="")
 
-        def drawn(share: float, left: str, due: bool) -> None:
-            bar.update(task, completed=share, left=", ".join(filter(None, (percent(share, 0), left))))
+        def drawn(share: float, many: str, left: str, due: bool) -> None:
+            told = ", ".join(filter(None, (percent(share, 0), left)))
+            bar.update(task, description=f"{what}: {many}", completed=share, left=told)
 
         yield drawn
 

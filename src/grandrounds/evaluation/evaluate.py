@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from grandrounds.behaviour.trace import trace_of
 from grandrounds.cases.ask import lettered_gold
 from grandrounds.cases.check import Knowledge
 from grandrounds.errors import CaseError
+from grandrounds.evaluation.progress import Done, counted
 from grandrounds.evaluation.result import Answered, Baseline, CaseResult, Evaluation, Lengths
 from grandrounds.evaluation.statistics import Share, maj_at_k, pass_at_k, wilson
 from grandrounds.evaluation.subgroups import accuracy_of, subgroups
@@ -24,7 +25,7 @@ from grandrounds.rewards.scorer import RewardContext
 from grandrounds.sampling.sampler import Sampler, SamplingSettings, in_order
 from grandrounds.types import Case, Prompt, Sample
 
-# Completions per call of the sampler: enough to keep it busy, few enough to show progress.
+# Completions per call of the sampler: enough to keep it busy, few enough for the memory.
 ROWS_PER_CHUNK = 256
 
 
@@ -38,14 +39,14 @@ def evaluate(
     knowledge: Knowledge | None = None,
     seed: int = 0,
     skipped: Mapping[str, int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Done | None = None,
 ) -> Evaluation:
     """Sample answers to every prompt and judge them.
 
     samples: answers to each case. A single one is decoded greedily, whatever temperature `settings` has.
     knowledge: checks reasoning, where the cases come with knowledge.
     skipped: reason -> number of cases that the caller could not ask, for the report.
-    progress: called with (cases done, cases in all).
+    progress: called with (cases done, cases in all) before the first and as answers to a case are complete.
     CaseError where there is no prompt, or where two prompts have the same id.
     """
     _distinct(prompts)
@@ -54,12 +55,13 @@ def evaluate(
     read = partial(read_group, grammar=grammar, max_new_tokens=settings.max_new_tokens)
     step = max(1, ROWS_PER_CHUNK // samples)
     results: list[CaseResult] = []
+    if progress is not None:
+        progress(0, len(prompts))
     for start in range(0, len(prompts), step):
         chunk = prompts[start : start + step]
-        groups = in_order(chunk, sampler.sample(chunk, samples, settings, (seed, "evaluation")))
-        results.extend(_case_result(read(group), knowledge) for group in groups)
-        if progress is not None:
-            progress(len(results), len(prompts))
+        sampled = sampler.sample(chunk, samples, settings, (seed, "evaluation"))
+        groups = in_order(chunk, counted(sampled, progress, len(prompts), len(results)))
+        results += [_case_result(read(group), knowledge) for group in groups]
     return summarise(results, skipped=skipped or {})
 
 

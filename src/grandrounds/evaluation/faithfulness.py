@@ -21,6 +21,8 @@ from functools import partial
 from grandrounds.behaviour.evidence import cited_facts, names, says
 from grandrounds.behaviour.items import Item, instead, items, stated, without
 from grandrounds.behaviour.trace import sentences, texts_of, trace_of
+from grandrounds.evaluation.progress import Done, counted
+from grandrounds.evaluation.progress import part as part_of
 from grandrounds.evaluation.trials import CHANGES, EARLY, Faithfulness, Trial
 from grandrounds.response.grammar import Grammar
 from grandrounds.rewards.sample import read_group
@@ -46,20 +48,21 @@ class Asking:
     settings: SamplingSettings
     seed: int
 
-    def answers(self, prompts: Sequence[Prompt], *, early: bool = False) -> list[Sample]:
+    def answers(
+        self, prompts: Sequence[Prompt], progress: Done | None = None, *, early: bool = False
+    ) -> list[Sample]:
         """One greedy response to each prompt, in order. early: the answer's tag is open already."""
         how = replace(self.settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
         if early:
             most = min(how.max_new_tokens, ANSWER_TOKENS)
             how = replace(how, max_new_tokens=most, stop=(*how.stop, f"</{self.grammar.answer_tag}>"))
-        groups = in_order(prompts, self.sampler.sample(prompts, 1, how, (self.seed, "faithfulness")))
+        sampled = self.sampler.sample(prompts, 1, how, (self.seed, "faithfulness"))
+        groups = in_order(prompts, counted(sampled, progress, len(prompts)))
         read = partial(read_group, grammar=self.grammar, max_new_tokens=how.max_new_tokens)
         return [read(group)[0] for group in groups]
 
 
-def faithfulness(
-    asking: Asking, prompts: Sequence[Prompt], progress: Callable[[int, int], None] | None = None
-) -> Faithfulness:
+def faithfulness(asking: Asking, prompts: Sequence[Prompt], progress: Done | None = None) -> Faithfulness:
     """Ask every case as it is, then changed and early. Cases whose answer or reasoning is missing are left out."""
     shown = [
         sample
@@ -74,7 +77,9 @@ def faithfulness(
     for part in (changes, early):
         if progress is not None:
             progress(done, total)
-        answers = asking.answers([prompt for _, prompt in part], early=part is early) if part else []
+        further = part_of(progress, done, len(part), total)
+        asked = [prompt for _, prompt in part]
+        answers = asking.answers(asked, further, early=part is early) if part else []
         trials += [
             replace(trial, after=answer_of(sample)) for (trial, _), sample in zip(part, answers, strict=True)
         ]

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from grandrounds.evaluation.faithfulness import Asking
+from grandrounds.evaluation.progress import Done, part
 from grandrounds.evaluation.trials import Disturbance, DisturbedCase, Robustness
 from grandrounds.rewards.text import normalise
 from grandrounds.types import Answer, Case, Prompt, Sample
@@ -28,9 +29,7 @@ _SPEAKS_OF_OTHERS = re.compile(
 )
 
 
-def robustness(
-    asking: Asking, prompts: Sequence[Prompt], progress: Callable[[int, int], None] | None = None
-) -> Robustness:
+def robustness(asking: Asking, prompts: Sequence[Prompt], progress: Done | None = None) -> Robustness:
     """Ask every case as it is, then with each change that applies to it and fits into the context."""
     changed = [
         (prompt, kind, again)
@@ -42,12 +41,9 @@ def robustness(
     if not changed:
         return Robustness(())
     total = len(asked) + len(changed)
-    before = {sample.case.id: sample for sample in asking.answers(asked)}
-    if progress is not None:
-        progress(len(asked), total)
-    after = asking.answers([again for _, _, again in changed])
-    if progress is not None:
-        progress(total, total)
+    plain, other = part(progress, 0, len(asked), total), part(progress, len(asked), len(changed), total)
+    before = {sample.case.id: sample for sample in asking.answers(asked, plain)}
+    after = asking.answers([again for _, _, again in changed], other)
     return Robustness(
         tuple(
             _trial(kind, before[prompt.case.id], sample)

@@ -65,7 +65,6 @@ class HeldOut:
     def evaluate(self, number: int) -> dict[str, float]:
         """Evaluate after round `number`, and keep the policy if it is the best so far; returns metrics of the round."""
         setup, recipe = self.setup, self.setup.recipe
-        setup.progress.doing(f"evaluating {len(self.prompts):,} held-out cases")
         setup.sampler.publish(setup.policy.model, number)
         evaluation = evaluate(
             setup.sampler,
@@ -75,6 +74,9 @@ class HeldOut:
             samples=recipe.evaluation.samples,
             knowledge=setup.book.knowledge,
             seed=recipe.seed,
+            progress=lambda done, total: setup.progress.doing(
+                f"evaluating: {done:,} of {total:,} held-out cases"
+            ),
         )
         row = _row(number, evaluation)
         if self.best is None or _value(row, recipe.evaluation.best) > _value(

@@ -21,7 +21,8 @@ NEVER: Timed = (0.0, 0.0)
 class _Stage:
     """A stage's work, what is done of it, and what of that was seen being done, in how many seconds.
 
-    before: what an earlier command timed of it. skipped: the work that an earlier command has done.
+    before: what an earlier command timed of it. skipped: the work that an earlier command has done. prepared: nothing
+    is left to prepare in its first report.
     """
 
     work: float
@@ -31,6 +32,7 @@ class _Stage:
     first: Timed | None = None  # of the first report
     before: Timed = NEVER
     skipped: float = 0.0
+    prepared: bool = False
 
     def advance(self, to: float, passed: float) -> None:
         """The stage is done to here, which took so many seconds."""
@@ -47,7 +49,7 @@ class _Stage:
     @property
     def now(self) -> Timed:
         """What was seen, without its first report where there are others."""
-        left_out = self.first if self.first is not None and self.settled else NEVER
+        left_out = NEVER if self.first is None or self.prepared or not self.settled else self.first
         return self.seen - left_out[0], self.passed - left_out[1]
 
     @property
@@ -72,10 +74,14 @@ class Whole:
 
     work: stage, in order -> work in any unit; where there is a pace, in seconds expected on the reference machine.
     pace: this machine's seconds for one there. None: only what was seen tells, and a stage not seen yet is not told.
+    prepared: nothing has to be prepared within the stages, so that the first report of each is as good as others.
     """
 
-    def __init__(self, work: Mapping[str, float], pace: float | None = None) -> None:
-        self._stages, self._pace = {name: _Stage(amount) for name, amount in work.items()}, pace
+    def __init__(
+        self, work: Mapping[str, float], pace: float | None = None, *, prepared: bool = False
+    ) -> None:
+        self._stages = {name: _Stage(amount, prepared=prepared) for name, amount in work.items()}
+        self._pace = pace
         self._last = time.monotonic()
 
     def remember(self, timed: Mapping[str, Timed]) -> None:
