@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -46,10 +47,12 @@ def stand_in(patch: pytest.MonkeyPatch, name: str, **members: Any) -> ModuleType
     return module
 
 
-def told(name: str, folder: Path, known: str | None = None) -> tuple[Any, str]:
+def told(
+    name: str, folder: Path, known: str | None = None, recipe: Mapping[str, Any] = RECIPE
+) -> tuple[Any, str]:
     """A tracker that has been told of a short run, and what it calls that run."""
     tracker = open_tracker(name)
-    called = tracker.begin(TrackedRun("mine", folder, RECIPE, known, rounds=3, sft=8))
+    called = tracker.begin(TrackedRun("mine", folder, recipe, known, rounds=3, sft=8))
     tracker.numbers("sft", 8, {"loss": 2.0})
     tracker.numbers("round", 4, {"reward": 0.5, "rewards/a?b/mean": 1.0})
     tracker.completions(4, ROWS)
@@ -94,6 +97,18 @@ def test_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (run, name, columns["reward"]) == ("r1", "completions/000004.json", [1.0, 0.0])
     assert [args[2] for args, _ in client.of("log_artifact")] == [None, "policy"]
     assert client.of("set_terminated") == [(("r1", "KILLED"), {})]
+
+
+def test_mlflow_gets_long_settings_whole_and_is_told_where_what_it_cannot_take_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = mlflow(monkeypatch)
+    told("mlflow", tmp_path, recipe={"prompt.system": "x" * 6000, "prompt.other": "y" * 6001})
+    ((_, further), *_) = client.of("log_batch")
+    whole, cut = (value for _, value in further["params"])
+    assert whole == "x" * 6000
+    assert len(cut) == 6000
+    assert cut.endswith("y [cut here: recipe.yaml among the artefacts has all 6,001 characters]")
 
 
 def test_mlflow_goes_on_with_a_run_and_leaves_its_parameters(

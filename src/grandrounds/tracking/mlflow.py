@@ -19,7 +19,7 @@ SETTINGS = {
 }
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 # The most that one call takes, and the longest value of a parameter.
-PARAMETERS, LONGEST = 100, 500
+PARAMETERS, LONGEST = 100, 6000
 
 
 class MlflowTracker:
@@ -46,7 +46,7 @@ class MlflowTracker:
         self._run = made.info.run_id
         for some in _batches(run.recipe):
             parameters = [
-                self._mlflow.entities.Param(_name(key), str(value)[:LONGEST]) for key, value in some
+                self._mlflow.entities.Param(_name(key), _fitting(str(value))) for key, value in some
             ]
             self._client.log_batch(self._run, params=parameters)
         return self._run
@@ -82,6 +82,14 @@ class MlflowTracker:
 def _name(name: str) -> str:
     """The name without characters that MLflow refuses."""
     return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def _fitting(value: str) -> str:
+    """The value, or its beginning and where all of it is: MLflow itself would cut it with no word in it."""
+    if len(value) <= LONGEST:
+        return value
+    said = f" [cut here: recipe.yaml among the artefacts has all {len(value):,} characters]"
+    return value[: LONGEST - len(said)] + said
 
 
 def _batches(recipe: Mapping[str, Any]) -> Iterator[list[tuple[str, Any]]]:
