@@ -31,6 +31,7 @@ from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.native import NativeSampler
 from grandrounds.training.checkpoint import COLD_START
 from grandrounds.training.folder import RunFolder
+from grandrounds.training.monitor.told import told
 from grandrounds.training.progress import PlainProgress
 from grandrounds.types import Case, Demonstration, Group, Sample
 
@@ -309,9 +310,8 @@ class Enough:
     arm: Arm
 
     def __call__(self, done: Any) -> bool:
-        rows = RunFolder.open(self.folder).monitor()
-        named = [row["round"] for row in rows if set(row["said"]) & set(self.arm.signs)]
-        return bool(named) and done.position.round >= named[0] + AFTER
+        named = [one for one in told(RunFolder.open(self.folder).monitor()) if one.sign in self.arm.signs]
+        return bool(named) and done.position.round >= named[0].round + AFTER
 
 
 def with_template(cold: Path, place: Path) -> Path:
@@ -328,7 +328,7 @@ def with_template(cold: Path, place: Path) -> Path:
 
 def outcome(folder: RunFolder, arm: Arm) -> dict[str, Any]:
     """What was said after which round, and held-out accuracy when the fault was named, against the cold start's."""
-    said = [(row["round"], sign) for row in folder.monitor() for sign in row["said"]]
+    said = [(one.round, one.sign) for one in told(folder.monitor())]
     rows = {row["round"]: row for row in folder.evaluations()}
     named = next((number for number, sign in said if sign in arm.signs), None)
     then = rows[min((number for number in rows if named and number >= named), default=max(rows))]

@@ -153,6 +153,12 @@ def test_a_group_names_its_neighbours_and_the_case_s_history(client: TestClient)
     ]
 
 
+def monitored(what: str, hint: str) -> dict[str, Any]:
+    """A row of monitor.jsonl."""
+    finding = {"sign": "s", "what": what, "cause": "", "hint": hint}
+    return {"round": 1, "findings": [finding], "said": ["s"]}
+
+
 def test_hostile_text_comes_as_json_and_plain_text_only(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     texts = {
@@ -163,13 +169,14 @@ def test_hostile_text_comes_as_json_and_plain_text_only(tmp_path: Path) -> None:
     )
     write_round(run, [{**hostile, "extras": json.dumps({HOSTILE: HOSTILE})}])
     write_lines(run / "metrics.jsonl", [{"round": 1, HOSTILE: 1.0, "x": HOSTILE, "lone": "\ud800"}])
-    write_lines(run / "monitor.jsonl", [{"round": 1, "sign": HOSTILE, "hint": "\ud800"}])
+    write_lines(run / "monitor.jsonl", [monitored(HOSTILE, "\ud800")])
     client = client_of(run)
     for path in ("runs", "runs/0/curves", "runs/0/completions", "runs/0/groups/1/0"):
         got = client.get(f"/api/{path}")
         assert got.status_code == 200
         assert got.headers["content-type"] == "application/json"
         assert got.text.isascii()
+    assert client.get("/api/runs").json()["runs"][0]["warnings"][0]["what"] == HOSTILE
     group = client.get("/api/runs/0/groups/1/0").json()
     assert "".join(text for text, _ in group["samples"][0]["text"]) == HOSTILE
     assert group["samples"][0]["extras"] == [[HOSTILE, HOSTILE]]

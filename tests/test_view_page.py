@@ -48,7 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     texts = {name: HOSTILE for name in ("case_id", "prompt", "question", "completion", "answer", "gold")}
     long = row(1, 0, 1, **{**texts, "completion": "<b>" * 350_000})
     write_round(hostile, [row(1, 0, 0, **texts, facts=[HOSTILE], defects=[HOSTILE]), long])
-    write_lines(hostile / "monitor.jsonl", [{"round": 1, "what": HOSTILE, "hint": HOSTILE}])
+    write_lines(hostile / "monitor.jsonl", [warned(1, HOSTILE, hint=HOSTILE)])
     with served(ours, hostile, make_trl_run(folder / "trl")) as where:
         yield where
 
@@ -66,6 +66,11 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     yield opened
     assert wrong == []
     opened.close()
+
+
+def warned(number: int, what: str, **further: str) -> dict[str, Any]:
+    """A row of monitor.jsonl."""
+    return {"round": number, "findings": [{"sign": "s", "what": what, **further}], "said": ["s"]}
 
 
 def show(page: Any, address: str, place: str) -> None:
@@ -216,7 +221,7 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
         opened.wait_for_selector(".runcard:has-text('round 2 of 40')", timeout=20_000)
         assert opened.query_selector("svg[data-metric=reward]:focus") is not None
         assert opened.inner_text("#told") == ""  # rounds are told seldom, warnings at once
-        write_lines(run / "monitor.jsonl", [{"round": 2, "what": "Something new", "hint": "Look"}])
+        write_lines(run / "monitor.jsonl", [warned(2, "Something new")])
         opened.wait_for_selector(
             "#told:text-is('round 2 of 40; 1 new warning')", state="attached", timeout=20_000
         )
@@ -225,9 +230,7 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
 
 def test_what_is_read_focused_and_opened_outlasts_a_new_round(tmp_path: Path, browser: Any) -> None:
     run = make_run(tmp_path / "live", (), [{"round": 1, "reward": 0.1, "other": 1}])
-    write_lines(
-        run / "monitor.jsonl", [{"round": 1, "findings": [{"sign": "s", "what": f"w{i}"} for i in range(7)]}]
-    )
+    write_lines(run / "monitor.jsonl", [warned(number, "something") for number in range(1, 8)])
     with served(run) as where:
         opened = browser.new_page()
         opened.goto(where)

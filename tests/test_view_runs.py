@@ -20,7 +20,7 @@ from grandrounds.view.rollouts import Query, Rollouts
 from grandrounds.view.run import names_of, open_run
 from grandrounds.view.tokens import token_texts
 from grandrounds.view.trl_run import groups_of
-from grandrounds.view.warnings import guard_warnings, monitor_warnings
+from grandrounds.view.warnings import guard_warnings
 
 
 def test_lines_are_read_once_and_again_where_the_file_was_replaced(tmp_path: Path) -> None:
@@ -276,24 +276,13 @@ def test_trl_s_groups_are_found_where_a_prompt_was_drawn_twice() -> None:
     assert groups_of([]) == []
 
 
-def test_the_monitor_s_findings_are_warnings_when_they_are_new() -> None:
-    finding = {
-        "sign": "length",
-        "what": "Longer and longer",
-        "cause": "The reward pays for it",
-        "hint": "Cap it",
-    }
-    rows = [
-        {"round": 3, "readings": {}, "findings": [finding], "said": ["length"]},
-        {"round": 4, "readings": {}, "findings": [finding], "said": []},
-        {"round": 5, "sign": "flat", "message": "Nothing moves"},
-        {"round": 6, "findings": "nonsense"},
-        {"round": 7, "findings": [1, {"what": 5}]},
-    ]
-    assert monitor_warnings(rows) == [
-        {"round": 3, **finding},
-        {"round": 5, "what": "Nothing moves", "sign": "flat", "cause": "", "hint": ""},
-    ]
+def test_what_the_monitor_told_are_warnings_in_the_order_of_the_rounds(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", (), [])
+    told = {"sign": "length", "what": "Longer", "cause": "It pays", "hint": "Cap it"}
+    write_lines(run / "monitor.jsonl", [{"round": 3, "findings": [told], "said": ["length"]}])
+    write_lines(run / "rolled_back.jsonl", [{"round": 2, "to": 1}])
+    back = {"sign": "rolled back", "what": "The run was taken back to round 1", "cause": "", "hint": ""}
+    assert list(open_run(run).warnings()) == [{"round": 2, **back}, {"round": 3, **told}]
 
 
 def test_a_run_that_the_guard_stopped_says_why() -> None:

@@ -11,7 +11,7 @@ from grandrounds.response.grammar import Grammar
 from grandrounds.view.jsonl import JsonLines, json_object
 from grandrounds.view.run import INDEX, LONGEST_CELL, Component, Stored
 from grandrounds.view.tokens import token_texts
-from grandrounds.view.warnings import guard_warnings, monitor_warnings, rolled_back
+from grandrounds.view.warnings import guard_warnings, monitor_warnings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,9 +72,9 @@ class OwnRun:
         return self._evaluations.rows()
 
     def warnings(self) -> Sequence[Mapping[str, Any]]:
-        told = [*monitor_warnings(self._monitor.rows()), *rolled_back(self._rolled_back.rows())]
+        told = monitor_warnings(self._monitor.rows(), self._rolled_back.rows())
         stopped = guard_warnings(self._metrics.rows(), _section(self.recipe, "guard"))
-        return [*sorted(told, key=lambda warning: _round(warning)), *stopped]
+        return [*told, *stopped]
 
     def watched(self) -> Sequence[Path]:
         lines = (self._metrics, self._evaluations, self._monitor, self._rolled_back)
@@ -175,11 +175,6 @@ class OwnRun:
     def _tokenizer(self) -> Path | None:
         """The newest checkpoint's tokenizer."""
         return max(self.path.glob("checkpoints/*/tokenizer.json"), default=None)
-
-
-def _round(warning: Mapping[str, Any]) -> int:
-    number = warning.get("round")
-    return number if isinstance(number, int) else 0
 
 
 def _section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:

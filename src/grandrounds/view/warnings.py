@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,52 +11,16 @@ from pydantic import ValidationError
 from grandrounds.errors import RunError
 from grandrounds.recipe import GuardRecipe
 from grandrounds.training.guard import Guard
-
-# The names under which a row may say the same.
-_NAMES = {
-    "what": ("what", "message", "text", "sign"),
-    "sign": ("sign", "name", "kind"),
-    "cause": ("cause", "why"),
-    "hint": ("hint", "advice"),
-}
+from grandrounds.training.monitor.told import told
 
 
-def monitor_warnings(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The findings in rows of monitor.jsonl, each sign once for every time that it is new.
-
-    A row is one finding, or a round with a list `findings`; where it has `said`, only those signs are new in it.
-    """
-    warnings: list[dict[str, Any]] = []
-    for row in rows:
-        findings = row.get("findings", [row])
-        said = row.get("said")
-        for finding in findings if isinstance(findings, list) else []:
-            if not isinstance(finding, Mapping):
-                continue
-            if isinstance(said, list) and finding.get("sign") not in said:
-                continue
-            warnings.append({"round": row.get("round"), **_told(finding)})
-    return [warning for warning in warnings if warning["what"]]
-
-
-def _told(finding: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: next((text for key in keys if isinstance(text := finding.get(key), str) and text), "")
-        for name, keys in _NAMES.items()
-    }
-
-
-def rolled_back(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A warning for each row of rolled_back.jsonl: the run went back to an earlier checkpoint."""
+def monitor_warnings(
+    monitor: Sequence[Mapping[str, Any]], rolled_back: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What the monitor told, from the rows of its files."""
     return [
-        {
-            "round": row.get("round"),
-            "sign": "rolled back",
-            "what": f"the run was rolled back to round {row.get('to')}",
-            "cause": "",
-            "hint": "",
-        }
-        for row in rows
+        {name: value for name, value in asdict(one).items() if name != "standing"}
+        for one in told(monitor, rolled_back)
     ]
 
 

@@ -20,34 +20,6 @@ COLUMNS = ("round", "group", "case_id", "given", "answer", "gold", "correct")
 
 
 @dataclass(frozen=True)
-class Warned:
-    """What the monitor said when a sign was new. standing: whether it still stood after the last round."""
-
-    round: int
-    sign: str
-    what: str
-    cause: str
-    hint: str
-    standing: bool
-
-
-def warnings_of(logs: Logs) -> list[Warned]:
-    """Each sign that the user was told of, and each time the run was taken back."""
-    last = {one["sign"] for one in (logs.monitor[-1].get("findings") or [])} if logs.monitor else set()
-    told = [
-        Warned(row["round"], one["sign"], one["what"], one["cause"], one["hint"], one["sign"] in last)
-        for row in logs.monitor
-        for one in row.get("findings") or []
-        if one["sign"] in (row.get("said") or [])
-    ]
-    back = [
-        Warned(row["round"], "rolled back", f"The run was taken back to round {row['to']}", "", "", False)
-        for row in logs.rolled_back
-    ]
-    return sorted([*told, *back], key=lambda one: one.round)
-
-
-@dataclass(frozen=True)
 class Payment:
     """What one component gave, as mean scores; None without a completion of that kind.
 

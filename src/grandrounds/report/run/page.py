@@ -13,13 +13,14 @@ from grandrounds.evaluation.trials import CHANGES, DISTURBANCES, Disturbance, Ki
 from grandrounds.report.curves import all_curves
 from grandrounds.report.page import colours_of, measures_of, resource, score_rows, templates, write_text
 from grandrounds.report.run import confidence, provenance
-from grandrounds.report.run.audit import payments, suspects_of, warnings_of
+from grandrounds.report.run.audit import payments, suspects_of
 from grandrounds.report.run.checklist import checklist
 from grandrounds.report.run.facts import RunFacts
 from grandrounds.report.run.limits import limits_of
 from grandrounds.report.run.results import grouped, paired_tests
 from grandrounds.report.run.shown import EACH, MOST_REGRESSIONS, drawn_cards, regression_cards, regressions
 from grandrounds.report.visible import short
+from grandrounds.training.monitor.told import told
 
 MOST_SUSPECTS = 10
 CHANGED_OPTIONS: Mapping[Disturbance, tuple[str, str]] = {
@@ -154,7 +155,7 @@ def _audit(facts: RunFacts) -> dict[str, Any]:
     found = suspects_of(logs)
     shown: Sequence[Any] = (found or [])[:MOST_SUSPECTS]
     return {
-        "warnings": warnings_of(logs),
+        "warnings": told(logs.monitor, logs.rolled_back),
         "watched": len(logs.monitor),
         "payments": payments(logs),
         "suspects": found,
