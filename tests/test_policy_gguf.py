@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from tiny_models import tiny_model_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from grandrounds.cli.steps import STEPS
+from grandrounds.cli.train import quiet_libraries
 from grandrounds.errors import PolicyError
 from grandrounds.policy import gguf as ours
 from grandrounds.policy.load import load_policy
@@ -115,6 +118,22 @@ def test_it_is_unpacked_once_and_again_when_it_changes(model: Path, monkeypatch:
     written(tiny_model_folder(model, "llama", seed=1))
     assert ours.unpacked(file) != first
     assert not list(first.parent.glob("*.gguf.*"))
+
+
+def test_the_command_line_says_once_that_it_is_unpacked_and_no_library_draws_a_bar(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(model)
+    monkeypatch.setattr(STEPS, "handlers", [])
+    monkeypatch.setattr(STEPS, "level", logging.NOTSET)
+    quiet_libraries()
+    quiet_libraries()
+    capsys.readouterr()
+    ours.unpacked(file)
+    ours.unpacked.cache_clear()
+    ours.unpacked(file)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"Unpacking {file.name} …\n")
 
 
 def test_a_run_trains_one_with_lora_and_goes_on(model: Path, tmp_path: Path) -> None:

@@ -94,10 +94,14 @@ def _end(finished: bool) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence libraries' progress bars and advice, which would disrupt our output. Errors remain exceptions."""
+    """Silence libraries' progress bars and advice, which would disrupt our output, and say ourselves what takes long.
+    Errors remain exceptions."""
     import os
     import warnings
 
+    from grandrounds.cli.steps import tell_steps
+
+    tell_steps()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from transformers.utils import logging as transformers_logging

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from grandrounds.web.visible import visible
 
-def made_once(name: str, origin: Path, make: Callable[[Path], None]) -> Path:
+# Told when something begins that takes long. Only who wants to hear it does: the command line.
+_LOG = logging.getLogger(__name__)
+
+
+def made_once(name: str, origin: Path, doing: str, make: Callable[[Path], None]) -> Path:
     """The cache's folder `NAME-` and a digest of the file `origin`; where it is not there yet, `make` writes it.
 
-    Another process never sees half of it.
+    doing: what is then logged: "Unpacking model.gguf". Another process never sees half of the folder.
     """
     folder = cache_folder() / f"{name}-{_digest(origin)}"
     if not (folder / "config.json").is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
+        _LOG.info("%s", visible(doing))
         try:
             make(making)
             making.rename(folder)

@@ -8,7 +8,9 @@ the file holds in 4 or 8 bits stay as inexact as they are there.
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def unpacked(file: Path) -> Path:
             where=str(file),
             hint="pip install 'grandrounds[gguf]'",
         )
-    return made_once(file.stem, file, lambda folder: _unpack(file, folder))
+    return made_once(file.stem, file, f"Unpacking {file.name}", lambda folder: _unpack(file, folder))
 
 
 def _unpack(file: Path, folder: Path) -> None:
@@ -48,13 +50,14 @@ def _unpack(file: Path, folder: Path) -> None:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            gguf_file=file.name,
-            dtype=torch.bfloat16,
-            output_loading_info=True,
-            **_whole_weights(),
-        )
+        with _without_a_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                dtype=torch.bfloat16,
+                output_loading_info=True,
+                **_whole_weights(),
+            )
     except Exception as error:  # transformers, gguf, numpy and struct raise whatever a damaged file leads to
         text = str(error).strip().splitlines()
         raise PolicyError(
@@ -76,6 +79,19 @@ def _unpack(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _without_a_bar() -> Iterator[None]:
+    """Within the block transformers reads the file without a bar, which it draws whatever it is told of bars."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = reader.tqdm
+    reader.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def _whole_weights() -> dict[str, Any]:

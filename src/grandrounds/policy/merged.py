@@ -29,4 +29,4 @@ def merged(folder: Path, base: str, tokenizer: str) -> Path:
         adapted.merge_and_unload().save_pretrained(making)
         AutoTokenizer.from_pretrained(tokenizer).save_pretrained(making)
 
-    return made_once(f"{folder.name}-merged", folder / WEIGHTS, make)
+    return made_once(f"{folder.name}-merged", folder / WEIGHTS, f"Merging the adapter {folder.name}", make)
