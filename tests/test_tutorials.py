@@ -9,6 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_docs import ROOT
 from tiny_models import tiny_model_folder
@@ -72,7 +74,9 @@ def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pyt
                 run(shrunk(words, str(tmp_path / "model")), monkeypatch)
 
 
-def test_the_notebook_runs_from_the_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_from_the_top_and_shows_what_cannot_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     notebook = json.loads((ROOT / "docs/tutorials/clinic.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     small = SMALL | SMALL_CLINIC | {"evaluation.cases": "4", "evaluation.every": "1"}
@@ -81,9 +85,21 @@ def test_the_notebook_runs_from_the_top(tmp_path: Path, monkeypatch: pytest.Monk
     names: dict[str, Any] = {}
     for cell in cells:
         cell = re.sub(r"SETTINGS = \[.*?\]\n", f"SETTINGS = {settings}\n", cell, flags=re.DOTALL)
+        if "read_table" in cell:
+            with_an_escape(names["run"].folder)
         exec(cell.replace("limit=300", "limit=4"), names)
     assert names["run"].finished
+    said = capsys.readouterr().out
+    assert "[U+001B][2J" in said
+    assert "\x1b" not in said
     assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
+
+
+def with_an_escape(run: Path) -> None:
+    """Every completion of the last round would clear a terminal."""
+    newest = max((run / "rollouts").glob("*.parquet"))
+    rows = [{**row, "completion": "\x1b[2J" + row["completion"]} for row in pq.read_table(newest).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(newest)), newest)
 
 
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
