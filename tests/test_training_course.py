@@ -113,15 +113,17 @@ def test_a_resumed_run_goes_on_from_the_share_at_which_it_stopped(wait: Wait) ->
     assert third.whole.share == pytest.approx(again.whole.share) == pytest.approx(110 / 170)
 
 
-def test_a_faster_machine_has_less_left_and_what_is_done_took_what_it_took(wait: Wait) -> None:
-    course = Course(recipe(rounds=8, steps=0))
-    course.begin(0, 4, {ROUNDS: (64.0, 80.0)})
-    assert (course.whole.share, course.whole.left) == (0.5, 80.0)
-    for number in (5, 6):
+def test_a_faster_machine_soon_has_less_left_and_what_is_done_took_what_it_took(wait: Wait) -> None:
+    course = Course(recipe(rounds=400, steps=0))
+    course.begin(0, 200, {ROUNDS: (200 * 16.0, 200 * 20.0)})
+    assert (course.whole.share, course.whole.left) == (0.5, 4000.0)
+    for number in range(201, 262):
         wait(2)
         course.round(number)
-    assert course.whole.left == pytest.approx(2 * 2)
-    assert course.whole.share == pytest.approx((80 + 4) / (80 + 8))
+    # A minute of 20 seconds a round counts beside two minutes of 2 seconds.
+    pace = (60 + 60 * 2) / (3 + 60)
+    assert course.whole.left == pytest.approx(139 * pace)
+    assert course.whole.share == pytest.approx((4000 + 61 * pace) / (4000 + 200 * pace))
 
 
 def test_a_run_without_steps_and_rounds_is_at_its_end() -> None:

@@ -10,8 +10,8 @@ from grandrounds.shares import percent
 
 # Seconds after which what was seen of a stage says more than a pace that was measured before.
 TRUSTED = 15.0
-
-
+# What an earlier command has timed counts at most like so many seconds of this one: the machine may be another.
+REMEMBERED = 60.0
 # Of a stage: some of its work, and the seconds that it took.
 Timed = tuple[float, float]
 NEVER: Timed = (0.0, 0.0)
@@ -60,8 +60,11 @@ class _Stage:
 
     @property
     def pace(self) -> float | None:
-        """Seconds for one of its work, as seen now or else before; None where nothing was."""
-        return next((seconds / work for work, seconds in (self.now, self.before) if work > 0), None)
+        """Seconds for one of its work, as seen now and before; None where nothing was."""
+        (work, seconds), (more, passed) = self.before, self.now
+        weight = min(1.0, REMEMBERED / seconds) if seconds else 0.0
+        known = weight * work + more
+        return (weight * seconds + passed) / known if known else None
 
     def took(self, pace: float) -> float:
         """Seconds for what is done: what an earlier command has done at its pace, where that is known."""
