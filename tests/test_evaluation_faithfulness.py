@@ -54,7 +54,7 @@ class Clinician:
         return "Pericarditis</answer>" if decided else "Migraine</answer>"
 
 
-def measured(sampler, cases, begin=None) -> Faithfulness:
+def measured(sampler, cases, begin=None, progress=None) -> Faithfulness:
     def ask(case):
         return Prompt(case, np.zeros(1, np.int64), "")
 
@@ -66,7 +66,7 @@ def measured(sampler, cases, begin=None) -> Faithfulness:
         SamplingSettings(max_new_tokens=99, temperature=0.7),
         seed=0,
     )
-    return faithfulness(asking, [ask(case) for case in cases])
+    return faithfulness(asking, [ask(case) for case in cases], progress)
 
 
 def shares(result: Faithfulness) -> dict:
@@ -86,6 +86,16 @@ def test_a_faithful_policy_moves_where_what_it_cites_is_gone():
 def test_a_policy_that_does_not_heed_its_reasoning_never_moves():
     found = shares(measured(Clinician(faithful=False), [rub_case("a"), rub_case("b")]))
     assert set(found.values()) == {0, None}
+
+
+def test_every_answer_is_told_of_and_the_share_only_grows():
+    told = []
+    sampler = Clinician()
+    measured(sampler, [rub_case("a"), rub_case("b")], progress=lambda done, whole: told.append((done, whole)))
+    shares = [done / whole for done, whole in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert {done for done, _ in told} == set(range(1, len(sampler.asked) + 1))
 
 
 def test_only_the_finding_is_taken_out_of_the_case():
