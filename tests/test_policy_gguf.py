@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,8 @@ gguf = pytest.importorskip("gguf")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
-    ours.unpacked.cache_clear()
-    yield
-    ours.unpacked.cache_clear()
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -109,12 +105,10 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(model: Path) -> None:
 def test_it_is_unpacked_once_and_again_when_it_changes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(model)
     first = ours.unpacked(file)
-    ours.unpacked.cache_clear()
     monkeypatch.setattr(ours, "_unpack", lambda *unused: pytest.fail("unpacked again"))
     assert ours.unpacked(file) == first
     monkeypatch.undo()
     monkeypatch.setenv("GRANDROUNDS_CACHE", str(first.parent))
-    ours.unpacked.cache_clear()
     written(tiny_model_folder(model, "llama", seed=1))
     assert ours.unpacked(file) != first
     assert not list(first.parent.glob("*.gguf.*"))
@@ -130,7 +124,6 @@ def test_the_command_line_says_once_that_it_is_unpacked_and_no_library_draws_a_b
     quiet_libraries()
     capsys.readouterr()
     ours.unpacked(file)
-    ours.unpacked.cache_clear()
     ours.unpacked(file)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"Unpacking {file.name} …\n")

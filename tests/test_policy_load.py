@@ -161,6 +161,22 @@ def test_an_adapter_saved_by_peft_alone_has_its_model_s_tokenizer(
     torch.testing.assert_close(_logprobs(merged), _logprobs(policy), atol=1e-5, rtol=1e-5)
 
 
+def test_one_adapter_on_two_bases_is_merged_into_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that was never trained has the same weights on every model of a shape."""
+    monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
+    save_policy(_load(tiny_model_folder(tmp_path / "model", "qwen2"), lora_rank=2), tmp_path / "adapter")
+    expected = _logprobs(_load(tmp_path / "adapter", merge=True))
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        other.get_output_embeddings().weight.mul_(2)
+    other.save_pretrained(tmp_path / "model")  # another base in the same place
+    moved = _logprobs(_load(tmp_path / "adapter", merge=True))
+    assert not torch.allclose(moved, expected)
+    torch.testing.assert_close(moved, _logprobs(_load(tmp_path / "adapter")), atol=1e-5, rtol=1e-5)
+
+
 def test_pickled_weights_are_not_merged_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANDROUNDS_CACHE", str(tmp_path / "cache"))
     policy = _load(tiny_model_folder(tmp_path / "model", "qwen2"), lora_rank=2)

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from grandrounds.web.visible import visible
@@ -15,12 +16,13 @@ from grandrounds.web.visible import visible
 _LOG = logging.getLogger(__name__)
 
 
-def made_once(name: str, origin: Path, doing: str, make: Callable[[Path], None]) -> Path:
-    """The cache's folder `NAME-` and a digest of the file `origin`; where it is not there yet, `make` writes it.
+def made_once(name: str, origin: str, doing: str, make: Callable[[Path], None]) -> Path:
+    """The cache's folder for `name` and `origin`; where it is not there yet, `make` writes it.
 
-    doing: what is then logged: "Unpacking model.gguf". Another process never sees half of the folder.
+    origin: tells apart all that the folder's content follows from. doing: what is then logged: "Unpacking model.gguf".
+    Another process never sees half of the folder.
     """
-    folder = cache_folder() / f"{name}-{_digest(origin)}"
+    folder = cache_folder() / f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
     if not (folder / "config.json").is_file():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
         _LOG.info("%s", visible(doing))
@@ -40,6 +42,13 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache/grandrounds/models"
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Of a file's content. Read once in a process, and again when the file has changed."""
+    there = file.stat()
+    return _digest(file, there.st_size, there.st_mtime_ns)
+
+
+@cache
+def _digest(file: Path, size: int, modified: int) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grandrounds.errors import PolicyError
-from grandrounds.policy.cache import made_once
+from grandrounds.policy.cache import digest, made_once
 
 SUFFIX = ".gguf"
 # What every tokenizer must give back unchanged.
@@ -27,7 +27,6 @@ def is_gguf(name: str) -> bool:
     return name.lower().endswith(SUFFIX)
 
 
-@cache
 def unpacked(file: Path) -> Path:
     """The folder with the file's model, made where it is not there yet.
 
@@ -41,7 +40,7 @@ def unpacked(file: Path) -> Path:
             where=str(file),
             hint="pip install 'grandrounds[gguf]'",
         )
-    return made_once(file.stem, file, f"Unpacking {file.name}", lambda folder: _unpack(file, folder))
+    return made_once(file.stem, digest(file), f"Unpacking {file.name}", lambda folder: _unpack(file, folder))
 
 
 def _unpack(file: Path, folder: Path) -> None:

@@ -65,6 +65,7 @@ class HeldOut:
     def evaluate(self, number: int) -> dict[str, float]:
         """Evaluate after round `number`, and keep the policy if it is the best so far; returns metrics of the round."""
         setup, recipe = self.setup, self.setup.recipe
+        which = setup.folder.watched
         setup.sampler.publish(setup.policy.model, number)
         evaluation = evaluate(
             setup.sampler,
@@ -75,7 +76,7 @@ class HeldOut:
             knowledge=setup.book.knowledge,
             seed=recipe.seed,
             progress=lambda done, total: setup.progress.doing(
-                f"evaluating: {done:,} of {total:,} held-out cases"
+                f"evaluating: {done:,} of {total:,} {which} cases"
             ),
         )
         row = _row(number, evaluation)
