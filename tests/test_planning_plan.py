@@ -42,6 +42,7 @@ def sets(tmp_path: Path) -> list[str]:
         "policy.lora_rank=4",
         f"cases.source={source}",
         "cases.test_fraction=0",
+        "cases.validation_fraction=0",
         "rounds=1",
         "grpo.cases_per_round=4",
         "grpo.group_size=4",

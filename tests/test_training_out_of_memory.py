@@ -32,6 +32,7 @@ def recipe(tmp_path: Path) -> Recipe:
         "policy.device": "cpu",
         "cases.source": source,
         "cases.test_fraction": 0,
+        "cases.validation_fraction": 0,
         "sft.steps": 2,
         "sft.batch_cases": 4,
         "rounds": 2,
