@@ -12,6 +12,7 @@ import test_cases_phenopackets as phenopackets
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training_changes import Notes, recipe
+from test_training_changes import rows as questions
 
 from grandrounds import evaluate
 from grandrounds.cases.inspect import inspect_cases
@@ -32,16 +33,8 @@ SILENT = SilentProgress()
 
 def rows(count: int, patients: int | None = None) -> list[dict[str, Any]]:
     """Questions of `patients` groups, by default each of its own."""
-    return [
-        {
-            "id": str(n),
-            "question": f"What is {n} plus {n}?",
-            "answer": str(2 * n),
-            "reasoning": f"Twice {n}.",
-            **({"group": f"patient {n % patients}"} if patients else {}),
-        }
-        for n in range(count)
-    ]
+    groups = [{"group": f"patient {n % patients}"} if patients else {} for n in range(count)]
+    return [row | group for row, group in zip(questions(count), groups, strict=True)]
 
 
 def book(cases: list[dict[str, Any]], seed: int = 0, **changes: Any) -> CaseBook:
