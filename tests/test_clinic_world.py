@@ -206,6 +206,18 @@ def test_shortcuts_are_limited_and_measured(book: CaseBook) -> None:
     assert not any(book.knowledge.baselines(book.held_out["overlap fails"])["overlap"].values())
 
 
+def test_held_out_sets_are_made_when_they_are_asked_for_whichever_comes_first() -> None:
+    recipe = SIZES.model_copy(update={"clinic_test": 20})
+    book = clinic_book(recipe, 7)
+    assert "_sets" not in vars(book.held_out)
+    last = book.held_out[SETS[-1]]
+    clinic_book(recipe, 8)  # of all books the newest is remembered
+    again = clinic_book(recipe, 7)
+    assert again.held_out is not book.held_out
+    assert [*again.held_out.values()][-1] == last
+    assert book.read == len(book.train) + len(book.test) + 20 * len(SETS)
+
+
 def test_held_out_sets_are_what_they_are_called(book: CaseBook) -> None:
     assert tuple(book.held_out) == SETS
     assert {len(cases) for cases in book.held_out.values()} == {SIZES.clinic_test}

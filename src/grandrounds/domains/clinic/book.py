@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,10 @@ def _book(
     make = partial(_cases, clinic, seed=seed, seen=set(), textbook=textbook)
     train = make("train", train_count, Style(), unique=False, demonstrated=True)
     test = make("new vignettes", test_count, Style())
-    held_out = {name: make(name, test_count, style) for name, style in HELD_OUT.items()}
     return CaseBook(
         train=train,
         test=test,
-        held_out=held_out,
+        held_out=_HeldOut(lambda name, style: make(name, test_count, style)),
         knowledge=ClinicKnowledge(clinic),
         fitted={
             "format": "clinic",
@@ -64,8 +63,31 @@ def _book(
             **({"complaints": list(complaints)} if complaints else {}),
             **({"textbook": textbook} if textbook else {}),
         },
-        read=len(train) + len(test) + sum(len(cases) for cases in held_out.values()),
+        read=train_count + test_count * (1 + len(HELD_OUT)),
     )
+
+
+class _HeldOut(Mapping[str, Sequence[Case]]):
+    """The held-out sets. They are made when one is first asked for: most runs ask for none, and it takes a second.
+
+    All are made then, in their order, since no set has a vignette of those before it.
+    """
+
+    def __init__(self, make: Callable[[str, Style], Sequence[Case]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _sets(self) -> dict[str, Sequence[Case]]:
+        return {name: self._make(name, style) for name, style in HELD_OUT.items()}
+
+    def __getitem__(self, name: str) -> Sequence[Case]:
+        return self._sets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(HELD_OUT)
+
+    def __len__(self) -> int:
+        return len(HELD_OUT)
 
 
 def describe_world() -> str:
