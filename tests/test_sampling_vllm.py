@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from unittest import mock
 import fake_vllm
 import pytest
 from fake_vllm import CompletionOutput, LLMEngine, RequestOutput, Submitted
-from sampling_support import KEY, make_prompts
 from serve_support import target
 from tiny_models import CONTEXT, tiny_model_folder
+from vllm_support import decode, requests
 
 from grandrounds.errors import PolicyError, RunError
 from grandrounds.recipe import PolicyRecipe
@@ -24,15 +24,13 @@ from grandrounds.response.form import Form
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.engine import Engine
 from grandrounds.sampling.live import native_engine
-from grandrounds.sampling.live_row import Chosen, LiveRow, RowRequest, least_tokens
+from grandrounds.sampling.live_row import Chosen, LiveRow, least_tokens
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.sampling.vllm_engine import vllm_engine, vllm_library
 from grandrounds.sampling.vllm_request import VllmRequest, seed_of
 from grandrounds.serve.engines import ENGINES
 from grandrounds.serve.options import ServeOptions
-from grandrounds.types import Prompt
 
-GREEDY = SamplingSettings(max_new_tokens=50, temperature=0)
 FORM = Form(Grammar())
 
 
@@ -57,18 +55,6 @@ def recipe(folder: Path) -> PolicyRecipe:
 @pytest.fixture
 def engine(recipe: PolicyRecipe) -> Engine:
     return vllm_engine(vllm_library(), recipe, 64, 1)
-
-
-def requests(engine: Engine, lengths: Sequence[int] = (5, 23, 14, 1, 30), **more: Any) -> list[RowRequest]:
-    prompts: list[Prompt] = make_prompts(engine, lengths)  # type: ignore[arg-type]  # of it, only the tokenizer is used
-    return [RowRequest(prompt, **{"settings": GREEDY, "key": KEY, **more}) for prompt in prompts]
-
-
-def decode(engine: Engine, asked: Sequence[RowRequest]) -> list[LiveRow]:
-    rows = [row for request in asked for row in engine.batch.join([request])]
-    while engine.batch.rows:
-        engine.batch.step()
-    return rows
 
 
 def submitted() -> list[Submitted]:

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("vllm")
 
 import fake_vllm
-from sampling_support import KEY, make_prompts
 from tiny_models import tiny_model_folder
+from vllm_support import decode, requests
 
 from grandrounds.errors import PolicyError
 from grandrounds.policy.load import load_policy
@@ -23,11 +23,10 @@ from grandrounds.response.form import Form
 from grandrounds.response.grammar import Grammar
 from grandrounds.sampling.engine import Engine
 from grandrounds.sampling.live import native_engine
-from grandrounds.sampling.live_row import LiveRow, RowRequest
+from grandrounds.sampling.live_row import LiveRow
 from grandrounds.sampling.sampler import SamplingSettings
 from grandrounds.sampling.vllm_engine import vllm_engine, vllm_library
 
-GREEDY = SamplingSettings(max_new_tokens=50, temperature=0)
 FORM = Form(Grammar())
 
 
@@ -44,18 +43,6 @@ def engine(recipe: PolicyRecipe) -> Iterator[Engine]:
     engine = vllm_engine(vllm_library(), recipe, 48, 1)
     yield engine
     engine.batch.close()
-
-
-def requests(engine: Engine, lengths: Sequence[int], **more: Any) -> list[RowRequest]:
-    prompts = make_prompts(engine, lengths)  # type: ignore[arg-type]  # of it, only the tokenizer is used
-    return [RowRequest(prompt, **{"settings": GREEDY, "key": KEY, **more}) for prompt in prompts]
-
-
-def decode(engine: Engine, asked: Sequence[RowRequest]) -> list[LiveRow]:
-    rows = [row for request in asked for row in engine.batch.join([request])]
-    while engine.batch.rows:
-        engine.batch.step()
-    return rows
 
 
 def tokens(rows: Sequence[LiveRow]) -> list[list[int]]:

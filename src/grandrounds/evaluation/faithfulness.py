@@ -64,9 +64,8 @@ class Asking:
 
 def faithfulness(asking: Asking, prompts: Sequence[Prompt], progress: Done | None = None) -> Faithfulness:
     """Ask every case as it is, then changed and early. Cases whose answer or reasoning is missing are left out."""
-    most = (1 + len(CHANGES) + len(EARLY)) * len(
-        prompts
-    )  # what can be changed is known once all have answered
+    # What can be changed is known once all have answered.
+    most = (1 + len(CHANGES) + len(EARLY)) * len(prompts)
     shown = [
         sample
         for sample in asking.answers(prompts, part_of(progress, 0, len(prompts), most))

@@ -110,8 +110,7 @@ class HeldOut:
     def summary(self) -> str:
         """Held-out accuracy at the start, now, and of the best policy."""
         first, last, best = self.rows[0], self.rows[-1], self.best or self.rows[0]
-        which = "validation" if self.setup.book.validation else "test"
-        asked = f"{last['cases']:,} {which} case{'s' * (last['cases'] != 1)}"
+        asked = f"{last['cases']:,} {self.setup.folder.watched} case{'s' * (last['cases'] != 1)}"
         text = f"Held-out accuracy ({asked}): {percent(first['accuracy'])} after round {first['round']}"
         if last is not first:
             text += f", {percent(last['accuracy'])} after round {last['round']}"
