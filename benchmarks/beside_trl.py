@@ -62,8 +62,8 @@ TRL_EVERY = 1  # a round of TRL takes longer
 SFT_EVERY = 10  # steps
 MOST = 2000  # rounds or steps, more than there is time for
 TRL_ROUNDS = 300  # that prompts are written down for
-MINUTES = (0, 5, 10, 20, 30)
-GRACE = 2.0  # minutes by which the last round may end before the last of MINUTES, or after it
+MINUTES = (0, 5, 10, 20, 30, 60, 90)
+GRACE = 2.0  # minutes by which a run's last round may end before one of MINUTES, or after it
 RESULT = RESULTS / "beside-trl.json"
 
 
@@ -236,10 +236,9 @@ def adapters(out: Path, side: str, seed: int) -> Iterator[Saved]:
 
 def chosen(saved: Sequence[Saved]) -> list[Saved]:
     """Of all saved adapters those that the table reads: the newest at each of its minutes."""
-    last = saved[-1].seconds / 60
-    minutes = [minute for minute in MINUTES if minute <= last + GRACE]
-    newest = [[one for one in saved if one.seconds <= until(minute)][-1] for minute in minutes]
-    return list(dict.fromkeys(newest))
+    last = saved[-1].seconds
+    limits = [limit for minute in MINUTES if (limit := until(minute, last)) is not None]
+    return list(dict.fromkeys([one for one in saved if one.seconds <= limit][-1] for limit in limits))
 
 
 def score(arguments: argparse.Namespace) -> None:
@@ -288,14 +287,16 @@ def begun(out: Path) -> list[tuple[str, int]]:
 
 def at(rows: Sequence[Row], minutes: float) -> Row | None:
     """The newest adapter's row at this time; None after the last one."""
-    if minutes > rows[-1]["seconds"] / 60 + GRACE:
-        return None
-    return [row for row in rows if row["seconds"] <= until(minutes)][-1]
+    limit = until(minutes, rows[-1]["seconds"])
+    return None if limit is None else [row for row in rows if row["seconds"] <= limit][-1]
 
 
-def until(minutes: float) -> float:
-    """Seconds up to which an adapter counts for these minutes."""
-    return 60 * (minutes + (GRACE if minutes == MINUTES[-1] else 0.0))
+def until(minutes: float, last: float) -> float | None:
+    """Seconds up to which an adapter counts for these minutes. last: seconds of the last one. None after that."""
+    late = last - 60 * minutes
+    if abs(late) <= 60 * GRACE:
+        return last
+    return 60 * minutes if late > 0 else None
 
 
 def table(arguments: argparse.Namespace) -> None:
@@ -312,7 +313,7 @@ def table(arguments: argparse.Namespace) -> None:
             *(f"after {minute} min" for minute in MINUTES),
             "rounds or steps",
             "a minute",
-            "against TRL, at the end",
+            "against TRL after the same time",
         ],
         [line(name, curve, curves) for name, curve in curves.items()],
         f"Accuracy on {curves['ours-0'][0]['cases']} held-out cases, greedy, 95 % intervals, by the newest adapter at "
@@ -321,7 +322,9 @@ def table(arguments: argparse.Namespace) -> None:
         settings=decisive(recipe_of(out, 0)),
         curves=curves,
     )
-    (ROOT / "docs/beside-trl.svg").write_text(svg([picture(curves)], ""), encoding="utf-8")
+    seeds = sorted({order(name)[1] for name in curves})
+    panels = [picture(seed, curves) for seed in seeds]
+    (ROOT / "docs/beside-trl.svg").write_text(svg(panels, "%"), encoding="utf-8")
 
 
 def order(name: str) -> tuple[int, int]:
@@ -340,7 +343,7 @@ def line(name: str, curve: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -
         *("–" if row is None else share(row) for row in rows),
         f"{last['round']}",
         f"{60 * last['round'] / last['seconds']:.2f}",
-        "" if rival is None else against(last, rival[-1]),
+        "" if rival is None else against(*together(curve, rival)),
     ]
 
 
@@ -350,22 +353,27 @@ def share(row: Row) -> str:
     return f"{row['accuracy']:.1%} ({low:.1%}–{high:.1%})"
 
 
+def together(curve: Sequence[Row], rival: Sequence[Row]) -> tuple[Row, Row]:
+    """Both at the last minute that both have."""
+    pairs = [(at(curve, minute), at(rival, minute)) for minute in MINUTES]
+    return [(one, other) for one, other in pairs if one and other][-1]
+
+
 def against(row: Row, rival: Row) -> str:
     """Cases that one has right and the other not, and the exact McNemar test."""
     won, lost = len({*row["right"]} - {*rival["right"]}), len({*rival["right"]} - {*row["right"]})
     return f"{won} won, {lost} lost, p = {mcnemar_exact(won, lost).p:.2g}"
 
 
-def picture(curves: Mapping[str, Sequence[Row]]) -> Panel:
-    """Each side's mean over its seeds, up to the last minute that all have."""
-    minutes = [minute for minute in MINUTES if all(at(curve, minute) for curve in curves.values())]
+def picture(seed: int, curves: Mapping[str, Sequence[Row]]) -> Panel:
+    """One seed's curve on each side, up to its last minute."""
     lines = {}
     for side, title in NAMES.items():
-        seeds = [curve for name, curve in curves.items() if name.startswith(side)]
-        if seeds:
-            rows = [[at(curve, minute) for curve in seeds] for minute in minutes]
-            lines[title] = [float(np.mean([row["accuracy"] for row in found if row])) for found in rows]
-    return Panel("held-out accuracy after minutes", minutes, lines)
+        rows = [at(curve, minute) for minute in MINUTES] if (curve := curves.get(f"{side}-{seed}")) else []
+        if rows:
+            lines[title] = [100 * row["accuracy"] for row in rows if row]
+    minutes = MINUTES[: max(map(len, lines.values()))]
+    return Panel(f"held-out accuracy after minutes, seed {seed}", minutes, lines)
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:

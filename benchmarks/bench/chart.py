@@ -13,7 +13,10 @@ COLOURS = ("#1b6ca8", "#c2571a", "#777777")
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over two plain axes that begin at 0, so that a cost in proportion is a straight line."""
+    """Lines over two plain axes that begin at 0, so that a cost in proportion is a straight line.
+
+    A line with fewer values than there are places on `x` ends earlier.
+    """
 
     title: str
     x: Sequence[float]
@@ -52,7 +55,7 @@ def _panel(panel: Panel, unit: str) -> list[str]:
         parts.append(f'<text x="{x}" y="{y + 15}" text-anchor="middle">{value:g}</text>')
     for number, (name, values) in enumerate(panel.lines.items()):
         colour = COLOURS[number % len(COLOURS)]
-        points = [at(x, y) for x, y in zip(panel.x, values, strict=True)]
+        points = [at(x, y) for x, y in zip(panel.x, values, strict=False)]
         line = " ".join(f"{x},{y}" for x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>' for x, y in points]
