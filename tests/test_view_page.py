@@ -228,6 +228,22 @@ def test_a_new_round_appears_by_itself(tmp_path: Path, browser: Any) -> None:
         opened.close()
 
 
+def test_the_last_group_leads_on_once_another_is_there(tmp_path: Path, browser: Any) -> None:
+    run = make_run(tmp_path / "live", [row(1, 0, 0)], [{"round": 1, "reward": 0.1}])
+    with served(run) as where:
+        opened = browser.new_page()
+        show(opened, where, "#/group/0/1/0")
+        opened.wait_for_selector("#live[data-live=yes]")
+        assert opened.locator("#steps a[rel=next]").count() == 0
+        write_round(run, [row(2, 0, 0)])
+        write_lines(run / "metrics.jsonl", [{"round": 2, "reward": 0.3}])
+        opened.click("#steps a[rel=next]", timeout=20_000)
+        opened.wait_for_selector("#steps:has-text('Round 2, group 1')")
+        opened.go_back()
+        opened.wait_for_selector("#steps:has-text('Round 1, group 1')")
+        opened.close()
+
+
 def test_what_is_read_focused_and_opened_outlasts_a_new_round(tmp_path: Path, browser: Any) -> None:
     run = make_run(tmp_path / "live", (), [{"round": 1, "reward": 0.1, "other": 1}])
     write_lines(run / "monitor.jsonl", [warned(number, "something") for number in range(1, 8)])

@@ -114,8 +114,10 @@ def assemble(
         run=folder.path,
         functions=objects.functions(),
     )
-    if objects.model is None and (warning := check_memory(recipe, book)):
-        progress.note(warning)
+    if objects.model is None:
+        progress.doing("estimating the memory")  # for which a GGUF file is unpacked
+        if warning := check_memory(recipe, book):
+            progress.note(warning)
     progress.doing("loading the model")
     policy = load_policy(
         recipe.policy if checkpoint is None else saved_policy(recipe, checkpoint),

@@ -22,12 +22,23 @@ export async function drawGroup(state, path, parameters) {
 }
 
 function steps({ run, round, group, got, kind, several }) {
-  const to = (label, key, target, rel) => target
-    ? h("a", { class: "button", rel, href: address(`group/${run}/${target[0]}/${target[1]}`) }, label) : h("span", { class: "button off" }, label);
-  return h("nav", { class: "pages", "aria-label": "Groups" }, to("‹ Before", "before", got.before, "prev"),
-    h("span", {}, `Round ${round}, group ${group + 1}`), to("Next ›", "after", got.after, "next"),
+  return h("nav", { class: "pages", id: "steps", "aria-label": "Groups" }, step("‹ Before", "prev", run, got.before),
+    h("span", {}, `Round ${round}, group ${group + 1}`), step("Next ›", "next", run, got.after),
     h("a", { class: "button", href: address("groups", { run }) }, "All groups"),
     several ? foreign("span", { class: "small soft" }, kind.name) : null);
+}
+
+function step(label, rel, run, target) {
+  if (!target) return h("span", { class: "button off", "data-step": rel }, label);
+  return h("a", { class: "button", rel, href: address(`group/${run}/${target[0]}/${target[1]}`) }, label);
+}
+
+// What was the last group may have one after it by now. The rest of the view stays as it is.
+export async function renewNext([run, round, group]) {
+  const off = document.querySelector("#steps [data-step=next]");
+  if (!off) return;
+  const { after } = await getJson(`api/runs/${run}/groups/${round}/${group}`);
+  if (after) off.replaceWith(step("Next ›", "next", run, after));
 }
 
 function ask({ run, round, group, got }) {

@@ -1,7 +1,7 @@
 // The page: which view the address names, and what changed on the server.
 import { Charts, Curves } from "./charts.js";
 import { count, foreign, getJson, h, renew, visible } from "./dom.js";
-import { drawGroup } from "./group.js";
+import { drawGroup, renewNext } from "./group.js";
 import { drawList } from "./list.js";
 import { RunCard } from "./runs.js";
 
@@ -134,6 +134,7 @@ async function refresh(changed, announce) {
     await Promise.all([...changed].map((number) => state.curves.update(number)));
     announce();
     if (document.body.dataset.view === "curves") await draw(true);
+    else if (document.body.dataset.view === "group") await renewNext(route()[0].slice(1));
   } catch { /* the next event tries again */ }
 }
 
