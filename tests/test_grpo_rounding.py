@@ -68,6 +68,13 @@ def test_rounding_is_right_on_average_and_keeps_what_is_exact() -> None:
     assert set(round_stochastically(values, generator).float().tolist()) == {-1.0, -1.0078125}
 
 
+def test_neighbours_get_noise_of_their_own() -> None:
+    values = torch.full((400_000,), -1.001)
+    lanes = round_stochastically(values, torch.Generator().manual_seed(1)).float().view(-1, 4)
+    assert lanes.mean(0).tolist() == pytest.approx(4 * [-1.001], abs=5e-5)
+    assert lanes.T.corrcoef().fill_diagonal_(0).abs().max() < 0.02
+
+
 def _distances(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, steps: int) -> list[float]:
     """Root mean square distance from the minimum before each step; curvatures from 1/100 to 100, noisy gradients."""
     torch.manual_seed(1)
@@ -127,7 +134,7 @@ def test_parts_change_nothing(dtype: torch.dtype, eight_bits: bool, monkeypatch:
         return parameter.detach(), dict(optimizer.state[parameter])
 
     weights, state = stepped()
-    monkeypatch.setattr(rounding, "PART", 512)
+    monkeypatch.setattr(rounding, "CPU_PART", 512)
     again, state_again = stepped()
     assert all(torch.equal(state[name], state_again[name]) for name in state)
     if dtype == torch.float32:  # noise is drawn for a part at once
