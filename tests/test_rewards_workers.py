@@ -148,7 +148,7 @@ def f(completions, **_):
 def test_more_memory_than_allowed_kills(tmp_path: Path, body: str) -> None:
     code = f"def f(completions, **_):\n    {body}\n    import time; time.sleep(60)\n"
     error = failure(tmp_path, code, memory_gb=0.2)
-    assert "the reward needs more than 0.2 GB of memory, and was killed" in error.what
+    assert "the reward needs more than 0.2 GiB of memory, and was killed" in error.what
     assert error.hint == "Let it need less, or raise rewards.mine.memory_gb."
 
 

@@ -16,6 +16,7 @@ from test_docs import ROOT
 from tiny_models import tiny_model_folder
 
 from grandrounds.cli import main
+from grandrounds.recipe_file import load_recipe
 
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -48,6 +49,8 @@ def shrunk(words: list[str], model: str) -> list[str]:
         own = {word.partition("=")[0] for word in words} | ({"rounds"} if words[0] == "sft" else set())
         small = SMALL | (SMALL_CLINIC if words[1] == "clinic" else SMALL_SFT if words[0] == "sft" else {})
         words += [f"--set={key}={value}" for key, value in small.items() if key not in own]
+    if words[0] == "resume":
+        words = [re.sub(r"^rounds=\d+$", "rounds=3", word) for word in words]
     if words == ["cases", "clinic"]:
         words += ["--set=cases.clinic_train=60", "--set=cases.clinic_test=8"]
     if words[0] == "report":
@@ -62,6 +65,7 @@ def shrunk(words: list[str], model: str) -> list[str]:
 def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model_folder(tmp_path / "model", "qwen2")
     monkeypatch.chdir(tmp_path)
+    rounds = 0  # of the recipe trained last, before it is made small
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if match := re.match(r"# ([\w-]+\.(?:py|yaml))\n", text):
             here = re.sub(r"Qwen/[\w.-]+", str(tmp_path / "model"), text)
@@ -71,6 +75,10 @@ def test_a_tutorial_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pyt
             if program == "python":
                 runpy.run_path(words[0])
             elif words[0] not in ELSEWHERE:
+                if words[0] == "train":
+                    rounds = load_recipe(words[1], []).rounds
+                if words[0] == "resume":
+                    assert all(int(longer) > rounds for longer in re.findall(r"rounds=(\d+)", line))
                 run(shrunk(words, str(tmp_path / "model")), monkeypatch)
 
 

@@ -52,7 +52,7 @@ def evaluate(
     faithfulness: bool = False,
     progress: Done | None = None,
 ) -> Evaluation:
-    """Evaluate one policy: a run's folder, a checkpoint, a model folder or a Hub name.
+    """Evaluate one policy: a run's folder, a checkpoint, a model's folder, a GGUF file or a Hub name.
 
     cases: None for a run's own, of which it held some out. They are built as the run built its own: with its labels,
     hard options and seed. Raises the `GrandRoundsError` family.

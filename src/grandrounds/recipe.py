@@ -323,10 +323,11 @@ class EvaluationRecipe(Section):
     max_new_tokens: Positive | None = Field(None, description="Longest completion; default: as in training.")
     every: Count = Field(
         0,
-        description="While training: rounds between evaluations on held-out cases, and one at the start; 0: none.",
+        description="While training: rounds between evaluations on the validation cases, or on held-out ones where "
+        "there are none, and one at the start; 0: none.",
     )
     cases: Positive = Field(
-        100, description="While training, with `every`: held-out cases, the same ones each time."
+        100, description="While training, with `every`: how many of these cases, the same ones each time."
     )
     best: Literal["accuracy", "format_rate", "consistency", "evidence", "validity_given_correct"] = Field(
         "accuracy",

@@ -34,8 +34,8 @@ STAGES = (
     "A regular model learns answers. A reasoning model learns the form of a reasoning (its cold start), then to be "
     "right, by GRPO. All three are compared on held-out cases. About {about} on this machine."
 )
-# GFLOP/s in float32 of the machine on which `Demo.seconds` were measured: the small model's with AVX2 alone, the
-# language model's in bfloat16.
+# GFLOP/s in float32 of the machine on which `Demo.seconds` were measured, with AVX2 alone. A processor with units for
+# bfloat16 needs four fifths of that for the language model.
 REFERENCE = 220.0
 
 
@@ -103,7 +103,7 @@ def language_demo(seed: int, source: str, model: str | None) -> Demo:
         reasoning=load_recipe("laptop", shared),
         cases=150,
         held_out={"unseen phrasings": 150} if source == CLINIC else {},
-        seconds={"regular": 254, "cold start": 324, "GRPO": 477, "comparison": 77, HELD_OUT_SETS: 84},
+        seconds={"regular": 342, "cold start": 432, "GRPO": 468, "comparison": 149, HELD_OUT_SETS: 163},
     )
 
 

@@ -142,7 +142,7 @@ class Worker:
     def _cause(self, ended: Mapping[str, Any]) -> tuple[str, str]:
         """How a worker ended, and what to do about it."""
         if "memory" in ended:
-            cause = f"needs more than {self._memory_gb:g} GB of memory, and was killed"
+            cause = f"needs more than {self._memory_gb:g} GiB of memory, and was killed"
             return cause, f"Let it need less, or raise {self._key}.memory_gb."
         if "code" in ended:
             return f"exited with code {ended['code']}", "Return scores instead of ending the process."
