@@ -373,6 +373,13 @@ def _weights(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], 
     return damage
 
 
+def test_a_run_in_place_of_a_model_names_its_checkpoint(tmp_path: Path) -> None:
+    tiny_model_folder(tmp_path / "run/checkpoints/000003", "qwen2")
+    with pytest.raises(PolicyError) as raised:
+        load_policy(PolicyRecipe(model=str(tmp_path / "run")), seed=0)
+    assert raised.value.hint.endswith(f"Name one of its checkpoints: {tmp_path / 'run/checkpoints/000003'}")
+
+
 UP = "model.layers.1.mlp.up_proj.weight"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty folder": (_emptied, "no config.json"),

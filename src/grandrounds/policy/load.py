@@ -241,14 +241,8 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
     """(source of the tokenizer, source of the model), folders or Hub names. They differ where the recipe names an
     adapter."""
     folder = _folder(recipe)
-    if looks_like_path(recipe.model) and not (folder / "config.json").exists() and not _is_adapter(folder):
-        raise PolicyError(
-            "there is no such model folder"
-            if not folder.exists()
-            else "the folder holds no model (no config.json)",
-            where=recipe.model,
-            hint="Name a folder written by save_pretrained, a GGUF file or a Hub name.",
-        )
+    if looks_like_path(recipe.model) and not _holds_model(folder):
+        raise _no_model(recipe.model, folder)
     name = str(folder) if folder.exists() else recipe.model
     if not folder.exists():
         settle()
@@ -256,6 +250,18 @@ def sources(recipe: PolicyRecipe) -> tuple[str, str]:
         return name, name
     base = _base_of(folder)
     return name if has_tokenizer(folder) else base, base
+
+
+def _no_model(name: str, folder: Path) -> PolicyError:
+    """What is wrong with a folder that should hold a model."""
+    what = (
+        "the folder holds no model (no config.json)" if folder.exists() else "there is no such model folder"
+    )
+    hint = "Name a folder written by save_pretrained, a GGUF file or a Hub name."
+    saved = sorted(one for one in folder.glob("checkpoints/*") if _holds_model(one))
+    if saved:
+        hint = f"It is a run's folder. Name one of its checkpoints: {saved[-1]}"
+    return PolicyError(what, where=name, hint=hint)
 
 
 @contextmanager
@@ -323,6 +329,11 @@ def without_adapter(recipe: PolicyRecipe) -> PolicyRecipe:
 def has_tokenizer(folder: Path) -> bool:
     """Whether the tokenizer was saved too. PEFT saves an adapter without one."""
     return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
+
+
+def _holds_model(folder: Path) -> bool:
+    """Whether there is a model or an adapter in it."""
+    return (folder / "config.json").exists() or _is_adapter(folder)
 
 
 def _is_adapter(folder: Path) -> bool:
