@@ -306,16 +306,17 @@ def table(arguments: argparse.Namespace) -> None:
     for side, seed in begun(out):
         curves[f"{side}-{seed}"] = json.loads((out / f"{side}-{seed}.scores.json").read_text())
     curves = dict(sorted(curves.items(), key=lambda entry: order(entry[0])))
+    minutes = [minute for minute in MINUTES if any(at(curve, minute) for curve in curves.values())]
     record(
         RESULT,
         [
             "",
-            *(f"after {minute} min" for minute in MINUTES),
+            *(f"after {minute} min" for minute in minutes),
             "rounds or steps",
             "a minute",
             "against TRL after the same time",
         ],
-        [line(name, curve, curves) for name, curve in curves.items()],
+        [line(name, minutes, curves) for name in curves],
         f"Accuracy on {curves['ours-0'][0]['cases']} held-out cases, greedy, 95 % intervals, by the newest adapter at "
         f"that time (the last may be {GRACE:.0f} minutes late); from one cold start. TRL's micro-batch is "
         f"{arguments.micro_batch}.",
@@ -333,10 +334,11 @@ def order(name: str) -> tuple[int, int]:
     return list(NAMES).index(side), int(seed)
 
 
-def line(name: str, curve: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> list[str]:
+def line(name: str, minutes: Sequence[int], curves: Mapping[str, Sequence[Row]]) -> list[str]:
     """One row of the table."""
     side, seed = name.split("-")
-    rows, last = [at(curve, minute) for minute in MINUTES], curve[-1]
+    curve = curves[name]
+    rows, last = [at(curve, minute) for minute in minutes], curve[-1]
     rival = curves.get(f"trl-{seed}") if side != "trl" else None
     return [
         f"{NAMES[side]}, seed {seed}",
