@@ -129,6 +129,8 @@ def test_a_wrong_type_in_a_file_is_named_with_its_line_and_what_the_key_takes(fi
         ("seed=1.5", "seed"),
         ("name.first=x", "name"),
         ("prompt.answer_tag=reasoning", "prompt.answer_tag"),
+        ("prompt.system=First: this", "prompt.system"),
+        ("grpo.group_size=[8]", "grpo.group_size"),
     ],
 )
 def test_a_wrong_value_names_its_key_and_a_mend(file: Path, override: str, named: str) -> None:
@@ -136,6 +138,12 @@ def test_a_wrong_value_names_its_key_and_a_mend(file: Path, override: str, named
     assert named in error.what
     assert error.hint
     assert "dict" not in error.what + error.hint
+
+
+def test_a_text_that_yaml_reads_otherwise_is_to_be_quoted(file: Path) -> None:
+    for text in ("First: this", "3", "2026-01-02"):
+        assert """'prompt.system="a: b"'""" in mistake(file, f"prompt.system={text}").hint
+    assert load_recipe(file, ['prompt.system="First: this"']).prompt.system == "First: this"
 
 
 def test_one_components_key_changes_the_default_rewards_without_dropping_them(tmp_path: Path) -> None:

@@ -250,6 +250,8 @@ def _with_system_text(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"prompt": prompt})
 
 
+# Of a text that is a mapping, a number or a date in YAML.
+QUOTED = " Text that YAML reads as something else (`: ` in it, say) needs quotes: '{name}=\"a: b\"'."
 # Replacements for pydantic's messages that speak of Python rather than of recipes.
 _PLAIN = {
     "model_type": "it should be a section of keys",
@@ -287,7 +289,7 @@ def _explained(detail: ErrorDetails, others: int, place: Place, origins: Mapping
     return RecipeError(
         f"`{name}` is {_shown(detail['input'])}: {what[0].lower()}{what[1:]}",
         where=origin or place.of(keys),
-        hint=expected(keys) + more,
+        hint=expected(keys) + (QUOTED.format(name=name) if detail["type"] == "string_type" else "") + more,
     )
 
 
@@ -302,5 +304,5 @@ def _recipe_keys(location: Sequence[str | int]) -> Keys:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, (dict, list)) else type(value).__name__
+    text = "a section" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
