@@ -189,6 +189,7 @@ def test_a_run_says_what_it_does_before_its_first_round_is_done(tmp_path: Path) 
     evaluating = [f"evaluating: {done} of 5 held-out cases" for done in range(6)]
     assert progress.told == [
         "reading the cases",
+        "estimating the memory",
         "loading the model",
         "planned: 0 of 1, 0 of 1",
         "reading the demonstrations",
