@@ -35,7 +35,8 @@ STAGES = (
     "right, by GRPO. All three are compared on held-out cases. About {about} on this machine."
 )
 # GFLOP/s in float32 of the machine on which `Demo.seconds` were measured, with AVX2 alone. A processor with units for
-# bfloat16 needs four fifths of that for the language model.
+# bfloat16 needs four fifths of that for the language model. Its comparisons are what was left of the whole demo's time,
+# loading included.
 REFERENCE = 220.0
 
 
